@@ -1,0 +1,1 @@
+"""The wire contract with Avara: event and answer models, signature check, webhook endpoint."""

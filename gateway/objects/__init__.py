@@ -1,0 +1,1 @@
+"""The S3 side: client, batch presigner, embedded server."""

@@ -1,0 +1,1 @@
+"""DIMSE towards the PACS: find, move, store and echo as SCU, and our own Storage SCP."""

@@ -1,0 +1,51 @@
+"""What can go wrong with a PACS, split by what the caller can do about it.
+
+The text of an error is for the operator: it names the PACS, what happened and the likely fix.
+It is never shown outside the hospital.
+"""
+
+from __future__ import annotations
+
+
+class PacsError(Exception):
+    """Base of everything that a PACS, or the way to it, did to us.
+
+    ``transient`` says whether the same request may succeed later without anybody changing anything.
+    """
+
+    transient = True
+
+
+class PacsUnreachable(PacsError):
+    """No association came about: connection refused or timed out, rejected as transient, or lost."""
+
+
+class AssociationRejected(PacsError):
+    """The PACS answered A-ASSOCIATE-RJ (PS3.8 §9.3.4); permanent rejections are ours to configure."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class NoContextAccepted(PacsError):
+    """The PACS accepts none of the presentation contexts: permanent (field note 15)."""
+
+    transient = False
+
+
+class OperationFailed(PacsError):
+    """A DIMSE response of status failure (PS3.7 Annex C)."""
+
+    def __init__(self, message: str, *, status: int, transient: bool) -> None:
+        super().__init__(message)
+        self.status = status
+        self.transient = transient
+
+
+class UnknownMoveDestination(OperationFailed):
+    """C-MOVE status A801: our AE title is not registered in the PACS (field note 7)."""
+
+
+class ProtocolViolation(PacsError):
+    """What came from the other side is not DICOM as PS3.7 and PS3.8 have it."""
