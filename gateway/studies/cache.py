@@ -1,0 +1,217 @@
+"""The cache of studies in the object store: what is in it, and how it stays within its budget.
+
+The journal's ledger says what lies in the store and when it was last of use; the store holds the
+objects and, written last, each study's index. Least recently used goes first; a study with URLs that
+are still valid, or one in flight, never goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.journal import CachedStudy, Journal, StudyState
+from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.studies import index as index_file
+from gateway.studies import keys
+from gateway.studies.index import StudyIndex
+
+log = logging.getLogger(__name__)
+
+INDEXES_IN_MEMORY = 30_000
+"""Instances whose index entries are kept in memory; about 25 MB."""
+
+DELETED_SPACE_RETURNS_AFTER = 20 * 60.0
+"""Seconds. The embedded store gives the space of deleted objects back by a vacuum that runs every 14
+minutes (../shared/object-store.md): until then, what was evicted counts as free although the disk does not
+show it, or the whole cache would be evicted for a disk that is about to have room."""
+
+
+class CacheFull(Exception):
+    """There is no room, and nothing that may be evicted. The text says so for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much the cache may take."""
+
+    max_size: int
+    """Bytes in the store."""
+    min_free: int = 0
+    """Bytes that stay free on the store's disk, where that can be seen."""
+    free_space: Callable[[], int] | None = None
+    """Bytes free on the store's disk; None where the store is elsewhere and does not tell."""
+
+
+class StudyCache:
+    """Studies in the store: read, written, counted and evicted."""
+
+    def __init__(self, store: ObjectStore, journal: Journal, budget: Budget) -> None:
+        self._store = store
+        self._journal = journal
+        self._budget = budget
+        self._indexes: OrderedDict[str, StudyIndex] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._total = 0
+        self._pins: Counter[str] = Counter()
+        self._dropping: dict[str, asyncio.Event] = {}
+        self._evicting = asyncio.Lock()
+        self._freed: list[tuple[float, int]] = []
+
+    async def open(self) -> None:
+        """Reads the ledger. To be called before anything else."""
+        for study in await self._journal.cached_studies():
+            self._count(study.study_instance_uid, study.size)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the store, instances in flight included."""
+        return self._total
+
+    def _count(self, study_instance_uid: str, size: int) -> None:
+        self._total += size - self._sizes.get(study_instance_uid, 0)
+        self._sizes[study_instance_uid] = size
+
+    def _forget(self, study_instance_uid: str) -> int:
+        self._indexes.pop(study_instance_uid, None)
+        size = self._sizes.pop(study_instance_uid, 0)
+        self._total -= size
+        return size
+
+    @asynccontextmanager
+    async def pinned(self, study_instance_uid: str) -> AsyncIterator[None]:
+        """While this is held, the study is not evicted. Waits for an eviction of it that has begun."""
+        while (dropping := self._dropping.get(study_instance_uid)) is not None:
+            await dropping.wait()
+        self._pins[study_instance_uid] += 1
+        try:
+            yield
+        finally:
+            self._pins[study_instance_uid] -= 1
+            if not self._pins[study_instance_uid]:
+                del self._pins[study_instance_uid]
+
+    async def index(self, study_instance_uid: str) -> StudyIndex | None:
+        """The index of a cached study; None where there is none. Raises StoreError."""
+        known = self._indexes.get(study_instance_uid)
+        if known is not None:
+            self._indexes.move_to_end(study_instance_uid)
+            return known
+        try:
+            found = index_file.load(await self._store.get(keys.index(study_instance_uid)))
+        except ObjectNotFound:
+            return None
+        if found is not None:
+            self._remember(found)
+        return found
+
+    async def filling(self, study_instance_uid: str) -> None:
+        """A fetch is about to write its first object: from now on the ledger knows of it."""
+        await self._journal.filling(study_instance_uid)
+
+    async def filled(self, index: StudyIndex) -> None:
+        """Writes the index: the study is there. Raises StoreError."""
+        await self._store.put(
+            keys.index(index.study_instance_uid), index_file.dump(index), content_type="application/octet-stream"
+        )
+        await self._journal.filled(index.study_instance_uid, size=index.size, instances=len(index.instances))
+        self._count(index.study_instance_uid, index.size)
+        self._remember(index)
+
+    def _remember(self, index: StudyIndex) -> None:
+        self._indexes[index.study_instance_uid] = index
+        self._indexes.move_to_end(index.study_instance_uid)
+        while len(self._indexes) > 1 and sum(len(i.instances) for i in self._indexes.values()) > INDEXES_IN_MEMORY:
+            self._indexes.popitem(last=False)
+
+    async def reserve(self, study_instance_uid: str, size: int) -> None:
+        """Makes room for *size* bytes of a study and counts them. Raises CacheFull."""
+        if self._lacks(size):
+            async with self._evicting:
+                if self._lacks(size):
+                    await self._evict(size)
+        self._count(study_instance_uid, self._sizes.get(study_instance_uid, 0) + size)
+
+    def _lacks(self, size: int) -> int:
+        """Bytes that would have to go before *size* more may come; 0 where there is room."""
+        over = self.size + size - self._budget.max_size
+        if self._budget.free_space is not None:
+            self._freed = [(t, n) for t, n in self._freed if time.monotonic() - t < DELETED_SPACE_RETURNS_AFTER]
+            free = self._budget.free_space()
+            if free < self._budget.min_free // 2:
+                raise CacheFull(
+                    f"the store's disk has {free / 1e9:.1f} GB left, less than half of cache.min_free "
+                    f"({self._budget.min_free / 1e9:.1f} GB): free space on it, or lower cache.max_size"
+                )
+            over = max(over, self._budget.min_free + size - free - sum(n for _, n in self._freed))
+        return max(over, 0)
+
+    async def _evict(self, size: int) -> None:
+        """Evicts the least recently used until *size* bytes fit."""
+        for study in await self._journal.cached_studies():
+            if not self._lacks(size):
+                return
+            # The ledger was read a while ago, and a URL may have been handed out since.
+            now = await self._journal.cached_study(study.study_instance_uid)
+            if now is not None and now.urls_valid_until <= time.time() and await self.drop(study.study_instance_uid):
+                log.info("evicted study %s: %d bytes", study.study_instance_uid, study.size)
+        if self._lacks(size):
+            raise CacheFull(
+                f"the cache holds {self.size / 1e9:.1f} GB of {self._budget.max_size / 1e9:.1f} GB, and every study "
+                "in it has valid URLs or is being fetched: raise cache.max_size, or lower cache.url_expiry"
+            )
+
+    async def drop(self, study_instance_uid: str) -> bool:
+        """Deletes a study from the store, its index first, so that no half of it ever looks whole.
+
+        False, and nothing done, where it is pinned. Raises StoreError; then it counts as still there.
+        """
+        if study_instance_uid in self._pins or study_instance_uid in self._dropping:
+            return False
+        done = self._dropping[study_instance_uid] = asyncio.Event()
+        try:
+            self._indexes.pop(study_instance_uid, None)
+            await self._store.delete([keys.index(study_instance_uid)])
+            await self._store.delete([info.key async for info in self._store.list(keys.study(study_instance_uid))])
+            await self._journal.forgotten(study_instance_uid)
+            self._freed.append((time.monotonic(), self._forget(study_instance_uid)))
+        finally:
+            del self._dropping[study_instance_uid]
+            done.set()
+        return True
+
+    async def sweep(self) -> None:
+        """Sets ledger and store right after a crash, or after one of the two was replaced.
+
+        A study that has objects and no index is what a killed fetch left: it goes. One that the ledger
+        does not know is taken into it, and one that only the ledger knows is forgotten. Runs beside the
+        service; a study that is in use is left alone. Raises StoreError.
+        """
+        ledger = {s.study_instance_uid: s for s in await self._journal.cached_studies()}
+        seen = set()
+        async for prefix in self._store.list_folders(keys.ROOT):
+            uid = prefix.removeprefix(keys.ROOT).rstrip("/")
+            seen.add(uid)
+            known = ledger.get(uid)
+            if known is None or known.state is not StudyState.READY:
+                await self._settle(uid)
+        for uid in ledger.keys() - seen:
+            if uid not in self._pins:
+                await self._journal.forgotten(uid)
+                self._forget(uid)
+
+    async def _settle(self, study_instance_uid: str) -> None:
+        if study_instance_uid in self._pins:
+            return
+        found = await self.index(study_instance_uid)
+        if found is None:
+            if await self.drop(study_instance_uid):
+                log.info("removed what an interrupted fetch of study %s had left", study_instance_uid)
+            return
+        await self._journal.filled(study_instance_uid, size=found.size, instances=len(found.instances))
+        self._count(study_instance_uid, found.size)

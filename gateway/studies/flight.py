@@ -1,0 +1,86 @@
+"""A flight: one study on its way from the PACS into the store, watched by whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from gateway.studies.index import Instance, StudyIndex
+from gateway.studies.outcome import Outcome
+
+
+class Flight:
+    """What is known of one study while it is being fetched.
+
+    There is one flight a study at a time, however many ask for it (single flight). The fetch writes
+    it, the intake adds to it, and answers read it; all on the event loop.
+    """
+
+    def __init__(self, study_instance_uid: str) -> None:
+        self.study_instance_uid = study_instance_uid
+        self.stored: dict[str, Instance] = {}
+        """By SOP Instance UID: what is in the store, found there or put there."""
+        self.expected: dict[str, str] | None = None
+        """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
+        self.expected_count: int | None = None
+        """Number of Study Related Instances (0020,1208), where the PACS says it."""
+        self.last_arrival = time.monotonic()
+        """Monotonic seconds; when the latest instance came in."""
+        self.held: StudyIndex | None = None
+        """The index that was there before this flight."""
+        self.puts: dict[str, asyncio.Task[None]] = {}
+        """By SOP Instance UID: what was taken in and is not yet in the store."""
+        self.refusal: str | None = None
+        """Why no further instance can be kept, where that ends the fetch: no room."""
+        self.store_failure: str | None = None
+        """The latest failure to bring an instance into the store."""
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._changed = asyncio.Event()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it is under way."""
+        return self._outcome.result() if self._outcome.done() else None
+
+    def end(self, outcome: Outcome) -> None:
+        """Ends the flight and wakes everybody who waits for it."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+        self.changed()
+
+    def changed(self) -> None:
+        """Wakes those who watch for progress."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def ended(self, within: float | None = None) -> Outcome | None:
+        """Waits up to *within* seconds for the end; None when it did not come. Never cancels the fetch."""
+        await asyncio.wait([self._outcome], timeout=within)
+        return self.outcome
+
+    async def progress(self) -> None:
+        """Waits until something changed."""
+        await self._changed.wait()
+
+    def expect(self, listed: Iterable[tuple[str, str]]) -> None:
+        """Adds (SOP Instance UID, Series Instance UID) pairs to what the PACS is known to have."""
+        if self.expected is None:
+            self.expected = {}
+        self.expected.update(listed)
+        self.changed()
+
+    def arrived(self, instance: Instance) -> None:
+        """An instance is in the store."""
+        self.stored[instance.sop_instance_uid] = instance
+        self.changed()
+
+    def refuse(self, reason: str) -> None:
+        """There is no room: what comes from now on is refused, and the fetch ends."""
+        self.refusal = reason
+        self.changed()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """SOP Instance UIDs that the PACS lists and the store does not have; empty where nothing is listed."""
+        return tuple(uid for uid in self.expected or () if uid not in self.stored)

@@ -1,0 +1,128 @@
+"""The attributes of an arriving instance that the index keeps: identity, order, and pixel geometry."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.pacs.elements import MalformedDataSet, read_elements, text
+from gateway.pacs.receiver import IncomingInstance
+from gateway.studies.index import Instance
+from gateway.uid import is_uid
+
+HEADER_LIMIT = 512 * 1024
+"""Bytes of a data set that are read for its attributes. All of them have tags below (0028,1054) and
+come, in tag order, before anything large; sequences before them are small."""
+
+CHARACTER_SET = 0x00080005
+SOP_INSTANCE_UID = 0x00080018
+MODALITY = 0x00080060
+SERIES_DESCRIPTION = 0x0008103E
+STUDY_INSTANCE_UID = 0x0020000D
+SERIES_INSTANCE_UID = 0x0020000E
+SERIES_NUMBER = 0x00200011
+INSTANCE_NUMBER = 0x00200013
+IMAGE_POSITION = 0x00200032
+IMAGE_ORIENTATION = 0x00200037
+SAMPLES_PER_PIXEL = 0x00280002
+PHOTOMETRIC_INTERPRETATION = 0x00280004
+NUMBER_OF_FRAMES = 0x00280008
+ROWS = 0x00280010
+COLUMNS = 0x00280011
+BITS_ALLOCATED = 0x00280100
+BITS_STORED = 0x00280101
+HIGH_BIT = 0x00280102
+PIXEL_REPRESENTATION = 0x00280103
+RESCALE_INTERCEPT = 0x00281052
+RESCALE_SLOPE = 0x00281053
+
+WANTED = frozenset(
+    (
+        CHARACTER_SET, SOP_INSTANCE_UID, MODALITY, SERIES_DESCRIPTION, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID,
+        SERIES_NUMBER, INSTANCE_NUMBER, IMAGE_POSITION, IMAGE_ORIENTATION, SAMPLES_PER_PIXEL,
+        PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT,
+        PIXEL_REPRESENTATION, RESCALE_INTERCEPT, RESCALE_SLOPE,
+    )
+)  # fmt: skip
+
+
+def read_header(incoming: IncomingInstance, *, size: int) -> tuple[str, Instance]:
+    """The Study Instance UID of an instance, and what the index keeps of it; *size* is its stored bytes.
+
+    Only what identifies it has to be right. Whatever else is absent or cannot be read is left out: it
+    costs an entry in the manifest, never the instance. Raises MalformedDataSet where the data set cannot
+    be parsed, lacks a UID, has one that is none, or is another instance than the request said.
+    """
+    raw = read_elements(incoming.body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED)
+
+    def uid(tag: int, name: str) -> str:
+        value = _string(raw.get(tag))
+        if not is_uid(value):
+            raise MalformedDataSet(f"{name} is absent or not a UID")
+        return value
+
+    study_instance_uid = uid(STUDY_INSTANCE_UID, "Study Instance UID")
+    if uid(SOP_INSTANCE_UID, "SOP Instance UID") != incoming.sop_instance_uid:
+        raise MalformedDataSet("the data set's SOP Instance UID differs from the C-STORE request's")
+    charset = raw.get(CHARACTER_SET, b"")
+    return study_instance_uid, Instance(
+        sop_instance_uid=incoming.sop_instance_uid,
+        series_instance_uid=uid(SERIES_INSTANCE_UID, "Series Instance UID"),
+        sop_class_uid=incoming.sop_class_uid,
+        transfer_syntax_uid=incoming.transfer_syntax_uid,
+        size=size,
+        modality=_string(raw.get(MODALITY)),
+        series_number=_integer_string(raw.get(SERIES_NUMBER)),
+        series_description=text(raw.get(SERIES_DESCRIPTION, b""), charset).strip(),
+        instance_number=_integer_string(raw.get(INSTANCE_NUMBER)),
+        position=_position(raw.get(IMAGE_POSITION), raw.get(IMAGE_ORIENTATION)),
+        rows=_unsigned_short(raw.get(ROWS)),
+        columns=_unsigned_short(raw.get(COLUMNS)),
+        bits_allocated=_unsigned_short(raw.get(BITS_ALLOCATED)),
+        bits_stored=_unsigned_short(raw.get(BITS_STORED)),
+        high_bit=_unsigned_short(raw.get(HIGH_BIT)),
+        pixel_representation=_unsigned_short(raw.get(PIXEL_REPRESENTATION)),
+        samples_per_pixel=_unsigned_short(raw.get(SAMPLES_PER_PIXEL)),
+        photometric_interpretation=_string(raw.get(PHOTOMETRIC_INTERPRETATION)),
+        number_of_frames=_integer_string(raw.get(NUMBER_OF_FRAMES)),
+        rescale_slope=_decimal(raw.get(RESCALE_SLOPE)),
+        rescale_intercept=_decimal(raw.get(RESCALE_INTERCEPT)),
+    )
+
+
+def _string(raw: bytes | None) -> str:
+    return raw.decode("ascii", "replace").strip(" \0") if raw else ""
+
+
+def _decimal(raw: bytes | None) -> float | None:
+    try:
+        value = float(_string(raw))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _integer_string(raw: bytes | None) -> int | None:
+    value = _decimal(raw)  # devices write "3.0" and "1e2" where an Integer String is due
+    return int(value) if value is not None and value.is_integer() and abs(value) < 2**31 else None
+
+
+def _unsigned_short(raw: bytes | None) -> int | None:
+    return int.from_bytes(raw, "little") if raw is not None and len(raw) == 2 else None
+
+
+def _position(image_position: bytes | None, image_orientation: bytes | None) -> float | None:
+    """Distance of the slice along the normal of its plane, in mm (PS3.3 C.7.6.2.1.1)."""
+    place = [_decimal(part) for part in (image_position or b"").split(b"\\")]
+    axes = [_decimal(part) for part in (image_orientation or b"").split(b"\\")]
+    if len(place) != 3 or len(axes) != 6:
+        return None
+    p = [v for v in place if v is not None]
+    a = [v for v in axes if v is not None]
+    if len(p) != 3 or len(a) != 6:
+        return None
+    normal = (
+        a[1] * a[5] - a[2] * a[4],
+        a[2] * a[3] - a[0] * a[5],
+        a[0] * a[4] - a[1] * a[3],
+    )
+    return round(sum(n * x for n, x in zip(normal, p, strict=True)), 4)

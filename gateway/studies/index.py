@@ -1,0 +1,144 @@
+"""The index of a cached study: which instances lie in the store, and what the answer needs of them.
+
+It is written after the last instance and deleted before the first, so an index that can be read
+means a study that is there ("index last", ../shared/design.md). What it holds is enough to answer
+without opening an instance again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FORMAT = 1
+"""Version of the stored form. An index of another version is treated as absent: the study is fetched anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What was unpacked from an instance for viewers that do not read DICOM (contract: ``mediaUrls``)."""
+
+    mime_type: str
+    extension: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One stored instance: its identity, and the attributes that order it and describe its pixels.
+
+    Attributes that the instance lacks, or has in a form that cannot be read, are None or empty.
+    """
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    size: int
+    """Bytes of the stored object."""
+    modality: str = ""
+    series_number: int | None = None
+    series_description: str = ""
+    instance_number: int | None = None
+    position: float | None = None
+    """Millimetres along the normal of the image plane (PS3.3 C.7.6.2.1.1); orders slices."""
+    rows: int | None = None
+    columns: int | None = None
+    bits_allocated: int | None = None
+    bits_stored: int | None = None
+    high_bit: int | None = None
+    pixel_representation: int | None = None
+    samples_per_pixel: int | None = None
+    photometric_interpretation: str = ""
+    number_of_frames: int | None = None
+    rescale_slope: float | None = None
+    rescale_intercept: float | None = None
+    media: Media | None = None
+
+    def with_media(self, media: Media) -> Instance:
+        """The same instance, with what was unpacked from it."""
+        return dataclasses.replace(self, media=media)
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
+
+
+@dataclass(frozen=True, slots=True)
+class StudyIndex:
+    """The instances of one cached study by SOP Instance UID, in reading order."""
+
+    study_instance_uid: str
+    instances: Mapping[str, Instance]
+    complete: bool
+    """Whether these are all the instances that the PACS listed when it was last asked in full."""
+    pacs: str
+    """Name of the PACS that it came from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the store, unpacked media included."""
+        return sum(i.size + (i.media.size if i.media else 0) for i in self.instances.values())
+
+
+def reading_order(instances: Iterable[Instance]) -> list[Instance]:
+    """Series as a reader hangs them, instances as a reader scrolls them.
+
+    Series with images come first, by Series Number. Within a series Instance Number decides, then the
+    position along the slice normal, then the UID, so that the order never depends on who arrived first.
+    """
+
+    def key(i: Instance) -> tuple[Any, ...]:
+        return (
+            i.rows is None,
+            math.inf if i.series_number is None else i.series_number,
+            i.series_instance_uid,
+            math.inf if i.instance_number is None else i.instance_number,
+            math.inf if i.position is None else i.position,
+            i.sop_instance_uid,
+        )
+
+    # A series is one block even where it mixes images with, say, a presentation state.
+    first: dict[str, tuple[Any, ...]] = {}
+    keyed = sorted(((key(i), i) for i in instances), key=lambda pair: pair[0])
+    for k, i in keyed:
+        first.setdefault(i.series_instance_uid, k[:3])
+    return [i for _, i in sorted(keyed, key=lambda p: (first[p[1].series_instance_uid], p[0]))]
+
+
+def dump(index: StudyIndex) -> bytes:
+    """The stored form: compressed JSON, one row an instance, values that repeat left to the compressor."""
+    rows = [
+        [getattr(i, name) if name != "media" else (dataclasses.astuple(i.media) if i.media else None) for name in _FIELDS]
+        for i in index.instances.values()
+    ]
+    document = {
+        "format": FORMAT,
+        "study": index.study_instance_uid,
+        "complete": index.complete,
+        "pacs": index.pacs,
+        "fields": _FIELDS,
+        "instances": rows,
+    }
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), level=1)
+
+
+def load(stored: bytes) -> StudyIndex | None:
+    """The index of its stored form; None where it is damaged or of another :data:`FORMAT`."""
+    try:
+        document = json.loads(zlib.decompress(stored))
+        if document["format"] != FORMAT or tuple(document["fields"]) != _FIELDS:
+            return None
+        instances = {}
+        for row in document["instances"]:
+            *plain, media = row
+            instance = Instance(*plain, media=Media(*media) if media else None)
+            instances[instance.sop_instance_uid] = instance
+        return StudyIndex(document["study"], instances, document["complete"], document["pacs"])
+    except (ValueError, KeyError, TypeError, zlib.error):
+        return None

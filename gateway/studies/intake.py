@@ -1,0 +1,190 @@
+"""What arrives at our Storage SCP, brought into the store while the rest still arrives.
+
+An instance is acknowledged to the PACS once it is in a bounded buffer; the PUTs run beside. That is
+safe, since nobody was told that the study is there: the index comes last, the PACS keeps its copy, and
+what did not reach the store is asked for again. When the buffer is full, the next instance waits, and
+with it its association: back-pressure, and bounded memory whatever the study's size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from gateway.objects import ObjectStore, StoreError, StoreFull
+from gateway.pacs.elements import MalformedDataSet
+from gateway.pacs.part10 import file_header
+from gateway.pacs.receiver import Body, IncomingInstance, Status
+from gateway.studies import keys, media
+from gateway.studies.cache import CacheFull, StudyCache
+from gateway.studies.flight import Flight
+from gateway.studies.header import read_header
+from gateway.studies.index import Instance
+
+log = logging.getLogger(__name__)
+
+BUFFER = 64 * 1024 * 1024
+"""Bytes of instances that are acknowledged and not yet in the store."""
+
+CONCURRENT_PUTS = 16
+"""Measured: past this the store gets no faster (../shared/performance.md)."""
+
+CHUNK = 1024 * 1024
+"""Bytes; the pieces in which a spooled instance goes to the store."""
+
+DICOM = "application/dicom"
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """An instance that is taken in: what it is, whose it is, and its bytes."""
+
+    flight: Flight
+    incoming: IncomingInstance
+    prefix: bytes
+    """Preamble and file meta, built from the association (PS3.10 §7.1); the data set follows as received."""
+    instance: Instance
+
+
+class Intake:
+    """The handler behind our Storage SCP (an ``InstanceHandler``): attributes and stores instances."""
+
+    def __init__(
+        self, store: ObjectStore, cache: StudyCache, *, open_for_push: Callable[[str, str], Flight | None]
+    ) -> None:
+        """*open_for_push* is asked for a study that no flight expects: (Study Instance UID, calling AE
+        title) → the flight to take it, or None, which refuses it."""
+        self._store = store
+        self._cache = cache
+        self._open_for_push = open_for_push
+        self._flights: dict[str, Flight] = {}
+        self._buffered = 0
+        self._room = asyncio.Condition()
+        self._putting = asyncio.Semaphore(CONCURRENT_PUTS)
+
+    def expect(self, flight: Flight) -> None:
+        """From now on the instances of this study are taken in."""
+        self._flights[flight.study_instance_uid] = flight
+
+    async def settle(self, flight: Flight) -> None:
+        """Waits until all that was taken in for *flight* is in the store, or was given up."""
+        while flight.puts:
+            await asyncio.wait(flight.puts.values())
+
+    def expect_no_more(self, flight: Flight) -> None:
+        """What still comes of this study is refused."""
+        if self._flights.get(flight.study_instance_uid) is flight:
+            del self._flights[flight.study_instance_uid]
+
+    async def __call__(self, incoming: IncomingInstance) -> int:
+        """Takes one instance in; returns the C-STORE status to answer with."""
+        admitted = None
+        try:
+            admitted = await self._admit(incoming)
+            if isinstance(admitted, int):
+                return admitted
+            await self._wait_for_room(incoming.body)
+        finally:
+            if not isinstance(admitted, _Admitted):
+                incoming.body.close()
+        self._start_put(admitted)
+        return Status.SUCCESS
+
+    async def _admit(self, incoming: IncomingInstance) -> _Admitted | int:
+        """Decides whether an instance is taken in; a status is the refusal to answer with."""
+        prefix = file_header(
+            incoming.sop_class_uid,
+            incoming.sop_instance_uid,
+            incoming.transfer_syntax_uid,
+            source_ae_title=incoming.calling_ae_title,
+        )
+        try:
+            study_instance_uid, instance = read_header(incoming, size=len(prefix) + incoming.body.size)
+        except MalformedDataSet as e:
+            log.warning("refused an instance from %s: %s", incoming.calling_ae_title, e)
+            return Status.CANNOT_UNDERSTAND
+        flight = self._flights.get(study_instance_uid)
+        if flight is None:
+            flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)
+        if flight is None:
+            log.warning(
+                "refused instance %s of study %s from %s: nobody asked for it",
+                instance.sop_instance_uid, study_instance_uid, incoming.calling_ae_title,
+            )  # fmt: skip
+            return Status.NOT_AUTHORIZED
+        flight.last_arrival = time.monotonic()
+        if flight.refusal is not None:
+            return Status.OUT_OF_RESOURCES
+        try:
+            await self._cache.reserve(study_instance_uid, instance.size)
+        except (CacheFull, StoreError) as e:
+            flight.refuse(str(e))
+            return Status.OUT_OF_RESOURCES
+        return _Admitted(flight, incoming, prefix, instance)
+
+    def _start_put(self, admitted: _Admitted) -> None:
+        puts = admitted.flight.puts
+        uid = admitted.instance.sop_instance_uid
+        # The same instance sent twice, at times with other bytes: the last complete one wins
+        # (field note 12), so the second PUT of a key begins when the first has ended.
+        put = asyncio.create_task(self._put(admitted, after=puts.get(uid)))
+        puts[uid] = put
+        put.add_done_callback(lambda _: puts.pop(uid) if puts.get(uid) is put else None)
+
+    async def _wait_for_room(self, body: Body) -> None:
+        size = 0 if body.spooled else body.size
+        async with self._room:
+            # One instance always fits, however large, or it would wait for ever.
+            await self._room.wait_for(lambda: not self._buffered or self._buffered + size <= BUFFER)
+            self._buffered += size
+
+    async def _leave_room(self, body: Body) -> None:
+        size = 0 if body.spooled else body.size
+        body.close()
+        async with self._room:
+            self._buffered -= size
+            self._room.notify_all()
+
+    async def _put(self, admitted: _Admitted, *, after: asyncio.Task[None] | None) -> None:
+        """Brings one instance into the store. A failure leaves it missing, and it is asked for again."""
+        flight, instance = admitted.flight, admitted.instance
+        study = flight.study_instance_uid
+        try:
+            if after is not None:
+                await asyncio.wait([after])
+            async with self._putting:
+                unpacked = await media.unpack(admitted.incoming)
+                if unpacked is not None:
+                    key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension)
+                    content_type = unpacked.media.mime_type
+                    await self._store.put_stream(
+                        key, unpacked.media.size, unpacked.chunks, content_type=content_type
+                    )
+                    instance = instance.with_media(unpacked.media)
+                await self._put_instance(keys.instance(study, instance.sop_instance_uid), admitted)
+        except StoreError as e:
+            log.warning("instance %s of study %s did not reach the store: %s", instance.sop_instance_uid, study, e)
+            flight.store_failure = str(e)
+            if isinstance(e, StoreFull):
+                flight.refuse(str(e))
+        else:
+            flight.last_arrival = time.monotonic()
+            flight.arrived(instance)
+        finally:
+            await self._leave_room(admitted.incoming.body)
+
+    async def _put_instance(self, key: str, admitted: _Admitted) -> None:
+        body = admitted.incoming.body
+        if not body.spooled:
+            await self._store.put(key, [admitted.prefix, body.head(body.size)], content_type=DICOM)
+            return
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield admitted.prefix
+            for offset in range(0, body.size, CHUNK):
+                yield await asyncio.to_thread(body.read, offset, CHUNK)
+
+        await self._store.put_stream(key, admitted.instance.size, chunks, content_type=DICOM)

@@ -1,0 +1,49 @@
+"""How the fetch of a study ended. Each end is a type of its own, since each has an answer of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.studies.index import StudyIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Every instance that the PACS lists is in the store."""
+
+    index: StudyIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Some instances are in the store, and it is not known that these are all (field note 2)."""
+
+    index: StudyIndex
+    missing: tuple[str, ...]
+    """SOP Instance UIDs that the PACS lists and did not deliver; empty where it lists none."""
+    reason: str
+    """For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """Every configured PACS answered, and none has the study."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No PACS that could be asked has the study, and at least one could not be asked."""
+
+    reason: str
+    """For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStored:
+    """The PACS has it and the store does not take it: no room, or the store cannot be reached."""
+
+    reason: str
+    """For the operator."""
+
+
+Outcome = Complete | Partial | NotFound | Unreachable | NotStored
