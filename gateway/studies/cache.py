@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.journal import CachedStudy, Journal, StudyState
-from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.journal import Journal, StudyState
+from gateway.objects import ObjectNotFound, ObjectStore
 from gateway.studies import index as index_file
 from gateway.studies import keys
 from gateway.studies.index import StudyIndex

@@ -31,6 +31,12 @@ class Flight:
         """The index that was there before this flight."""
         self.puts: dict[str, asyncio.Task[None]] = {}
         """By SOP Instance UID: what was taken in and is not yet in the store."""
+        self.asked_for = asyncio.Event()
+        """Set once somebody waits for it; a study that is merely pushed to us is not."""
+        self.grew = False
+        """Whether an instance reached the store during this flight."""
+        self.refused = asyncio.Event()
+        """Set together with :attr:`refusal`."""
         self.refusal: str | None = None
         """Why no further instance can be kept, where that ends the fetch: no room."""
         self.store_failure: str | None = None
@@ -73,12 +79,13 @@ class Flight:
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""
         self.stored[instance.sop_instance_uid] = instance
+        self.grew = True
         self.changed()
 
     def refuse(self, reason: str) -> None:
         """There is no room: what comes from now on is refused, and the fetch ends."""
         self.refusal = reason
-        self.changed()
+        self.refused.set()
 
     @property
     def missing(self) -> tuple[str, ...]:

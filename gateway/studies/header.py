@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
-from gateway.pacs.elements import MalformedDataSet, read_elements, text
+from gateway.pacs.elements import (
+    MalformedDataSet,
+    decimal,
+    read_elements,
+    string,
+    text,
+    unsigned_short,
+)
 from gateway.pacs.receiver import IncomingInstance
 from gateway.studies.index import Instance
 from gateway.uid import is_uid
@@ -55,7 +60,7 @@ def read_header(incoming: IncomingInstance, *, size: int) -> tuple[str, Instance
     raw = read_elements(incoming.body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED)
 
     def uid(tag: int, name: str) -> str:
-        value = _string(raw.get(tag))
+        value = string(raw.get(tag))
         if not is_uid(value):
             raise MalformedDataSet(f"{name} is absent or not a UID")
         return value
@@ -70,50 +75,29 @@ def read_header(incoming: IncomingInstance, *, size: int) -> tuple[str, Instance
         sop_class_uid=incoming.sop_class_uid,
         transfer_syntax_uid=incoming.transfer_syntax_uid,
         size=size,
-        modality=_string(raw.get(MODALITY)),
-        series_number=_integer_string(raw.get(SERIES_NUMBER)),
+        modality=string(raw.get(MODALITY)),
+        series_number=integer(raw.get(SERIES_NUMBER)),
         series_description=text(raw.get(SERIES_DESCRIPTION, b""), charset).strip(),
-        instance_number=_integer_string(raw.get(INSTANCE_NUMBER)),
+        instance_number=integer(raw.get(INSTANCE_NUMBER)),
         position=_position(raw.get(IMAGE_POSITION), raw.get(IMAGE_ORIENTATION)),
-        rows=_unsigned_short(raw.get(ROWS)),
-        columns=_unsigned_short(raw.get(COLUMNS)),
-        bits_allocated=_unsigned_short(raw.get(BITS_ALLOCATED)),
-        bits_stored=_unsigned_short(raw.get(BITS_STORED)),
-        high_bit=_unsigned_short(raw.get(HIGH_BIT)),
-        pixel_representation=_unsigned_short(raw.get(PIXEL_REPRESENTATION)),
-        samples_per_pixel=_unsigned_short(raw.get(SAMPLES_PER_PIXEL)),
-        photometric_interpretation=_string(raw.get(PHOTOMETRIC_INTERPRETATION)),
-        number_of_frames=_integer_string(raw.get(NUMBER_OF_FRAMES)),
-        rescale_slope=_decimal(raw.get(RESCALE_SLOPE)),
-        rescale_intercept=_decimal(raw.get(RESCALE_INTERCEPT)),
+        rows=unsigned_short(raw.get(ROWS)),
+        columns=unsigned_short(raw.get(COLUMNS)),
+        bits_allocated=unsigned_short(raw.get(BITS_ALLOCATED)),
+        bits_stored=unsigned_short(raw.get(BITS_STORED)),
+        high_bit=unsigned_short(raw.get(HIGH_BIT)),
+        pixel_representation=unsigned_short(raw.get(PIXEL_REPRESENTATION)),
+        samples_per_pixel=unsigned_short(raw.get(SAMPLES_PER_PIXEL)),
+        photometric_interpretation=string(raw.get(PHOTOMETRIC_INTERPRETATION)),
+        number_of_frames=integer(raw.get(NUMBER_OF_FRAMES)),
+        rescale_slope=decimal(raw.get(RESCALE_SLOPE)),
+        rescale_intercept=decimal(raw.get(RESCALE_INTERCEPT)),
     )
-
-
-def _string(raw: bytes | None) -> str:
-    return raw.decode("ascii", "replace").strip(" \0") if raw else ""
-
-
-def _decimal(raw: bytes | None) -> float | None:
-    try:
-        value = float(_string(raw))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _integer_string(raw: bytes | None) -> int | None:
-    value = _decimal(raw)  # devices write "3.0" and "1e2" where an Integer String is due
-    return int(value) if value is not None and value.is_integer() and abs(value) < 2**31 else None
-
-
-def _unsigned_short(raw: bytes | None) -> int | None:
-    return int.from_bytes(raw, "little") if raw is not None and len(raw) == 2 else None
 
 
 def _position(image_position: bytes | None, image_orientation: bytes | None) -> float | None:
     """Distance of the slice along the normal of its plane, in mm (PS3.3 C.7.6.2.1.1)."""
-    place = [_decimal(part) for part in (image_position or b"").split(b"\\")]
-    axes = [_decimal(part) for part in (image_orientation or b"").split(b"\\")]
+    place = [decimal(part) for part in (image_position or b"").split(b"\\")]
+    axes = [decimal(part) for part in (image_orientation or b"").split(b"\\")]
     if len(place) != 3 or len(axes) != 6:
         return None
     p = [v for v in place if v is not None]

@@ -114,7 +114,10 @@ def reading_order(instances: Iterable[Instance]) -> list[Instance]:
 def dump(index: StudyIndex) -> bytes:
     """The stored form: compressed JSON, one row an instance, values that repeat left to the compressor."""
     rows = [
-        [getattr(i, name) if name != "media" else (dataclasses.astuple(i.media) if i.media else None) for name in _FIELDS]
+        [
+            getattr(i, name) if name != "media" else (dataclasses.astuple(i.media) if i.media else None)
+            for name in _FIELDS
+        ]
         for i in index.instances.values()
     ]
     document = {

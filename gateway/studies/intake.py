@@ -160,9 +160,7 @@ class Intake:
                 if unpacked is not None:
                     key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension)
                     content_type = unpacked.media.mime_type
-                    await self._store.put_stream(
-                        key, unpacked.media.size, unpacked.chunks, content_type=content_type
-                    )
+                    await self._store.put_stream(key, unpacked.media.size, unpacked.chunks, content_type=content_type)
                     instance = instance.with_media(unpacked.media)
                 await self._put_instance(keys.instance(study, instance.sop_instance_uid), admitted)
         except StoreError as e:

@@ -1,0 +1,167 @@
+"""Reads a few elements of a data set, fast (PS3.5 §7.1).
+
+Every instance that arrives and every answer to a C-FIND is read for a handful of attributes. This walks
+the encoded elements without building a data set: some 40 µs where pydicom takes milliseconds. Little
+endian syntaxes are walked here; big endian and deflated ones, which are rare, are turned into them first.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Collection
+
+from pydicom.charset import convert_encodings, decode_bytes
+
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+
+INFLATE_LIMIT = 1024 * 1024
+"""Bytes that the start of a deflated data set may grow to: never a deflate bomb."""
+
+DEPTH_LIMIT = 32
+"""Nested sequences that are followed; no object that means well has more than a few."""
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
+
+
+class MalformedDataSet(ValueError):
+    """The bytes are no data set in the transfer syntax that they were sent in."""
+
+
+def read_elements(data: memoryview | bytes, transfer_syntax_uid: str, wanted: Collection[int]) -> dict[int, bytes]:
+    """The raw values of the top-level elements in *wanted* (tags as ``0xGGGGEEEE``) that *data* has.
+
+    *data* is the start of an encoded data set; it may end anywhere after the last wanted element. Values
+    are as little endian has them. Raises MalformedDataSet.
+    """
+    if transfer_syntax_uid in DEFLATED:
+        try:
+            data = zlib.decompressobj(-15).decompress(data, INFLATE_LIMIT)
+        except zlib.error as e:
+            raise MalformedDataSet("a deflated data set that cannot be inflated") from e
+    big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
+    reader = _Reader(memoryview(data), explicit=transfer_syntax_uid != IMPLICIT_LITTLE_ENDIAN, big=big)
+    return reader.read(wanted)
+
+
+class _Reader:
+    """Walks the elements of one encoding."""
+
+    def __init__(self, data: memoryview, *, explicit: bool, big: bool) -> None:
+        order = ">" if big else "<"
+        self._data, self._end = data, len(data)
+        self._explicit, self._big = explicit, big
+        self._tag_vr = struct.Struct(order + "HH2sH").unpack_from
+        self._tag_length = struct.Struct(order + "HHI").unpack_from
+        self._length = struct.Struct(order + "I").unpack_from
+
+    def read(self, wanted: Collection[int]) -> dict[int, bytes]:
+        data, end, last = self._data, self._end, max(wanted)
+        found: dict[int, bytes] = {}
+        at = 0
+        while at + 8 <= end:
+            tag, vr, length, value = self._element(at, explicit=self._explicit)
+            if tag > last:
+                break
+            if length == _UNDEFINED:
+                at = self._after_sequence(value, explicit=self._explicit and vr != b"UN", depth=1)
+                continue
+            at = value + length
+            if tag in wanted:
+                if at > end:
+                    raise MalformedDataSet(f"element {tag:08X} is longer than the data set")
+                raw = bytes(data[value:at])
+                found[tag] = _swapped(raw, _SWAPPED[vr]) if self._big and vr in _SWAPPED else raw
+        return found
+
+    def _element(self, at: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
+        """Tag, VR, value length and value offset of the element at *at*; 8 bytes of it are there."""
+        if not explicit:
+            group, element, length = self._tag_length(self._data, at)
+            return group << 16 | element, b"", length, at + 8
+        group, element, vr, length = self._tag_vr(self._data, at)
+        if group == 0xFFFE:  # items have no VR, in any encoding (PS3.5 §7.5)
+            return group << 16 | element, b"", self._length(self._data, at + 4)[0], at + 8
+        if vr in _LONG_VRS:
+            if at + 12 > self._end:
+                raise MalformedDataSet("data set ends within an element")
+            return group << 16 | element, vr, self._length(self._data, at + 8)[0], at + 12
+        if not (vr.isalpha() and vr.isupper()):
+            raise MalformedDataSet(f"element {group:04X}{element:04X} has no value representation")
+        return group << 16 | element, vr, length, at + 8
+
+    def _after_sequence(self, at: int, *, explicit: bool, depth: int) -> int:
+        """The offset after a sequence of undefined length whose first item is at *at* (PS3.5 §7.5.2)."""
+        if depth > DEPTH_LIMIT:
+            raise MalformedDataSet("sequences nested too deep")
+        while at + 8 <= self._end:
+            tag, _, length, value = self._element(at, explicit=False)
+            if tag == _SEQUENCE_END:
+                return value
+            if tag != _ITEM:
+                raise MalformedDataSet("a sequence with something between its items")
+            at = value + length if length != _UNDEFINED else self._after_item(value, explicit=explicit, depth=depth)
+        return self._end
+
+    def _after_item(self, at: int, *, explicit: bool, depth: int) -> int:
+        while at + 8 <= self._end:
+            tag, vr, length, value = self._element(at, explicit=explicit)
+            if tag == _ITEM_END:
+                return value
+            if length == _UNDEFINED:
+                at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=depth + 1)
+            else:
+                at = value + length
+        return self._end
+
+
+def _swapped(raw: bytes, width: int) -> bytes:
+    return b"".join(raw[i : i + width][::-1] for i in range(0, len(raw), width))
+
+
+def text(raw: bytes, specific_character_set: bytes = b"") -> str:
+    """A text value in Unicode, whatever its character set is or claims to be (field note 13).
+
+    What cannot be decoded is replaced: a name that reads oddly never keeps a study from opening.
+    """
+    if raw.isascii() and b"\x1b" not in raw:
+        return raw.decode("ascii").rstrip(" \0")
+    terms = specific_character_set.decode("ascii", "replace").strip(" \0").split("\\")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return decode_bytes(raw, convert_encodings([t.strip() for t in terms]), set()).rstrip(" \0")
+        except (LookupError, UnicodeError, ValueError):
+            return raw.decode("latin-1").rstrip(" \0")
+
+
+def string(raw: bytes | None) -> str:
+    """A value of the default repertoire (UI, CS, DA, AE, …), padding removed; empty where there is none."""
+    return raw.decode("ascii", "replace").strip(" \0") if raw else ""
+
+
+def decimal(raw: bytes | None) -> float | None:
+    """A single Decimal String; None where there is none, or none that is a number."""
+    try:
+        value = float(string(raw))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def integer(raw: bytes | None) -> int | None:
+    """A single Integer String; devices write ``3.0`` and ``1e2`` where one is due."""
+    value = decimal(raw)
+    return int(value) if value is not None and value.is_integer() and abs(value) < 2**31 else None
+
+
+def unsigned_short(raw: bytes | None) -> int | None:
+    """A single US value."""
+    return int.from_bytes(raw, "little") if raw is not None and len(raw) == 2 else None

@@ -1,0 +1,264 @@
+"""Our Storage and Verification SCP: what a PACS sends instances to (PS3.4 Annex B, PS3.7 §9.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from pathlib import Path
+
+from pynetdicom.sop_class import _STORAGE_CLASSES
+
+from gateway.pacs import dimse
+from gateway.pacs.association import RELEASE_RP_PDU
+from gateway.pacs.errors import ProtocolViolation
+from gateway.pacs.link import (
+    ASSOCIATE_RQ,
+    RELEASE_RQ,
+    ConnectionClosed,
+    Link,
+    Message,
+    ServiceProvider,
+    data_pdus,
+)
+from gateway.pacs.negotiation import (
+    APPLICATION_CONTEXT,
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CALLED_AE_NOT_RECOGNIZED,
+    CALLING_AE_NOT_RECOGNIZED,
+    LOCAL_LIMIT_EXCEEDED,
+    VERIFICATION,
+    Accepted,
+    Context,
+    Proposal,
+    Rejected,
+    accept,
+    read_request,
+    reject_pdu,
+)
+from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Status
+from gateway.uid import is_uid
+
+log = logging.getLogger(__name__)
+
+ARTIM = 30.0
+"""Seconds from the connection to its A-ASSOCIATE-RQ, and from our last word to its close (PS3.8 §9.1.5)."""
+
+IDLE = 15 * 60.0
+"""Seconds without a byte after which an association is aborted."""
+
+SPOOL_ABOVE = 2 * 1024 * 1024
+"""Bytes of a data set that are held in memory; a larger one goes to a file."""
+
+STORAGE_CLASSES = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_DICOM_ROOT = "1.2.840.10008."
+
+
+def is_storage_class(uid: str) -> bool:
+    """Whether *uid* names what can be stored: the standard's storage classes, those of a later edition of
+    it, and every private one (a UID outside DICOM's own root)."""
+    if uid in STORAGE_CLASSES:
+        return True
+    return is_uid(uid) and (uid.startswith(_STORAGE_ROOT) or not uid.startswith(_DICOM_ROOT))
+
+
+class StorageScp:
+    """Listens for associations and hands every C-STORE to a handler (a ``StorageReceiver``).
+
+    Every storage SOP class is accepted in the first transfer syntax that its sender proposes, so that
+    the bytes stay as the sender has them (field note 10).
+    """
+
+    def __init__(
+        self,
+        *,
+        ae_title: str,
+        host: str,
+        port: int,
+        handler: InstanceHandler,
+        allows: AllowsAssociation,
+        spool_dir: Path,
+        spool_above: int = SPOOL_ABOVE,
+        max_associations: int = 64,
+        artim: float = ARTIM,
+        idle: float = IDLE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """*spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds."""
+        self._ae_title = ae_title
+        self._host, self._port = host, port
+        self._handler = handler
+        self._allows = allows
+        self._spool_dir, self._spool_above = spool_dir, spool_above
+        self._max_associations = max_associations
+        self._artim, self._idle = artim, idle
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._associations: dict[asyncio.Task[None], Link] = {}
+        self._stopping = False
+
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on."""
+        return int(self._server.sockets[0].getsockname()[1]) if self._server else self._port
+
+    async def start(self) -> None:
+        """Listens. Raises OSError where the address cannot be had."""
+        self._spool_dir.mkdir(parents=True, exist_ok=True)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Link(self._spool_dir, spool_above=self._spool_above, on_connected=self._connected),
+            self._host, self._port, ssl=self._tls, backlog=128, reuse_address=True,
+        )  # fmt: skip
+
+    async def stop(self, *, drain_for: float = 5.0) -> None:
+        """Takes no new association, gives those that are open *drain_for* seconds to end, aborts the rest."""
+        self._stopping = True
+        if self._server is not None:
+            self._server.close()
+        if self._associations:
+            await asyncio.wait(self._associations, timeout=drain_for)
+        for task, link in list(self._associations.items()):
+            link.abort("the gateway is shutting down")
+            task.cancel()
+        await asyncio.gather(*self._associations, return_exceptions=True)
+
+    def _connected(self, link: Link) -> None:
+        link.messages_ahead = 1
+        task = asyncio.get_running_loop().create_task(self._serve(link))
+        self._associations[task] = link
+        task.add_done_callback(lambda t: self._associations.pop(t, None))
+
+    async def _serve(self, link: Link) -> None:
+        watch: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(self._artim):
+                established = await self._associate(link)
+            if established is None:
+                return
+            proposal, accepted = established
+            watch = asyncio.create_task(self._watch(link))
+            await self._messages(link, proposal, accepted)
+        except TimeoutError:
+            log.info("closed a connection from %s that did not ask for an association", link.peer_host)
+            link.close(linger=0)
+        except ConnectionClosed:
+            pass
+        except ProtocolViolation as e:
+            log.warning("aborted the association with %s: %s", link.peer_host, e)
+            link.abort(str(e), reason=ServiceProvider.INVALID_PARAMETER)
+        except Exception:
+            log.exception("association with %s failed", link.peer_host)
+            link.abort("internal error", reason=ServiceProvider.NOT_SPECIFIED)
+        finally:
+            if watch is not None:
+                watch.cancel()
+            link.close()
+
+    async def _associate(self, link: Link) -> tuple[Proposal, Accepted] | None:
+        pdu_type, content = await link.control()
+        if pdu_type != ASSOCIATE_RQ:
+            link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
+            return None
+        proposal = read_request(content)
+        rejected = self._rejects(proposal, link.peer_host)
+        if rejected is not None:
+            log.warning(
+                "rejected an association from %s (%s) to %s: %s",
+                proposal.calling_ae_title, link.peer_host, proposal.called_ae_title, rejected,
+            )  # fmt: skip
+            await link.send(reject_pdu(rejected))
+            return None
+        accepted, answer = accept(proposal, content, _choose)
+        link.contexts = frozenset(accepted.contexts)
+        link.established = True
+        await link.send(answer)
+        return proposal, accepted
+
+    def _rejects(self, proposal: Proposal, host: str) -> Rejected | None:
+        if self._stopping or len(self._associations) > self._max_associations:
+            return LOCAL_LIMIT_EXCEEDED
+        if proposal.application_context != APPLICATION_CONTEXT:
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        if proposal.called_ae_title != self._ae_title:
+            return CALLED_AE_NOT_RECOGNIZED
+        # We ask ourselves for an echo: health is proven by traffic (field note 25).
+        if proposal.calling_ae_title != self._ae_title and not self._allows(proposal.calling_ae_title, host):
+            return CALLING_AE_NOT_RECOGNIZED
+        return None
+
+    async def _watch(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        while link.closed is None:
+            left = link.last_received + self._idle - loop.time()
+            if left <= 0:
+                log.warning("aborted an association from %s: nothing came for %g s", link.peer_host, self._idle)
+                link.abort("idle", reason=ServiceProvider.NOT_SPECIFIED)
+            await asyncio.sleep(max(left, 0.01))
+
+    async def _messages(self, link: Link, proposal: Proposal, accepted: Accepted) -> None:
+        while True:
+            got = await link.message()
+            if isinstance(got, tuple):
+                if got[0] != RELEASE_RQ:
+                    link.abort("control PDU out of turn", reason=ServiceProvider.UNEXPECTED_PDU)
+                    return
+                await link.send(RELEASE_RP_PDU)
+                return
+            await self._answer(link, proposal, accepted, got)
+
+    async def _answer(self, link: Link, proposal: Proposal, accepted: Accepted, message: Message) -> None:
+        context = accepted.contexts[message.context_id]
+        field = message.command[dimse.COMMAND_FIELD]
+        if field == dimse.C_STORE_RQ:
+            status = await self._store(link, proposal, context, message)
+        elif field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
+            message.close()
+            status = Status.SUCCESS
+        elif field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
+            message.close()
+            return
+        else:
+            message.close()
+            raise ProtocolViolation(f"command {field:#06x} in a context of {context.abstract_syntax}")
+        reply = dimse.encode(dimse.response(message.command, status))
+        pdus = data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu)
+        await link.send(pdus)
+
+    async def _store(self, link: Link, proposal: Proposal, context: Context, message: Message) -> int:
+        command = message.command
+        if message.failure is not None:
+            log.error("cannot spool an instance from %s: %s", proposal.calling_ae_title, message.failure.strerror)
+            return Status.OUT_OF_RESOURCES
+        if message.body is None:
+            raise ProtocolViolation("a C-STORE request without a data set")
+        sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
+        sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
+        if not is_uid(sop_instance_uid) or not is_uid(sop_class_uid):
+            log.warning("refused an instance from %s: its UIDs are none", proposal.calling_ae_title)
+            message.close()
+            return Status.CANNOT_UNDERSTAND
+        instance = IncomingInstance(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=context.transfer_syntaxes[0],
+            calling_ae_title=proposal.calling_ae_title,
+            called_ae_title=proposal.called_ae_title,
+            peer_host=link.peer_host,
+            body=message.body,
+            move_originator_ae_title=dimse.string(command, dimse.MOVE_ORIGINATOR_AE_TITLE) or None,
+            move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
+        )
+        try:
+            return await self._handler(instance)
+        except Exception:
+            log.exception("instance %s could not be taken in", sop_instance_uid)
+            return Status.PROCESSING_FAILURE
+
+
+def _choose(context: Context) -> str | None:
+    if context.abstract_syntax == VERIFICATION:
+        return context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+    if not is_storage_class(context.abstract_syntax):
+        return None
+    return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")

@@ -1,0 +1,320 @@
+"""Fetches a study from the PACS into the store: find, list, move, reconcile, index last.
+
+What arrived and was stored is the truth; status words and counters of a C-MOVE are not (field notes 1
+and 2). The list of expected instances is asked for beside the first C-MOVE, then compared with what is
+in the store, and what is missing is asked for again, by instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gateway.journal import JournalError
+from gateway.objects import StoreError
+from gateway.pacs.client import InstanceList, InstanceRef, PacsClient, StudyRecord
+from gateway.pacs.errors import PacsError
+from gateway.studies.cache import StudyCache
+from gateway.studies.flight import Flight
+from gateway.studies.index import StudyIndex, reading_order
+from gateway.studies.intake import Intake
+from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TRIES_FOR_MISSING = 2
+"""Times that a PACS is asked again, by instance, for what it listed and did not send."""
+
+UIDS_A_MOVE = 200
+"""SOP Instance UIDs in one IMAGE-level C-MOVE; some PACS limit the length of a list in an identifier."""
+
+HEAD_START = 1.0
+"""Seconds that a PACS has to answer before the next one in the list is asked beside it."""
+
+TOTAL_LIMIT = 4 * 3600.0
+"""Seconds that one C-MOVE may take, however steadily it delivers."""
+
+PUSH_QUIET = 5.0
+"""Seconds without a new instance after which a pushed study is taken to have been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacs:
+    """A PACS that studies are fetched from."""
+
+    name: str
+    client: PacsClient
+    sending_ae_titles: frozenset[str]
+    """Calling AE titles under which it sends to us."""
+
+
+class Fetcher:
+    """Brings studies into the cache, each at most once at a time."""
+
+    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake, *, destination: str) -> None:
+        """*pacs* are asked in this order; the first that has a study serves it. *destination* is our AE title."""
+        self._pacs = pacs
+        self._cache = cache
+        self._intake = intake
+        self._destination = destination
+        self._flights: dict[str, Flight] = {}
+        self._tasks: dict[asyncio.Task[None], Flight] = {}
+
+    def flight(self, study_instance_uid: str) -> Flight | None:
+        """The flight of a study that is being fetched now; None where there is none."""
+        return self._flights.get(study_instance_uid)
+
+    def fetch(self, study_instance_uid: str) -> Flight:
+        """The flight of a study: the one under way, or a new one. It goes on when nobody waits any more."""
+        flight = self._flights.get(study_instance_uid)
+        if flight is None:
+            flight = self._begin(study_instance_uid)
+        flight.asked_for.set()
+        return flight
+
+    def pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
+        """A flight for a study that a PACS of ours sends unasked; it is compared with the PACS once it is still."""
+        if not any(calling_ae_title in pacs.sending_ae_titles for pacs in self._pacs):
+            return None
+        return self._flights.get(study_instance_uid) or self._begin(study_instance_uid)
+
+    async def stop(self) -> None:
+        """Ends every flight: associations are aborted, what waits is answered."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, study_instance_uid: str) -> Flight:
+        flight = self._flights[study_instance_uid] = Flight(study_instance_uid)
+        self._intake.expect(flight)
+        task = asyncio.create_task(self._run(flight), name=f"fetch {study_instance_uid}")
+        self._tasks[task] = flight
+        task.add_done_callback(lambda t: self._tasks.pop(t, None))
+        return flight
+
+    async def _run(self, flight: Flight) -> None:
+        began = time.monotonic()
+        outcome: Outcome = Unreachable("the gateway is shutting down")
+        try:
+            async with self._cache.pinned(flight.study_instance_uid):
+                try:
+                    outcome = await self._fetch(flight)
+                finally:
+                    # Before anybody is told: a new flight may begin at once and must not share this one's puts.
+                    self._intake.expect_no_more(flight)
+                    await self._intake.settle(flight)
+        except (StoreError, JournalError) as e:
+            outcome = NotStored(str(e))
+        except Exception:
+            log.exception("fetch of study %s failed", flight.study_instance_uid)
+            outcome = NotStored("an error of the gateway itself; its log has the details")
+        finally:
+            del self._flights[flight.study_instance_uid]
+            flight.end(outcome)
+            _tell(flight, outcome, time.monotonic() - began)
+
+    async def _fetch(self, flight: Flight) -> Outcome:
+        uid = flight.study_instance_uid
+        flight.held = await self._cache.index(uid)
+        if flight.held is not None:
+            flight.stored.update(flight.held.instances)
+        await self._let_push_end(flight)
+        located = await self._locate(uid)
+        if isinstance(located, NotFound | Unreachable):
+            if flight.grew:
+                await self._write_index(flight, complete=False, pacs="")
+            return located
+        pacs, record = located
+        flight.expected_count = record.instances
+        if flight.held is not None and flight.held.complete and not flight.grew:
+            if record.instances == len(flight.stored):
+                return Complete(flight.held)
+        else:
+            await self._cache.filling(uid)
+        return await self._bring(flight, pacs)
+
+    async def _let_push_end(self, flight: Flight) -> None:
+        """A study that is being pushed is left to come by itself, unless somebody asks for it."""
+        while not flight.asked_for.is_set():
+            still_for = time.monotonic() - flight.last_arrival
+            if still_for >= PUSH_QUIET and not flight.puts:
+                return
+            try:
+                await asyncio.wait_for(flight.asked_for.wait(), max(PUSH_QUIET - still_for, 0.1))
+            except TimeoutError:
+                continue
+
+    async def _locate(self, uid: str) -> tuple[Pacs, StudyRecord] | NotFound | Unreachable:
+        """The first PACS, in the configured order, that has the study.
+
+        Each has a head start on the next one, so that one that is down costs a second and not a time-out.
+        """
+        asked: list[asyncio.Task[StudyRecord | None]] = []
+        try:
+            for pacs in self._pacs:
+                asked.append(asyncio.create_task(pacs.client.find_study(uid)))
+                await asyncio.wait(asked[-1:], timeout=HEAD_START)
+                if _has_answered_with_study(asked[-1]):
+                    break
+            failures = []
+            for pacs, task in zip(self._pacs, asked, strict=False):
+                try:
+                    record = await task
+                except PacsError as e:
+                    failures.append(str(e))
+                    log.warning("cannot ask for study %s: %s", uid, e)
+                    continue
+                if record is not None:
+                    return pacs, record
+            return Unreachable("; ".join(failures)) if failures else NotFound()
+        finally:
+            await _cancel(asked)
+
+    async def _bring(self, flight: Flight, pacs: Pacs) -> Outcome:
+        uid = flight.study_instance_uid
+        failure: str | None = None
+        if flight.stored:
+            listing = await self._list(flight, pacs)
+        else:
+            listed = asyncio.create_task(self._list(flight, pacs))
+            try:
+                failure = await self._move(flight, pacs)
+                listing = await listed
+            finally:
+                await _cancel([listed])
+        await self._intake.settle(flight)
+        if not listing.complete and flight.held is not None:
+            # It cannot be asked what is new: the whole study again.
+            failure = await self._move(flight, pacs)
+            await self._intake.settle(flight)
+        for _ in range(TRIES_FOR_MISSING):
+            if not flight.missing or flight.refusal:
+                break
+            failure = await self._move_missing(flight, pacs)
+            await self._intake.settle(flight)
+        return await self._conclude(flight, pacs, listing, failure)
+
+    async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: str | None) -> Outcome:
+        if not flight.stored:
+            if flight.refusal or flight.store_failure:
+                await self._cache.abandon(flight.study_instance_uid)
+                return NotStored(flight.refusal or flight.store_failure or "")
+            await self._cache.abandon(flight.study_instance_uid)
+            return Unreachable(failure or f"PACS {pacs.name} lists the study and sent none of its instances")
+        # Without a list, the PACS's own count of instances is the next best proof.
+        whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
+        index = await self._write_index(flight, complete=whole, pacs=pacs.name)
+        if whole:
+            return Complete(index)
+        reason = (
+            flight.refusal
+            or flight.store_failure
+            or failure
+            or ("the PACS did not send all that it lists" if listing.complete else listing.reason)
+        )
+        return Partial(index, flight.missing, reason)
+
+    async def _write_index(self, flight: Flight, *, complete: bool, pacs: str) -> StudyIndex:
+        instances = {i.sop_instance_uid: i for i in reading_order(flight.stored.values())}
+        index = StudyIndex(flight.study_instance_uid, instances, complete, pacs)
+        if index != flight.held:
+            await self._cache.filled(index)
+        return index
+
+    async def _list(self, flight: Flight, pacs: Pacs) -> InstanceList:
+        def found(instances: Sequence[InstanceRef]) -> None:
+            flight.expect((i.sop_instance_uid, i.series_instance_uid) for i in instances)
+
+        try:
+            listing = await pacs.client.list_instances(flight.study_instance_uid, found)
+        except PacsError as e:
+            listing = InstanceList((), complete=False, reason=str(e))
+        if not listing.complete:
+            log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
+        return listing
+
+    async def _move(
+        self, flight: Flight, pacs: Pacs, *, series_instance_uid: str | None = None, uids: Sequence[str] = ()
+    ) -> str | None:
+        """One C-MOVE to ourselves; the reason, for the operator, where the PACS says that it went wrong."""
+        flight.last_arrival = time.monotonic()
+        move = pacs.client.move(
+            flight.study_instance_uid,
+            series_instance_uid=series_instance_uid,
+            sop_instance_uids=uids,
+            destination=self._destination,
+            last_arrival=lambda: flight.last_arrival,
+            total_limit=TOTAL_LIMIT,
+        )
+        try:
+            outcome = await self._until_refused(flight, move)
+        except PacsError as e:
+            log.warning("C-MOVE of study %s: %s", flight.study_instance_uid, e)
+            return str(e)
+        if outcome is not None and outcome.status != 0:
+            return f"PACS {pacs.name} ended the C-MOVE with status {outcome.status:04X} {outcome.comment}".strip()
+        return None
+
+    async def _until_refused(self, flight: Flight, work: Coroutine[Any, Any, T]) -> T | None:
+        """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
+        task = asyncio.create_task(work)
+        refused = asyncio.create_task(flight.refused.wait())
+        try:
+            await asyncio.wait([task, refused], return_when=asyncio.FIRST_COMPLETED)
+            return await task if task.done() else None
+        finally:
+            await _cancel([task, refused])
+
+    async def _move_missing(self, flight: Flight, pacs: Pacs) -> str | None:
+        """Asks for what is missing, whole series where a whole series is."""
+        expected = flight.expected or {}
+        by_series: dict[str, list[str]] = {}
+        for uid in flight.missing:
+            by_series.setdefault(expected[uid], []).append(uid)
+        failure = None
+        for series, uids in by_series.items():
+            if len(uids) == _count(expected, series):
+                failure = await self._move(flight, pacs, series_instance_uid=series) or failure
+                continue
+            for at in range(0, len(uids), UIDS_A_MOVE):
+                if flight.refusal is None:
+                    chosen = uids[at : at + UIDS_A_MOVE]
+                    failure = await self._move(flight, pacs, series_instance_uid=series, uids=chosen) or failure
+        return failure
+
+
+def _count(expected: Mapping[str, str], series_instance_uid: str) -> int:
+    return sum(series == series_instance_uid for series in expected.values())
+
+
+def _has_answered_with_study(task: asyncio.Task[StudyRecord | None]) -> bool:
+    return task.done() and task.exception() is None and task.result() is not None
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Ends tasks whose result nobody wants any more, and waits until they have let go of what they held."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
+    uid = flight.study_instance_uid
+    match outcome:
+        case Complete(index):
+            log.info("study %s is complete: %d instances, %.1f s", uid, len(index.instances), seconds)
+        case Partial(index, missing, reason):
+            log.warning(
+                "study %s is partial: %d instances, %d missing, %.1f s: %s",
+                uid, len(index.instances), len(missing), seconds, reason,
+            )  # fmt: skip
+        case NotFound():
+            log.info("study %s is in no PACS, %.1f s", uid, seconds)
+        case Unreachable(reason) | NotStored(reason):
+            log.warning("study %s could not be fetched, %.1f s: %s", uid, seconds, reason)
