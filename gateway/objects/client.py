@@ -1,0 +1,347 @@
+"""The S3 client: what the gateway itself puts, gets, lists and deletes.
+
+Objects go by aiohttp with requests signed here, since they are the hot path: half of minio-py's CPU an
+object. Everything else (buckets, listing, multi-delete) is minio-py, in a thread. Every call has a time-out,
+transient failures are tried again a bounded number of times, and what is put is checked by the server
+against a CRC-32 (a false ``x-amz-content-sha256`` it would accept, ../shared/object-store.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import io
+import itertools
+import logging
+import random
+import re
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+import certifi
+import urllib3
+from minio import Minio
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+from yarl import URL
+
+from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
+from gateway.objects.sigv4 import Credentials, Signer, check_key, quote_key
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CONNECTIONS = 32
+"""Open to the store at once; more make it no faster."""
+
+CONNECT_WITHIN = 5.0
+"""Seconds."""
+
+ANSWER_WITHIN = 30.0
+"""Seconds of silence; the embedded store stalls for five now and then."""
+
+SLOWEST = 1_000_000
+"""Bytes a second, below which a transfer is given up."""
+
+TRIES = 4
+
+_FULL = re.compile(r"XMinioStorageFull|InsufficientStorage|QuotaExceeded|no space left|no writable volumes", re.I)
+_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the store says of an object."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime | None
+
+
+class ObjectStore:
+    """One bucket of an S3 store. To be used as an async context manager."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        secure: bool,
+        region: str,
+        bucket: str,
+        credentials: Credentials,
+        ca_file: str | None = None,
+    ) -> None:
+        """*endpoint* is ``host:port``; *ca_file* a PEM file that replaces the public CAs."""
+        self.bucket = bucket
+        self._endpoint = endpoint
+        default = ":443" if secure else ":80"
+        self._host = endpoint.removesuffix(default)
+        self._base = f"{'https' if secure else 'http'}://{self._host}"
+        self._signer = Signer(credentials, region)
+        self._region = region
+        self._ca_file = ca_file if secure else None
+        self._http: aiohttp.ClientSession | None = None
+        pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_WITHIN, read=ANSWER_WITHIN),
+            retries=urllib3.Retry(total=TRIES - 1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
+            ca_certs=ca_file or certifi.where(),
+            maxsize=4,
+        )
+        self._minio = Minio(
+            endpoint,
+            access_key=credentials.access_key,
+            secret_key=credentials.secret_key,
+            secure=secure,
+            region=region,
+            http_client=pool,
+        )
+        self._pool = pool
+
+    def __str__(self) -> str:
+        return f"object store {self._base}, bucket {self.bucket}"
+
+    async def __aenter__(self) -> ObjectStore:
+        ssl_context: Any = True
+        if self._ca_file:
+            ssl_context = ssl.create_default_context(cafile=self._ca_file)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=ssl_context, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=ANSWER_WITHIN),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+        self._pool.clear()
+
+    # -- objects: the hot path
+
+    async def put(self, key: str, parts: bytes | Sequence[bytes | memoryview], *, content_type: str) -> None:
+        """Writes a small object, whole or not at all. Raises StoreError."""
+        body = parts if isinstance(parts, bytes) else b"".join(parts)
+        headers = _put_headers(content_type, zlib.crc32(body))
+        await self._retried("PUT", key, lambda: self._put(key, headers, body, len(body)))
+
+    async def put_stream(
+        self, key: str, size: int, chunks: Callable[[], AsyncIterator[bytes]], *, content_type: str
+    ) -> None:
+        """Writes a large object of *size* bytes, whole or not at all, with a chunk in memory at a time.
+
+        *chunks* is called more than once: for the checksum, then for each try. Raises StoreError.
+        """
+        crc = 0
+        async for chunk in chunks():
+            crc = zlib.crc32(chunk, crc)
+        headers = _put_headers(content_type, crc)
+        await self._retried("PUT", key, lambda: self._put(key, headers, chunks(), size))
+
+    async def _put(self, key: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], size: int) -> None:
+        # aiohttp writes bytes in one go; a stream keeps a slow store from holding them twice.
+        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
+        path = self._path(key)
+        signed = self._signer.headers("PUT", self._host, path, headers)
+        signed["Content-Length"] = str(size)
+        async with self._session.put(self._url(path), data=data, headers=signed, timeout=_time_for(size)) as answer:
+            await self._check(answer, key)
+
+    async def get(self, key: str) -> bytes:
+        """A small object's bytes. Raises ObjectNotFound, StoreError."""
+
+        async def read() -> bytes:
+            async with self._request("GET", key) as answer:
+                return await answer.read()
+
+        return await self._retried("GET", key, read)
+
+    @asynccontextmanager
+    async def read(
+        self, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The object's bytes from *offset*, *length* of them, as they come. Raises ObjectNotFound, StoreError."""
+        headers = {}
+        if offset or length is not None:
+            headers["range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        try:
+            async with self._request("GET", key, headers) as answer:
+                yield answer.content.iter_chunked(256 * 1024)
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise self._unavailable(e) from e
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """What the store says of an object; None where there is none. Raises StoreError."""
+
+        async def ask() -> ObjectInfo | None:
+            try:
+                async with self._request("HEAD", key) as answer:
+                    return ObjectInfo(key, int(answer.headers["Content-Length"]), answer.headers.get("ETag", ""), None)
+            except ObjectNotFound:
+                return None
+
+        return await self._retried("HEAD", key, ask)
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, key: str, headers: dict[str, str] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        path = self._path(key)
+        signed = self._signer.headers(method, self._host, path, headers or {})
+        async with self._session.request(method, self._url(path), headers=signed) as answer:
+            await self._check(answer, key)
+            yield answer
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        assert self._http is not None, "use the store as an async context manager"
+        return self._http
+
+    def _path(self, key: str) -> str:
+        return f"/{self.bucket}/{quote_key(check_key(key))}"
+
+    def _url(self, path: str) -> URL:
+        return URL(self._base + path, encoded=True)
+
+    async def _check(self, answer: aiohttp.ClientResponse, key: str) -> None:
+        if answer.status < 300:
+            return
+        said = (await answer.content.read(4096)).decode("utf-8", "replace")
+        code = match[1] if (match := _CODE.search(said)) else ""
+        raise self._error(answer.status, code, said, key)
+
+    def _error(self, status: int, code: str, said: str, key: str) -> StoreError:
+        if _FULL.search(said) or status == 507:
+            return StoreFull(f"{self} is full: give it more room, or lower cache.max_size")
+        if status == 404 and code != "NoSuchBucket":
+            return ObjectNotFound(f"{self} has no object {key}")
+        if code == "NoSuchBucket":
+            return StoreDenied(f"{self}: there is no such bucket: create it, or correct store.bucket")
+        if code == "RequestTimeTooSkewed":
+            return StoreDenied(f"{self}: its clock and ours differ by over 15 minutes: set both by NTP")
+        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch") or status == 401:
+            return StoreDenied(f"{self} refuses our credentials ({code}): correct store.access_key and its secret")
+        if status == 403:
+            return StoreDenied(f"{self} denies access ({code or status}): allow this access key to use the bucket")
+        if status >= 500 or status in (408, 429) or code in ("BadDigest", "XAmzContentChecksumMismatch"):
+            return StoreUnavailable(f"{self} fails with {status} {code}".rstrip())
+        return StoreError(f"{self} refuses a request with {status} {code}".rstrip())
+
+    def _unavailable(self, e: BaseException) -> StoreUnavailable:
+        what = "does not answer in time" if isinstance(e, TimeoutError) else f"cannot be reached ({type(e).__name__})"
+        return StoreUnavailable(f"{self} {what}: is it up, and is store.endpoint right?")
+
+    async def _retried(self, method: str, key: str, call: Callable[[], Awaitable[T]]) -> T:
+        pause = 0.2  # seconds
+        attempt = 1
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable as e:
+                failure: StoreError = e
+            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                failure = self._unavailable(e)
+            if attempt == TRIES:
+                raise failure
+            log.info("%s %s: try %d failed: %s", method, key, attempt, failure)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  (no secret depends on it)
+            pause *= 3
+            attempt += 1
+
+    # -- buckets and many objects at once
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Every object under *prefix*, a page at a time. Raises StoreError."""
+        async for found in self._pages(lambda: self._minio.list_objects(self.bucket, prefix, recursive=True)):
+            yield ObjectInfo(found.object_name, found.size or 0, (found.etag or "").strip('"'), found.last_modified)
+
+    async def list_folders(self, prefix: str) -> AsyncIterator[str]:
+        """Every common prefix one level below *prefix*, which ends in a slash. Raises StoreError."""
+        async for found in self._pages(lambda: self._minio.list_objects(self.bucket, prefix)):
+            if found.is_dir:
+                yield found.object_name
+
+    async def _pages(self, start: Callable[[], Iterator[Any]]) -> AsyncIterator[Any]:
+        def page() -> tuple[Any, ...]:
+            return tuple(itertools.islice(objects, 1000))
+
+        objects = start()
+        while found := await self._in_thread(page):
+            for item in found:
+                yield item
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Deletes objects; one that is not there is no error. Raises StoreError where any could not be deleted."""
+        remaining = iter(keys)
+        while batch := [DeleteObject(check_key(k)) for k in itertools.islice(remaining, 1000)]:
+            failures = await self._in_thread(functools.partial(self._delete, batch))
+            if failures:
+                raise self._error(500, failures[0].code or "", failures[0].message or "", failures[0].name or "")
+
+    def _delete(self, batch: Sequence[DeleteObject]) -> tuple[Any, ...]:
+        return tuple(e for e in self._minio.remove_objects(self.bucket, batch) if e.code != "NoSuchKey")
+
+    async def ensure_bucket(self) -> None:
+        """Creates the bucket where it is absent. Raises StoreError."""
+
+        def ensure() -> None:
+            if self._minio.bucket_exists(self.bucket):
+                return
+            try:
+                self._minio.make_bucket(self.bucket)
+            except S3Error as e:
+                if e.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                    raise
+
+        await self._in_thread(ensure)
+
+    async def refuses_anonymous(self) -> bool:
+        """Whether a request without a signature is refused. Raises StoreError."""
+        probe = f"{self._base}/{self.bucket}/probe"
+        try:
+            async with self._session.get(probe) as read, self._session.put(probe, data=b"") as written:
+                return read.status in (401, 403) and written.status in (401, 403)
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise self._unavailable(e) from e
+
+    async def check(self) -> None:
+        """Writes, reads and deletes a probe. Raises StoreError, which names the fix."""
+        key = "probe/gateway-check"
+        await self.put(key, b"probe", content_type="text/plain")
+        if await self.get(key) != b"probe":
+            raise StoreError(f"{self} does not give back what was written")
+        await self.delete([key])
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.to_thread(call)
+        except S3Error as e:
+            status = e.response.status if e.response is not None else 500
+            raise self._error(status, e.code or "", f"{e.code} {e.message}", e.object_name or "") from e
+        except (urllib3.exceptions.HTTPError, MinioException, OSError) as e:
+            raise self._unavailable(e) from e
+
+
+def _put_headers(content_type: str, crc: int) -> dict[str, str]:
+    return {
+        "content-type": content_type,
+        "x-amz-checksum-crc32": base64.b64encode(crc.to_bytes(4, "big")).decode(),
+    }
+
+
+def _time_for(size: int) -> aiohttp.ClientTimeout:
+    # The silence that is measured goes on while a body is sent, so a large one has longer.
+    silence = ANSWER_WITHIN + size / SLOWEST
+    return aiohttp.ClientTimeout(total=2 * silence, sock_connect=CONNECT_WITHIN, sock_read=silence)

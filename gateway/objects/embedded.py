@@ -1,0 +1,253 @@
+"""The embedded store: SeaweedFS as a child process, for a hospital that has no S3 of its own.
+
+The command line is the one that was tried (../shared/object-store.md): loopback only, no unauthenticated
+HTTP on the master, JWT keys for the volume and filer servers, no admin interface, no telemetry. The child
+dies with the gateway and is started again when it dies alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.objects.errors import StoreError, StoreUnavailable
+from gateway.objects.sigv4 import Credentials
+
+log = logging.getLogger(__name__)
+
+READY_WITHIN = 60.0
+"""Seconds; it takes about one, and more on a busy disk with much data."""
+
+STOP_WITHIN = 15.0
+"""Seconds from SIGTERM to SIGKILL; it takes 3 to 5 and can hang when the disk is full."""
+
+LOG_LIMIT = 10 * 1024 * 1024
+"""Bytes of its log that are kept from one start to the next."""
+
+_PORTS = (
+    "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
+    "filer.port.grpc", "admin.port",
+)  # fmt: skip
+
+_JWT_KEYS = (
+    "WEED_JWT_SIGNING_KEY", "WEED_JWT_SIGNING_READ_KEY", "WEED_JWT_FILER_SIGNING_KEY",
+    "WEED_JWT_FILER_SIGNING_READ_KEY",
+)  # fmt: skip
+
+
+class EmbeddedStore:
+    """Runs the embedded store in *directory*; :attr:`endpoint` and :attr:`credentials` are valid once started."""
+
+    region = "us-east-1"
+
+    def __init__(self, directory: Path, *, bucket: str, allowed_origins: Sequence[str] = ("*",)) -> None:
+        self._directory = directory.absolute()
+        self._bucket = bucket
+        self._allowed_origins = allowed_origins
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._secrets: dict[str, str] = {}
+        self._ports: dict[str, int] = {}
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port`` of its S3 API, on loopback."""
+        return f"127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def credentials(self) -> Credentials:
+        """What it lets in; made at random at the first start and kept in its directory."""
+        return Credentials(self._secrets["access_key"], self._secrets["secret_key"])
+
+    async def start(self) -> None:
+        """Starts it and waits until it serves. Raises StoreError, which names the fix."""
+        program = _program()
+        try:
+            for folder in (self._directory, self._directory / "tmp"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
+            self._secrets = _kept_secrets(self._directory / "secrets.json")
+        except OSError as e:
+            raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
+        await self._launch(program)
+        self._supervisor = asyncio.create_task(self._supervise(program))
+
+    async def stop(self) -> None:
+        """Stops it; what it has acknowledged is on its disk."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._terminate()
+
+    async def _terminate(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_WITHIN)
+        except TimeoutError:
+            log.warning("the embedded store did not stop within %g s and was killed", STOP_WITHIN)
+            process.kill()
+            await process.wait()
+
+    async def _launch(self, program: str) -> None:
+        # It re-applies what it finds here, silently, over its command line.
+        (self._directory / "mini.options").unlink(missing_ok=True)
+        self._ports = _free_ports(self._ports)
+        log_file = self._directory / "store.log"
+        if log_file.exists() and log_file.stat().st_size > LOG_LIMIT:
+            log_file.replace(log_file.with_suffix(".log.1"))
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self._directory),
+            "TMPDIR": str(self._directory / "tmp"),
+            "GOMEMLIMIT": "384MiB",
+            "AWS_ACCESS_KEY_ID": self._secrets["access_key"],
+            "AWS_SECRET_ACCESS_KEY": self._secrets["secret_key"],
+            **{name: self._secrets[name] for name in _JWT_KEYS},
+        }
+        with log_file.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                program, "mini", *self._arguments(),
+                cwd=self._directory, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                preexec_fn=_child_setup,
+            )  # fmt: skip
+        try:
+            await self._until_ready(self._process)
+        except BaseException:
+            await self._terminate()
+            raise
+
+    def _arguments(self) -> list[str]:
+        d = self._directory
+        return [
+            f"-dir={d}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp", "-admin.ui=false", "-webdav=false",
+            "-master.telemetry=false", *(f"-{name}={port}" for name, port in self._ports.items()),
+            f"-admin.port.grpc={self._ports['admin.port'] + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+            f"-s3.localSocket={d / 's3.sock'}", f"-filer.localSocket={d / 'filer.sock'}", "-volume.max=0",
+            "-master.volumeSizeLimitMB=256", "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
+            f"-s3.allowedOrigins={','.join(self._allowed_origins)}", f"-bucket={self._bucket}",
+        ]  # fmt: skip
+
+    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
+        base = f"http://{self.endpoint}"
+        see = f"see {self._directory / 'store.log'}"
+        timeout = aiohttp.ClientTimeout(total=5)
+        async with aiohttp.ClientSession(timeout=timeout) as http:
+            try:
+                async with asyncio.timeout(READY_WITHIN):
+                    while not await _answers(http, f"{base}/status"):
+                        if process.returncode is not None:
+                            raise StoreUnavailable(f"the embedded store ended with code {process.returncode}: {see}")
+                        await asyncio.sleep(0.05)
+            except TimeoutError as e:
+                raise StoreUnavailable(f"the embedded store is not ready after {READY_WITHIN:g} s: {see}") from e
+            # Without credentials it would be wide open, and would not say so.
+            async with http.get(f"{base}/{self._bucket}") as answer:
+                if answer.status != 403:
+                    raise StoreError(f"the embedded store lets anonymous requests in ({answer.status}): not used")
+
+    async def _supervise(self, program: str) -> None:
+        pause = 1.0  # seconds
+        while True:
+            process = self._process
+            assert process is not None
+            began = asyncio.get_running_loop().time()
+            code = await process.wait()
+            log.error("the embedded store ended by itself with code %s; starting it again", code)
+            if asyncio.get_running_loop().time() - began > 60:
+                pause = 1.0
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 60.0)
+                try:
+                    await self._launch(program)
+                except (StoreError, OSError) as e:
+                    log.error("the embedded store does not start: %s", e)
+                    continue
+                break
+
+
+async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(url) as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+def _program() -> str:
+    """The server's binary: the package puts it beside the interpreter, or it is on PATH."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise StoreError(
+            "the embedded store is not installed (its package is for Linux on x86-64): "
+            "configure an S3 store under `store:` in the configuration file"
+        )
+    return found
+
+
+def _kept_secrets(path: Path) -> dict[str, str]:
+    wanted = ("access_key", "secret_key", *_JWT_KEYS)
+    with contextlib.suppress(FileNotFoundError):
+        kept: dict[str, Any] = json.loads(path.read_text())
+        if all(isinstance(kept.get(name), str) and kept[name] for name in wanted):
+            return {name: kept[name] for name in wanted}
+    made = {name: secrets.token_hex(32) for name in wanted} | {"access_key": secrets.token_hex(10)}
+    descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(made, file)
+        file.flush()
+        os.fsync(file.fileno())
+    path.with_suffix(".new").replace(path)
+    return made
+
+
+def _free_ports(previous: dict[str, int]) -> dict[str, int]:
+    """A free loopback port for each server; the ones of before where they still are free."""
+    if previous and all(_is_free(port) for port in previous.values()):
+        return previous
+    with contextlib.ExitStack() as stack:
+        ports: dict[str, int] = {}
+        for name in _PORTS:
+            for _ in range(200):
+                taken = stack.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", 0))
+                port = taken.getsockname()[1]
+                # Its admin server insists on a gRPC port 10000 above its own.
+                if name != "admin.port" or (port + 10000 <= 65535 and _is_free(port + 10000)):
+                    break
+            ports[name] = port
+        return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _child_setup() -> None:
+    os.umask(0o077)
+    if sys.platform == "linux":
+        # PR_SET_PDEATHSIG: it never outlives the gateway, whatever kills that (prctl(2)).
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
