@@ -1,0 +1,94 @@
+"""What the gateway answers (../shared/avara-contract.md: Answers). Absent keys are left out, never null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Answer(BaseModel):
+    """Base of every answer."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True, validate_by_name=True, serialize_by_alias=True)
+
+    def to_json(self) -> bytes:
+        """The body to send."""
+        return self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_none=True)
+
+
+class SopManifest(Answer):
+    """An instance in a manifest. Geometry is required for image SOPs, and absent for others."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    sopInstanceUID: str  # noqa: N815  (the contract's spelling, here and below)
+    sopClassUID: str  # noqa: N815
+    rows: int | None = None
+    columns: int | None = None
+    bitsAllocated: int | None = None  # noqa: N815
+    samplesPerPixel: int | None = None  # noqa: N815
+    photometricInterpretation: str | None = None  # noqa: N815
+    bitsStored: int | None = None  # noqa: N815
+    highBit: int | None = None  # noqa: N815
+    pixelRepresentation: int | None = None  # noqa: N815
+    instanceNumber: int | None = None  # noqa: N815
+    numberOfFrames: int | None = None  # noqa: N815
+    rescaleSlope: float | None = None  # noqa: N815
+    rescaleIntercept: float | None = None  # noqa: N815
+    isFloatPixelData: bool | None = None  # noqa: N815
+    isDoubleFloatPixelData: bool | None = None  # noqa: N815
+
+
+class SeriesManifest(Answer):
+    """A series in a manifest, its instances in reading order."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    seriesInstanceUID: str  # noqa: N815
+    modality: str
+    seriesDescription: str  # noqa: N815
+    seriesNumber: int | str  # noqa: N815
+    sops: Sequence[SopManifest]
+
+
+class Manifest(Answer):
+    """What lets the viewer scroll before every file is parsed; series in reading order."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    studyInstanceUID: str  # noqa: N815
+    series: Sequence[SeriesManifest]
+
+
+class MediaUrl(Answer):
+    """Something of the study that is not DICOM."""
+
+    mime_type: str
+    url: str
+    file_name: str | None = None
+
+
+class StudyAccess(Answer):
+    """The answer to ``study.access_requested``."""
+
+    authorized: bool
+    urls: Sequence[str] = ()
+    error: str | None = None
+    media_urls: Sequence[MediaUrl] | None = None
+    manifest: Manifest | None = None
+
+
+class SecondaryCaptureAccess(Answer):
+    """The answer to ``secondary_capture.access_requested``."""
+
+    authorized: bool
+    upload_urls: Sequence[str] = ()
+    error: str | None = None
+
+
+class ReportAcknowledged(Answer):
+    """The answer to ``report.delivered``: it is kept."""
+
+    success: bool = True

@@ -1,0 +1,111 @@
+"""The webhook endpoint: from Avara's request to an answer in time (avara-contract: Transport).
+
+The order is what makes it safe: size, then signature over the raw bytes, then JSON, then the contract. Until
+all four hold, nothing is done. An error's text never shows what is inside the gateway or the hospital.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from gateway.avara.answers import Answer
+from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
+from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
+
+log = logging.getLogger(__name__)
+
+BODY_WITHIN = 10.0
+"""Seconds from a request's headers to the end of its body."""
+
+MARGIN = 0.05
+"""Part of ``answer_within`` that is kept for the way of the answer, half a second at most."""
+
+Handler = Callable[[Event, Delivery], Awaitable[Answer]]
+
+
+class Refusal(Exception):
+    """A handler cannot take an event; Avara is told with this HTTP status, and may deliver it again."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class WebhookEndpoint:
+    """Takes events in and hands them to the handler of their type."""
+
+    def __init__(
+        self, verifier: WebhookVerifier, handlers: Mapping[str, Handler], *, max_body: int, answer_within: float
+    ) -> None:
+        """*max_body* is bytes; *answer_within* seconds from the request's headers."""
+        self._verifier = verifier
+        self._handlers = handlers
+        self._max_body = max_body
+        self._answer_within = answer_within - min(0.5, answer_within * MARGIN)
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        """The aiohttp handler."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if request.method != "POST":
+            return _error(405, "POST events here", {"Allow": "POST"})
+        try:
+            body = await asyncio.wait_for(self._body(request), BODY_WITHIN)
+            webhook_id = self._verifier.verify(body, request.headers)
+            event = parse_event(body)
+        except _TooLarge:
+            # What still comes of the body is not read: the connection ends with this answer.
+            return _error(413, f"an event has {self._max_body} bytes at most", {"Connection": "close"})
+        except TimeoutError:
+            return _error(408, "the body did not come in time", {"Connection": "close"})
+        except BadSignature as e:
+            log.warning("refused a webhook from %s: %s", request.remote, e)
+            return _error(401, str(e))
+        except NotJson as e:
+            return _error(400, str(e))
+        except DoesNotFit as e:
+            log.warning("refused an event: %s", e)
+            return _error(422, str(e))
+        answer = await self._answer(event, Delivery(webhook_id, began + self._answer_within))
+        took = (loop.time() - began) * 1000
+        log.info("%s %s (webhook %s): %d in %.0f ms", event.type, event.id, webhook_id, answer.status, took)
+        return answer
+
+    async def _body(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > self._max_body:
+            raise _TooLarge
+        body = bytearray()
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > self._max_body:
+                raise _TooLarge
+        return bytes(body)
+
+    async def _answer(self, event: Event, delivery: Delivery) -> web.Response:
+        try:
+            async with asyncio.timeout_at(delivery.deadline):
+                answer = await self._handlers[event.type](event, delivery)
+        except Refusal as e:
+            return _error(e.status, str(e))
+        except TimeoutError:
+            log.error("no answer to event %s (webhook %s) in time", event.id, delivery.webhook_id)
+            return _error(503, "the gateway could not answer in time; deliver the event again")
+        except Exception:
+            log.exception("event %s (webhook %s) failed", event.id, delivery.webhook_id)
+            return _error(500, "the gateway failed to handle this event; its log has the details")
+        return web.Response(body=answer.to_json(), content_type="application/json")
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status, text=json.dumps({"error": text}), content_type="application/json", headers=headers
+    )

@@ -1,0 +1,244 @@
+"""The journal: a small database beside the gateway, in which what must survive a crash is kept.
+
+SQLite by default, PostgreSQL by URL. Calls run one after the other on a thread of their own; a call that
+has returned is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.journal.tables import cached_studies, studies
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 10.0
+"""Seconds that a call waits for another process's transaction."""
+
+
+class JournalError(Exception):
+    """The journal cannot be used. The text is for the operator and names the likely fix."""
+
+
+class StudyState(enum.Enum):
+    """Whether a study in the store is whole."""
+
+    FILLING = "filling"
+    """Objects are being written; there may be no index yet."""
+    READY = "ready"
+    """The index was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedStudy:
+    """A study in the object store, as the ledger has it."""
+
+    study_instance_uid: str
+    state: StudyState
+    size: int
+    """Bytes."""
+    instances: int
+    last_used: float
+    """Unix seconds."""
+    urls_valid_until: float
+    """Unix seconds until which a URL that was handed out works; 0 where there is none."""
+
+
+class Journal:
+    """Durable facts. Every method raises JournalError where the database fails."""
+
+    def __init__(self, engine: Engine, where: str) -> None:
+        self._engine = engine
+        self._where = where
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+
+    @classmethod
+    async def open(cls, url: str) -> Journal:
+        """Opens the database at *url* (SQLAlchemy's form) and brings it to the present schema."""
+        parsed = make_url(url)
+        connect = {"timeout": BUSY_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
+        engine = create_engine(parsed, connect_args=connect, pool_pre_ping=True)
+        if parsed.get_backend_name() == "sqlite":
+            event.listen(engine, "connect", _durable)
+            event.listen(engine, "begin", _immediate)
+        journal = cls(engine, parsed.render_as_string(hide_password=True))
+        try:
+            await journal._run(_migrate)
+        except BaseException:
+            await journal.close()
+            raise
+        return journal
+
+    async def close(self) -> None:
+        """Closes it; calls that have begun end first."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown()
+
+    async def _run(self, call: Callable[[Connection], T]) -> T:
+        def transaction() -> T:
+            try:
+                with self._engine.begin() as connection:
+                    return call(connection)
+            except SQLAlchemyError as e:
+                cause = getattr(e, "orig", None) or e
+                raise JournalError(
+                    f"the journal {self._where} cannot be used ({cause}): is its disk full or read-only, or the file "
+                    "another user's?"
+                ) from e
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
+
+    # -- facts
+
+    async def remember_study(self, study_id: str, study_instance_uid: str) -> None:
+        """Avara's *study_id* is this study. Where it was another one before, the latest word counts."""
+        await self._run(lambda c: _remember(c, study_id, study_instance_uid, time.time()))
+
+    async def study_instance_uid_of(self, study_id: str) -> str | None:
+        """The study that Avara calls *study_id*; None where it never asked for it."""
+        wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
+        return await self._run(lambda c: c.execute(wanted).scalar_one_or_none())
+
+    # -- the ledger of the cache
+
+    async def filling(self, study_instance_uid: str) -> None:
+        """A fetch is about to write its first object."""
+
+        def note(c: Connection) -> None:
+            if not _set(c, study_instance_uid, state=StudyState.FILLING.value):
+                _add(c, study_instance_uid, StudyState.FILLING)
+
+        await self._run(note)
+
+    async def filled(self, study_instance_uid: str, *, size: int, instances: int) -> None:
+        """The index was written."""
+
+        def note(c: Connection) -> None:
+            if not _set(c, study_instance_uid, state=StudyState.READY.value, size=size, instances=instances):
+                _add(c, study_instance_uid, StudyState.READY, size=size, instances=instances)
+
+        await self._run(note)
+
+    async def access(self, study_id: str, study_instance_uid: str, *, urls_valid_until: float) -> None:
+        """An answer with URLs of the study is about to leave; its objects stay until those have expired."""
+
+        def note(c: Connection) -> None:
+            now = time.time()
+            _remember(c, study_id, study_instance_uid, now)
+            study = cached_studies.c.study_instance_uid == study_instance_uid
+            c.execute(update(cached_studies).where(study).values(last_used=now))
+            longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
+            c.execute(update(cached_studies).where(longer).values(urls_valid_until=urls_valid_until))
+
+        await self._run(note)
+
+    async def forgotten(self, study_instance_uid: str) -> None:
+        """The study's objects are gone from the store."""
+        await self._run(
+            lambda c: c.execute(delete(cached_studies).where(cached_studies.c.study_instance_uid == study_instance_uid))
+        )
+
+    async def cached_studies(self) -> list[CachedStudy]:
+        """Every study in the ledger, least recently used first."""
+        wanted = select(cached_studies).order_by(cached_studies.c.last_used)
+        return await self._run(lambda c: [_cached(row) for row in c.execute(wanted)])
+
+    async def cached_study(self, study_instance_uid: str) -> CachedStudy | None:
+        """One study of the ledger; None where it is not in it."""
+        wanted = select(cached_studies).where(cached_studies.c.study_instance_uid == study_instance_uid)
+
+        def read(c: Connection) -> CachedStudy | None:
+            row = c.execute(wanted).one_or_none()
+            return _cached(row) if row is not None else None
+
+        return await self._run(read)
+
+
+def _durable(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _immediate says, not where the driver guesses
+    cursor = connection.cursor()
+    # WAL with FULL: a transaction that has returned is on the disk, and a reader never blocks the writer.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _immediate(connection: Connection) -> None:
+    # The write lock is taken at once: two processes that migrate, or read and then write, take turns.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _remember(c: Connection, study_id: str, study_instance_uid: str, now: float) -> None:
+    known = c.execute(select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)).scalar_one_or_none()
+    if known is None:
+        c.execute(
+            insert(studies).values(
+                study_id=study_id, study_instance_uid=study_instance_uid, first_seen=now, last_seen=now
+            )
+        )
+        return
+    if known != study_instance_uid:
+        log.warning("study %s was %s and is now %s, as Avara says", study_id, known, study_instance_uid)
+    c.execute(
+        update(studies)
+        .where(studies.c.study_id == study_id)
+        .values(study_instance_uid=study_instance_uid, last_seen=now)
+    )
+
+
+def _set(c: Connection, study_instance_uid: str, **values: Any) -> bool:
+    changed = c.execute(
+        update(cached_studies)
+        .where(cached_studies.c.study_instance_uid == study_instance_uid)
+        .values(last_used=time.time(), **values)
+    )
+    return changed.rowcount > 0
+
+
+def _add(c: Connection, study_instance_uid: str, state: StudyState, *, size: int = 0, instances: int = 0) -> None:
+    c.execute(
+        insert(cached_studies).values(
+            study_instance_uid=study_instance_uid,
+            state=state.value,
+            size=size,
+            instances=instances,
+            last_used=time.time(),
+            urls_valid_until=0.0,
+        )
+    )
+
+
+def _cached(row: Any) -> CachedStudy:
+    return CachedStudy(
+        row.study_instance_uid, StudyState(row.state), row.size, row.instances, row.last_used, row.urls_valid_until
+    )
+
+
+def _migrate(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", "gateway.journal:migrations")
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in {s.revision for s in script.walk_revisions()}:
+        raise JournalError(
+            f"the journal was written by a newer version of the gateway (schema {present}): install that version"
+        )
+    command.upgrade(config, "head")
