@@ -55,7 +55,7 @@ class Association:
             )
         except TimeoutError as e:
             raise PacsUnreachable(
-                f"{peer} does not answer within {peer.timeouts.connect:g} s: is it up, and does a firewall let us through?"
+                f"{peer} does not answer within {peer.timeouts.connect:g} s: is it up? does a firewall let us through?"
             ) from e
         except OSError as e:
             raise PacsUnreachable(

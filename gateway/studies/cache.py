@@ -175,15 +175,19 @@ class StudyCache:
             return False
         done = self._dropping[study_instance_uid] = asyncio.Event()
         try:
-            self._indexes.pop(study_instance_uid, None)
-            await self._store.delete([keys.index(study_instance_uid)])
-            await self._store.delete([info.key async for info in self._store.list(keys.study(study_instance_uid))])
-            await self._journal.forgotten(study_instance_uid)
-            self._freed.append((time.monotonic(), self._forget(study_instance_uid)))
+            await self.discard(study_instance_uid)
         finally:
             del self._dropping[study_instance_uid]
             done.set()
         return True
+
+    async def discard(self, study_instance_uid: str) -> None:
+        """As :meth:`drop`, for the fetch that holds the pin and brought nothing. Raises StoreError."""
+        self._indexes.pop(study_instance_uid, None)
+        await self._store.delete([keys.index(study_instance_uid)])
+        await self._store.delete([info.key async for info in self._store.list(keys.study(study_instance_uid))])
+        await self._journal.forgotten(study_instance_uid)
+        self._freed.append((time.monotonic(), self._forget(study_instance_uid)))
 
     async def sweep(self) -> None:
         """Sets ledger and store right after a crash, or after one of the two was replaced.

@@ -177,7 +177,6 @@ class Fetcher:
             await _cancel(asked)
 
     async def _bring(self, flight: Flight, pacs: Pacs) -> Outcome:
-        uid = flight.study_instance_uid
         failure: str | None = None
         if flight.stored:
             listing = await self._list(flight, pacs)
@@ -202,10 +201,9 @@ class Fetcher:
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: str | None) -> Outcome:
         if not flight.stored:
+            await self._cache.discard(flight.study_instance_uid)
             if flight.refusal or flight.store_failure:
-                await self._cache.abandon(flight.study_instance_uid)
                 return NotStored(flight.refusal or flight.store_failure or "")
-            await self._cache.abandon(flight.study_instance_uid)
             return Unreachable(failure or f"PACS {pacs.name} lists the study and sent none of its instances")
         # Without a list, the PACS's own count of instances is the next best proof.
         whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)

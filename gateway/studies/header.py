@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.pacs.elements import (
     MalformedDataSet,
     decimal,
+    integer,
     read_elements,
     string,
     text,

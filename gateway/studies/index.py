@@ -139,8 +139,8 @@ def load(stored: bytes) -> StudyIndex | None:
             return None
         instances = {}
         for row in document["instances"]:
-            *plain, media = row
-            instance = Instance(*plain, media=Media(*media) if media else None)
+            media = Media(*row[-1]) if row[-1] else None
+            instance = Instance(*row[:-1], media)
             instances[instance.sop_instance_uid] = instance
         return StudyIndex(document["study"], instances, document["complete"], document["pacs"])
     except (ValueError, KeyError, TypeError, zlib.error):

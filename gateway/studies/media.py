@@ -117,7 +117,7 @@ def _fragments(body: Body) -> list[tuple[int, int]]:
     head = io.BytesIO(body.read(0, _FRAME_HEADER))
 
     def at_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
-        return tag >= 0x7FE00010
+        return int(tag) >= 0x7FE00010
 
     read_dataset(head, False, True, stop_when=at_pixel_data)
     at = head.tell()

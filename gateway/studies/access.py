@@ -1,0 +1,188 @@
+"""Answers ``study.access_requested``: URLs of every instance, in time (avara-contract: Answers).
+
+A cached study that was compared with the PACS a moment ago is answered at once. Else the fetch is joined, or
+begun, and its end awaited as long as the answer can wait; what has arrived by then is answered, with an error
+that says what has not, and the fetch goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
+from gateway.avara.events import Event, StudyAccessRequested
+from gateway.avara.signature import Delivery
+from gateway.journal import Journal
+from gateway.objects import Presigner
+from gateway.studies import keys, media
+from gateway.studies.cache import StudyCache
+from gateway.studies.fetch import Fetcher
+from gateway.studies.flight import Flight
+from gateway.studies.index import StudyIndex, reading_order
+from gateway.studies.manifest import build_manifest
+from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+
+log = logging.getLogger(__name__)
+
+TO_BUILD = 0.15
+"""Part of the time for an answer that is kept for making it."""
+
+REVALIDATION_PATIENCE = 2.0
+"""Seconds that a complete cached study waits for the PACS to say whether it grew; then it is answered as it
+is, and the comparison goes on behind."""
+
+PREPARED = 64
+"""Studies whose answers are kept ready, but for the signatures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An answer but for its signatures: what depends on the index alone."""
+
+    index: StudyIndex
+    keys: tuple[str, ...]
+    media_keys: tuple[str, ...]
+    media: tuple[tuple[str, str], ...]
+    """MIME type and file name, in the order of ``media_keys``."""
+    manifest: Manifest | None
+
+
+def prepare(index: StudyIndex) -> Prepared:
+    """What of an answer depends on the index alone."""
+    uid, instances = index.study_instance_uid, index.instances.values()
+    unpacked = [(i, i.media) for i in instances if i.media is not None]
+    return Prepared(
+        index,
+        tuple(keys.instance(uid, i.sop_instance_uid) for i in instances),
+        tuple(keys.media(uid, i.sop_instance_uid, m.extension) for i, m in unpacked),
+        tuple((m.mime_type, media.file_name(i, m)) for i, m in unpacked),
+        build_manifest(uid, instances),
+    )
+
+
+class StudyAccessHandler:
+    """The handler of ``study.access_requested``."""
+
+    def __init__(
+        self,
+        *,
+        fetcher: Fetcher,
+        cache: StudyCache,
+        journal: Journal,
+        presigner: Presigner,
+        revalidate_after: float,
+        url_expiry: int,
+    ) -> None:
+        """*revalidate_after* and *url_expiry* are seconds."""
+        self._fetcher = fetcher
+        self._cache = cache
+        self._journal = journal
+        self._presigner = presigner
+        self._revalidate_after = revalidate_after
+        self._url_expiry = url_expiry
+        self._validated: dict[str, float] = {}
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+
+    async def __call__(self, event: Event, delivery: Delivery) -> StudyAccess:
+        """The answer to one event."""
+        assert isinstance(event, StudyAccessRequested)
+        uid = event.data.study_instance_uid
+        async with self._cache.pinned(uid):
+            # Before the answer leaves: a report may name this study by Avara's id alone, and the URLs
+            # must outlive an eviction that begins now.
+            validity = time.time() + self._url_expiry
+            await self._journal.access(event.data.study_id, uid, urls_valid_until=validity)
+            answer = await self._answer(uid, delivery)
+            if answer.urls:
+                await self._journal.access(event.data.study_id, uid, urls_valid_until=validity)
+            return answer
+
+    async def _answer(self, uid: str, delivery: Delivery) -> StudyAccess:
+        now = time.monotonic()
+        held = None
+        if self._fetcher.flight(uid) is None:
+            held = await self._cache.index(uid)
+            if held is not None and held.complete and now - self._validated.get(uid, -1e9) < self._revalidate_after:
+                return self._with_urls(held)
+        flight = self._fetcher.fetch(uid)
+        left = delivery.deadline - asyncio.get_running_loop().time()
+        within = left * (1 - TO_BUILD)
+        if held is not None and held.complete:
+            within = min(within, REVALIDATION_PATIENCE)
+        outcome = await flight.ended(within)
+        if outcome is None:
+            return self._so_far(flight)
+        return self._of(outcome, flight)
+
+    def _of(self, outcome: Outcome, flight: Flight) -> StudyAccess:
+        held = flight.held
+        match outcome:
+            case Complete(index):
+                self._note_validated(flight.study_instance_uid)
+                return self._with_urls(index)
+            case Partial(index, missing, _):
+                said = f"{len(missing)} of {len(flight.expected or ())} instances" if missing else "some instances"
+                return self._with_urls(index, f"{said} could not be retrieved from the PACS; ask again later")
+            case NotFound():
+                return StudyAccess(authorized=False, error="the study is not in any PACS of this hospital")
+            case Unreachable(_):
+                if held is not None:
+                    incomplete = (
+                        None if held.complete else "the study may lack instances: the PACS cannot be reached now"
+                    )
+                    return self._with_urls(held, incomplete)
+                return StudyAccess(authorized=True, error="the hospital's PACS cannot be reached now; ask again later")
+            case NotStored(_):
+                if held is not None:
+                    return self._with_urls(held, "the gateway cannot store new instances now; ask again later")
+                return StudyAccess(authorized=True, error="the gateway cannot store the study now; ask again later")
+
+    def _so_far(self, flight: Flight) -> StudyAccess:
+        """What can be said of a study whose fetch goes on."""
+        if flight.held is not None and flight.held.complete:
+            return self._with_urls(flight.held)
+        instances = {i.sop_instance_uid: i for i in reading_order(list(flight.stored.values()))}
+        count = flight.expected_count or (len(flight.expected) if flight.expected else None)
+        of = f" of {count}" if count else ""
+        error = f"{len(instances)}{of} instances are here, the others are being fetched: ask again for more"
+        if not instances:
+            return StudyAccess(
+                authorized=True, error="the study is being fetched from the PACS: ask again for its URLs"
+            )
+        index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
+        return self._signed(prepare(index), error)
+
+    def _note_validated(self, uid: str) -> None:
+        if len(self._validated) > 10_000:
+            oldest = time.monotonic() - self._revalidate_after
+            self._validated = {u: t for u, t in self._validated.items() if t > oldest}
+        self._validated[uid] = time.monotonic()
+
+    def _with_urls(self, index: StudyIndex, error: str | None = None) -> StudyAccess:
+        uid = index.study_instance_uid
+        prepared = self._prepared.get(uid)
+        if prepared is None or prepared.index is not index:
+            prepared = self._prepared[uid] = prepare(index)
+        self._prepared.move_to_end(uid)
+        while len(self._prepared) > PREPARED:
+            self._prepared.popitem(last=False)
+        return self._signed(prepared, error)
+
+    def _signed(self, prepared: Prepared, error: str | None) -> StudyAccess:
+        expiry = self._url_expiry
+        media_urls = self._presigner.get_urls(prepared.media_keys, expires_in=expiry)
+        return StudyAccess(
+            authorized=True,
+            urls=self._presigner.get_urls(prepared.keys, expires_in=expiry),
+            error=error,
+            media_urls=[
+                MediaUrl(mime_type=mime_type, url=url, file_name=name)
+                for url, (mime_type, name) in zip(media_urls, prepared.media, strict=True)
+            ]
+            or None,
+            manifest=prepared.manifest,
+        )
