@@ -74,21 +74,21 @@ class ObjectStore:
     def __init__(
         self,
         *,
-        endpoint: str,
+        endpoint: Callable[[], str],
         secure: bool,
         region: str,
         bucket: str,
         credentials: Credentials,
         ca_file: str | None = None,
     ) -> None:
-        """*endpoint* is ``host:port``; *ca_file* a PEM file that replaces the public CAs."""
+        """*endpoint* gives ``host:port``, which an embedded store that is started again may change; *ca_file*
+        is a PEM file that replaces the public CAs."""
         self.bucket = bucket
+        self.region = region
+        self.credentials = credentials
         self._endpoint = endpoint
-        default = ":443" if secure else ":80"
-        self._host = endpoint.removesuffix(default)
-        self._base = f"{'https' if secure else 'http'}://{self._host}"
+        self._secure = secure
         self._signer = Signer(credentials, region)
-        self._region = region
         self._ca_file = ca_file if secure else None
         self._http: aiohttp.ClientSession | None = None
         pool = urllib3.PoolManager(
@@ -97,15 +97,31 @@ class ObjectStore:
             ca_certs=ca_file or certifi.where(),
             maxsize=4,
         )
-        self._minio = Minio(
-            endpoint,
-            access_key=credentials.access_key,
-            secret_key=credentials.secret_key,
-            secure=secure,
-            region=region,
-            http_client=pool,
-        )
         self._pool = pool
+
+    @property
+    def endpoint(self) -> str:
+        """``host:port`` of the store."""
+        return self._endpoint()
+
+    @property
+    def _host(self) -> str:
+        return self.endpoint.removesuffix(":443" if self._secure else ":80")
+
+    @property
+    def _base(self) -> str:
+        return f"{'https' if self._secure else 'http'}://{self._host}"
+
+    @property
+    def _minio(self) -> Minio:
+        return Minio(
+            self.endpoint,
+            access_key=self.credentials.access_key,
+            secret_key=self.credentials.secret_key,
+            secure=self._secure,
+            region=self.region,
+            http_client=self._pool,
+        )
 
     def __str__(self) -> str:
         return f"object store {self._base}, bucket {self.bucket}"

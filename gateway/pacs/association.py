@@ -91,8 +91,8 @@ class Association:
         if not answer.contexts:
             await association.release()
             raise NoContextAccepted(
-                f"{peer} accepts none of what was proposed ({', '.join(sorted({c.abstract_syntax for c in contexts}))}): "
-                "enable this service for us in the PACS"
+                f"{peer} accepts none of what we proposed: enable for us there the services "
+                + ", ".join(sorted({c.abstract_syntax for c in contexts}))
             )
         return association
 

@@ -140,7 +140,7 @@ def load(stored: bytes) -> StudyIndex | None:
         instances = {}
         for row in document["instances"]:
             media = Media(*row[-1]) if row[-1] else None
-            instance = Instance(*row[:-1], media)
+            instance = Instance(**dict(zip(_FIELDS, row[:-1], strict=False)), media=media)
             instances[instance.sop_instance_uid] = instance
         return StudyIndex(document["study"], instances, document["complete"], document["pacs"])
     except (ValueError, KeyError, TypeError, zlib.error):

@@ -1,0 +1,53 @@
+"""Health, proven by traffic: a listener that looked healthy has been dead for days elsewhere (field note 25)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+FRESH = 5.0
+"""Seconds for which a result is told again, so that whoever asks often does not load what is asked."""
+
+WITHIN = 5.0
+"""Seconds for each probe."""
+
+Probe = Callable[[], Awaitable[object]]
+
+
+class Health:
+    """Runs probes and tells which of them fail; names only, since anybody may ask."""
+
+    def __init__(self, probes: Mapping[str, Probe]) -> None:
+        self._probes = probes
+        self._failing: list[str] = []
+        self._checked = float("-inf")
+        self._checking = asyncio.Lock()
+
+    async def failing(self) -> list[str]:
+        """Names of the probes that fail."""
+        async with self._checking:
+            if time.monotonic() - self._checked > FRESH:
+                results = await asyncio.gather(*(self._passes(p) for p in self._probes.values()))
+                self._failing = [name for name, ok in zip(self._probes, results, strict=True) if not ok]
+                self._checked = time.monotonic()
+            return self._failing
+
+    @staticmethod
+    async def _passes(probe: Probe) -> bool:
+        try:
+            await asyncio.wait_for(probe(), WITHIN)
+        except Exception:  # whatever it is, it means that this part does not work now
+            return False
+        return True
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """``GET /health``: 200 where every part works, else 503 with the names of those that do not."""
+        failing = await self.failing()
+        body = {
+            "status": "failing" if failing else "ok",
+            "checks": {name: "failing" if name in failing else "ok" for name in self._probes},
+        }
+        return web.json_response(body, status=503 if failing else 200)

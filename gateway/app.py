@@ -1,0 +1,305 @@
+"""The composition root: builds every part out of the configuration, starts and stops them in order.
+
+Nothing else builds objects out of configuration. What is started first stops last: journal, store, cache,
+Storage SCP, fetches, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import shutil
+import signal
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from gateway.admin.checks import MoveProbe, Subject
+from gateway.admin.control import Control
+from gateway.admin.health import Health
+from gateway.avara.answers import Answer, SecondaryCaptureAccess
+from gateway.avara.endpoint import Refusal, WebhookEndpoint
+from gateway.avara.events import Event
+from gateway.avara.signature import Delivery, WebhookVerifier
+from gateway.config import Config, PacsConfig
+from gateway.config.models import TlsConfig
+from gateway.journal import Journal, JournalError
+from gateway.objects import Credentials, ObjectStore, Presigner, StoreError
+from gateway.objects.embedded import EmbeddedStore
+from gateway.objects.front import Cors, StoreFront
+from gateway.pacs.client import PacsClient
+from gateway.pacs.peer import Peer, Timeouts
+from gateway.pacs.scp import StorageScp
+from gateway.studies.access import StudyAccessHandler
+from gateway.studies.cache import Budget, StudyCache
+from gateway.studies.fetch import Fetcher, Pacs
+from gateway.studies.flight import Flight
+from gateway.studies.intake import Intake
+
+log = logging.getLogger(__name__)
+
+MAX_UPLOAD = 512_000_000
+"""Bytes of one upload through the gateway's own HTTP port."""
+
+DRAIN = 5.0
+"""Seconds that open requests and associations have to end at shutdown."""
+
+
+class AlreadyRunning(Exception):
+    """Another process uses this ``state_dir``."""
+
+
+CANNOT_START = (AlreadyRunning, JournalError, StoreError, OSError)
+"""What keeps a gateway from starting; :func:`why` tells it."""
+
+
+def why(e: Exception) -> str:
+    """Why the gateway did not start, for the operator."""
+    if isinstance(e, OSError) and e.strerror:
+        about = f"{e.filename}: " if e.filename else ""
+        return f"{about}{e.strerror}"
+    return str(e)
+
+
+@contextmanager
+def state_dir(path: Path) -> Iterator[Path]:
+    """*path*, for this process alone. Raises AlreadyRunning, OSError."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"a gateway is running with state_dir {path}") from None
+        yield path
+
+
+class Gateway:
+    """A running gateway: its parts, for those who look at them."""
+
+    def __init__(self, config: Config, journal: Journal, store: ObjectStore, cache: StudyCache) -> None:
+        self.config = config
+        self.journal = journal
+        self.store = store
+        self.cache = cache
+        self.pacs = [_pacs(config, pacs) for pacs in config.pacs]
+        self.probe = MoveProbe()
+        self.intake = Intake(store, cache, open_for_push=self._pushed)
+        self.fetcher = Fetcher(self.pacs, cache, self.intake, destination=config.dicom.ae_title)
+        self.scp = StorageScp(
+            ae_title=config.dicom.ae_title,
+            host=config.dicom.host,
+            port=config.dicom.port,
+            handler=self.probe.before(self.intake),
+            allows=self._allows,
+            spool_dir=config.state_dir / "spool",
+            max_associations=config.dicom.max_associations,
+            tls=_tls(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
+        )
+        self.subject = Subject(
+            pacs={pacs.name: pacs.client for pacs in self.pacs},
+            store=store,
+            probe=self.probe,
+            echo_self=self._echo_self,
+            destination=config.dicom.ae_title,
+            advertised=config.advertised,
+        )
+
+    def _allows(self, calling_ae_title: str, host: str) -> bool:
+        return any(calling_ae_title in pacs.sending_ae_titles for pacs in self.pacs)
+
+    def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
+        return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None
+
+    async def _echo_self(self) -> None:
+        dicom = self.config.dicom
+        host = "127.0.0.1" if dicom.host in ("0.0.0.0", "::") else dicom.host  # noqa: S104  (compared)
+        us = Peer("the gateway itself", dicom.ae_title, host, self.scp.port, dicom.ae_title, tls=_client_tls(dicom.tls))
+        await PacsClient(us, advertised=self.config.advertised).echo()
+
+    def health(self) -> Health:
+        """What ``GET /health`` tells."""
+        return Health(
+            {
+                "store": lambda: self.store.head("probe/health"),
+                "dicom_listener": self._echo_self,
+                "journal": lambda: self.journal.cached_study("0"),
+            }
+        )
+
+
+@asynccontextmanager
+async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
+    """The gateway without its HTTP side: able to fetch. Raises AlreadyRunning, OSError, StoreError, JournalError."""
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(state_dir(config.state_dir))
+        journal = await Journal.open(f"sqlite:///{directory.absolute() / 'journal.db'}")
+        stack.push_async_callback(journal.close)
+        embedded = None
+        if config.store.endpoint is None:
+            embedded = EmbeddedStore(
+                directory / "store", bucket=config.store.bucket, allowed_origins=config.avara.allowed_origins
+            )
+            await embedded.start()
+            stack.push_async_callback(embedded.stop)
+        store = await stack.enter_async_context(_store(config, embedded))
+        await store.ensure_bucket()
+        cache = StudyCache(store, journal, _budget(config, directory, embedded))
+        await cache.open()
+        gateway = Gateway(config, journal, store, cache)
+        await gateway.scp.start()
+        stack.push_async_callback(gateway.scp.stop, drain_for=DRAIN)
+        stack.push_async_callback(gateway.fetcher.stop)
+        sweep = asyncio.create_task(_sweep(cache))
+        stack.callback(sweep.cancel)
+        yield gateway
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[Gateway]:
+    """The whole gateway, listening. Raises as :func:`open_gateway`."""
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(open_gateway(config))
+        http = web.Application()
+        cors = Cors(config.avara.allowed_origins)
+        presigner = _presigner(config, gateway.store)
+        handler = StudyAccessHandler(
+            fetcher=gateway.fetcher,
+            cache=gateway.cache,
+            journal=gateway.journal,
+            presigner=presigner,
+            revalidate_after=config.cache.revalidate_after,
+            url_expiry=int(config.cache.url_expiry),
+        )
+        endpoint = WebhookEndpoint(
+            WebhookVerifier([key.get_secret_value() for key in config.avara.webhook_keys]),
+            {
+                "study.access_requested": handler,
+                "secondary_capture.access_requested": _no_captures,
+                "report.delivered": _no_reports,
+            },
+            max_body=config.http.max_body,
+            answer_within=config.avara.answer_within,
+        )
+        http.router.add_route("*", config.avara.path, endpoint)
+        http.router.add_get("/health", gateway.health().handle)
+        if config.store.endpoint is None:
+            front = StoreFront(
+                lambda: gateway.store.endpoint, bucket=config.store.bucket, cors=cors, max_upload=MAX_UPLOAD
+            )
+            await stack.enter_async_context(front)
+            http.router.add_routes(front.routes())
+        # No access log: it would hold every presigned URL. The endpoint tells what was asked and answered.
+        runner = web.AppRunner(http, access_log=None, shutdown_timeout=DRAIN)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, config.http.host, config.http.port).start()
+        control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.subject)
+        await control.start()
+        stack.push_async_callback(control.stop)
+        log.info(
+            "serving: webhooks on http://%s:%d%s, DICOM as %s on port %d, images under %s",
+            config.http.host, config.http.port, config.avara.path, config.dicom.ae_title, gateway.scp.port,
+            config.public_endpoint,
+        )  # fmt: skip
+        yield gateway
+
+
+async def serve(config: Config) -> None:
+    """Serves until SIGTERM or SIGINT, then ends in good order."""
+    for warning in config.warnings():
+        log.warning("configuration: %s", warning)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(config):
+        await stop.wait()
+        log.info("stopping")
+    log.info("stopped")
+
+
+async def _no_captures(event: Event, delivery: Delivery) -> Answer:
+    return SecondaryCaptureAccess(authorized=False, error="this gateway does not take secondary captures yet")
+
+
+async def _no_reports(event: Event, delivery: Delivery) -> Answer:
+    # Never acknowledged: what is acknowledged has to be kept.
+    raise Refusal(501, "this gateway does not take reports yet")
+
+
+async def _sweep(cache: StudyCache) -> None:
+    try:
+        await cache.sweep()
+    except StoreError as e:
+        log.warning("the cache could not be compared with the store: %s", e)
+
+
+def _store(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
+    store = config.store
+    if embedded is not None:
+        return ObjectStore(
+            endpoint=lambda: embedded.endpoint,
+            secure=False,
+            region=embedded.region,
+            bucket=store.bucket,
+            credentials=embedded.credentials,
+        )
+    assert store.endpoint is not None
+    assert store.access_key is not None
+    assert store.secret_key is not None
+    endpoint = store.endpoint
+    return ObjectStore(
+        endpoint=lambda: endpoint,
+        secure=store.secure,
+        region=store.region,
+        bucket=store.bucket,
+        credentials=Credentials(store.access_key, store.secret_key.get_secret_value()),
+        ca_file=str(store.ca_file) if store.ca_file else None,
+    )
+
+
+def _presigner(config: Config, store: ObjectStore) -> Presigner:
+    return Presigner(
+        endpoint_url=config.public_endpoint, region=store.region, bucket=store.bucket, credentials=store.credentials
+    )
+
+
+def _budget(config: Config, directory: Path, embedded: EmbeddedStore | None) -> Budget:
+    if embedded is None:
+        return Budget(config.cache.max_size)
+    return Budget(config.cache.max_size, config.cache.min_free, lambda: shutil.disk_usage(directory).free)
+
+
+def _pacs(config: Config, pacs: PacsConfig) -> Pacs:
+    peer = Peer(
+        name=pacs.name,
+        ae_title=pacs.ae_title,
+        host=pacs.host,
+        port=pacs.port,
+        calling_ae_title=config.dicom.ae_title,
+        max_associations=pacs.max_associations,
+        timeouts=Timeouts(connect=pacs.connect_timeout, respond=pacs.respond_timeout, idle=pacs.idle_timeout),
+        tls=_client_tls(pacs.tls),
+    )
+    return Pacs(
+        pacs.name, PacsClient(peer, advertised=config.advertised), frozenset((pacs.ae_title, *pacs.sending_ae_titles))
+    )
+
+
+def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
+    context = _tls(tls, ssl.Purpose.SERVER_AUTH)
+    if context is not None:
+        context.check_hostname = False  # a PACS's certificate names its AE or nothing; its authority is what counts
+    return context
+
+
+def _tls(tls: TlsConfig | None, purpose: ssl.Purpose) -> ssl.SSLContext | None:
+    if tls is None:
+        return None
+    context = ssl.create_default_context(purpose, cafile=str(tls.ca_file))
+    context.verify_mode = ssl.CERT_REQUIRED  # both sides show theirs (PS3.15 B.9)
+    context.load_cert_chain(tls.certificate_file, tls.key_file)
+    return context

@@ -1,0 +1,330 @@
+"""The commands. Each says what it does, shows an example, and ends with 0 (fine), 1 (failed) or 2 (misused)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway import __version__
+
+if TYPE_CHECKING:
+    from gateway.config import Config
+
+CONFIG = click.option(
+    "-c",
+    "--config",
+    "path",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration file.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="avara-gateway")
+def main() -> None:
+    """Connects a hospital's PACS to Avara, a cloud radiology service.
+
+    To begin: write a configuration (config/gateway.minimal.yaml is the least that works), let `check` say
+    what is right and wrong with it and with what is around it, then `serve`.
+    """
+
+
+@main.command()
+@CONFIG
+def serve(path: Path) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C.
+
+    \b
+    Example: avara-gateway serve -c /etc/avara-gateway/gateway.yaml
+    """
+    from gateway import app
+    from gateway.admin.logs import set_up_logging
+
+    config = _load(path)
+    set_up_logging(config.log.level, config.log.format)
+    _run(app.serve(config))
+
+
+@main.command()
+@CONFIG
+def check(path: Path) -> None:
+    """Say in order what is right and what is wrong, and how to mend it.
+
+    Looks at the configuration, the clock, the store, our own DICOM listener, and each PACS: C-ECHO, C-FIND, and
+    whether it really can move an instance to us. Works beside a running gateway, and without one.
+
+    \b
+    Example: avara-gateway check -c /etc/avara-gateway/gateway.yaml
+    """
+    from gateway.config import ConfigError, load
+
+    try:
+        config = load(path)
+    except ConfigError as e:
+        for mistake in e.mistakes:
+            _tell(False, "configuration", str(mistake))
+        raise SystemExit(1) from None
+    _tell(True, "configuration", str(path))
+    for warning in config.warnings():
+        _tell(None, "configuration", warning)
+    _tell(True, "webhook key", f"{len(config.avara.webhook_keys)} configured")
+    if not _run(_check(config)):
+        raise SystemExit(1)
+
+
+async def _check(config: Config) -> bool:
+    from gateway import app
+    from gateway.admin.checks import run_checks
+    from gateway.admin.control import ask
+
+    fine = True
+    try:
+        async for line in ask(config.state_dir / "control.sock", "/check"):
+            fine &= line["ok"] is not False
+            _tell(line["ok"], line["name"], line["text"])
+    except ConnectionError:
+        pass
+    else:
+        return fine
+    try:
+        async with app.open_gateway(config) as gateway:
+            async for result in run_checks(gateway.subject):
+                fine &= result.ok is not False
+                _tell(result.ok, result.name, result.text)
+    except app.CANNOT_START as e:
+        _tell(False, "gateway", app.why(e))
+        return False
+    return fine
+
+
+def _tell(ok: bool | None, name: str, text: str) -> None:
+    mark, colour = {True: ("ok  ", "green"), False: ("FAIL", "red"), None: ("note", "yellow")}[ok]
+    click.echo(f"{click.style(mark, fg=colour)}  {name}: {text}")
+
+
+@main.command("send-event")
+@CONFIG
+@click.argument(
+    "type_",
+    metavar="TYPE",
+    type=click.Choice(["study.access_requested", "secondary_capture.access_requested", "report.delivered"]),
+)
+@click.option("--study-id", help="Avara's id of the study; made up where left out.")
+@click.option("--study-instance-uid", help="The study, as the PACS knows it.")
+@click.option("--series-instance-uid", help="Of a capture: its series.")
+@click.option("--sop-instance-uid", help="Of a capture: its instance.")
+@click.option("--report-id", help="Of a report; made up where left out.")
+@click.option("--presigned-url", help="Of a report: where its PDF is.")
+@click.option("--plain-text", help="Of a report: its text.")
+@click.option("--critical", is_flag=True, help="Of a report: it is critical.")
+@click.option("--data", help="Further fields of the event's data, as a JSON object.")
+@click.option("--webhook-id", help="To repeat a delivery; made up where left out.")
+@click.option("--url", help="The webhook's URL; the configured gateway on this machine where left out.")
+@click.option("--full", is_flag=True, help="Print URLs whole.")
+def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None, **options: Any) -> None:
+    """Sign and send a test event as Avara would, and print the answer.
+
+    \b
+    Example: avara-gateway send-event -c gateway.yaml study.access_requested --study-instance-uid 1.2.840.1
+    """
+    config = _load(path)
+    url, full = options.pop("url"), options.pop("full")
+    fields = _event_data(type_, options)
+    if data is not None:
+        try:
+            fields |= json.loads(data)
+        except (ValueError, TypeError):
+            raise click.BadParameter("not a JSON object", param_hint="--data") from None
+    event = {"id": f"whe_{secrets.token_hex(16)}", "type": type_, "data": fields}
+    url = url or f"http://{_reachable(config.http.host)}:{config.http.port}{config.avara.path}"
+    _run(_send(config, url, event, webhook_id or f"msg_{secrets.token_hex(12)}", full=full))
+
+
+def _event_data(type_: str, options: dict[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in options.items() if value is not None}
+    critical = given.pop("critical")
+    given.setdefault("study_id", f"stu_{secrets.token_hex(16)}")
+    if type_ == "report.delivered":
+        given.setdefault("report_id", f"rep_{secrets.token_hex(16)}")
+        given["is_critical"] = critical
+        if "presigned_url" not in given:
+            raise click.UsageError("report.delivered needs --presigned-url")
+    elif "study_instance_uid" not in given:
+        raise click.UsageError(f"{type_} needs --study-instance-uid")
+    words = {key: key.split("_") for key in given}
+    return {words[key][0] + "".join(map(str.title, words[key][1:])): value for key, value in given.items()}
+
+
+async def _send(config: Config, url: str, event: dict[str, Any], webhook_id: str, *, full: bool) -> None:
+    import aiohttp
+
+    from gateway.avara.signature import sign
+
+    body = json.dumps(event).encode()
+    headers = sign(config.avara.webhook_keys[0].get_secret_value(), webhook_id, body)
+    began = time.monotonic()
+    timeout = aiohttp.ClientTimeout(total=config.avara.answer_within + 5)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.post(url, data=body, headers=headers | {"Content-Type": "application/json"}) as answer,
+        ):
+            said = await answer.text()
+    except (aiohttp.ClientError, TimeoutError, OSError) as e:
+        reason = "does not answer" if isinstance(e, TimeoutError) else "cannot be reached"
+        raise _Failed(f"{url} {reason}: is the gateway running? avara-gateway serve -c FILE") from e
+    click.echo(f"{answer.status} in {(time.monotonic() - began) * 1000:.0f} ms")
+    try:
+        shown = json.loads(said)
+    except ValueError:
+        shown = said
+    click.echo(json.dumps(shown if full else _shortened(shown), indent=2, ensure_ascii=False))
+    if answer.status >= 300:
+        raise SystemExit(1)
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shortened(item) for item in value[:5]] + ([f"… {len(value) - 5} more"] if len(value) > 5 else [])
+    if isinstance(value, str) and "X-Amz-Signature=" in value:
+        return value.split("?")[0] + "?…"
+    return value
+
+
+@main.command()
+@CONFIG
+@click.argument("study_uid")
+def fetch(path: Path, study_uid: str) -> None:
+    """Fetch a study into the cache, with a progress bar.
+
+    Works beside a running gateway, and without one.
+
+    \b
+    Example: avara-gateway fetch -c gateway.yaml 1.2.840.113619.2.55.3
+    """
+    from gateway.uid import is_uid
+
+    if not is_uid(study_uid):
+        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
+    config = _load(path)
+    if not _run(_fetch(config, study_uid)):
+        raise SystemExit(1)
+
+
+async def _fetch(config: Config, study_uid: str) -> bool:
+    from gateway import app
+    from gateway.admin.control import ask, fetch_progress
+
+    try:
+        return await _show_progress(study_uid, ask(config.state_dir / "control.sock", f"/fetch/{study_uid}"))
+    except ConnectionError:
+        pass
+    async with app.open_gateway(config) as gateway:
+        return await _show_progress(study_uid, fetch_progress(gateway.fetcher, study_uid))
+
+
+async def _show_progress(study_uid: str, lines: AsyncIterator[dict[str, Any]]) -> bool:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[count]} instances"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    last: dict[str, Any] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(study_uid, total=None, count="0")
+        async for last in lines:
+            stored, expected = last["stored"], last["expected"]
+            total = last["bytes"] / stored * expected if stored and expected else None
+            progress.update(task, completed=last["bytes"], total=total, count=f"{stored} of {expected or '?'}")
+    outcome = last.get("outcome", "failed")
+    click.echo(f"{study_uid}: {outcome}: {last.get('text', 'the gateway stopped')}")
+    for uid in last.get("missing", [])[:20]:
+        click.echo(f"  missing: {uid}")
+    return bool(outcome == "complete")
+
+
+@main.command()
+@click.option("--keep", is_flag=True, help="Stay up to play with, until Ctrl-C.")
+def demo(keep: bool) -> None:
+    """Run the main job for real on this machine, and give an account of it.
+
+    Starts a PACS with a small study, the embedded store and the gateway, sends a signed event as Avara would,
+    opens every URL that comes back and compares it with what the PACS holds.
+    """
+    from gateway.demo import run
+
+    raise SystemExit(run(keep=keep))
+
+
+@main.command("config")
+@click.option("-c", "--config", "path", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of the file instead, for editors.")
+def config_command(path: Path | None, schema: bool) -> None:
+    """Print the configuration as it is in effect, secrets masked.
+
+    \b
+    Example: avara-gateway config -c gateway.yaml
+    Any key can be set by the environment: AVARA_GATEWAY__PACS__0__HOST=10.1.2.4
+    """
+    if schema:
+        from gateway.config import schema as json_schema
+
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    if path is None:
+        raise click.UsageError("name the configuration file: -c FILE")
+    from gateway.config import effective
+
+    config = _load(path)
+    click.echo(effective(config), nl=False)
+    for warning in config.warnings():
+        click.echo(f"note: {warning}", err=True)
+
+
+class _Failed(Exception):
+    """A command could not do its work; the text says why."""
+
+
+def _load(path: Path) -> Config:
+    from gateway.config import ConfigError, load
+
+    try:
+        return load(path)
+    except ConfigError as e:
+        for mistake in e.mistakes:
+            click.echo(str(mistake), err=True)
+        raise SystemExit(1) from None
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    from gateway import app
+
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (*app.CANNOT_START, _Failed) as e:
+        click.echo(f"avara-gateway: {app.why(e)}", err=True)
+        raise SystemExit(1) from None
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not listened on)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""What can be configured. The reference in the README and the JSON schema are made from these models."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from gateway.config.values import AETitle, Duration, Size
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are mistakes, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("not an origin: write it like https://images.example.org, without a path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _allowed_origin(value: str) -> str:
+    return value if value == "*" else _origin(value)
+
+
+def _path(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", value):
+        raise ValueError("not a path: write it like /webhooks/avara")
+    return value
+
+
+def _webhook_key(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    try:
+        if not secret.startswith("whsec_") or not base64.b64decode(secret.removeprefix("whsec_") + "=="):
+            raise ValueError
+    except (binascii.Error, ValueError):
+        raise ValueError("not a webhook key: it is whsec_ followed by base64, as Avara shows it") from None
+    return value
+
+
+def _endpoint(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?", value):
+        raise ValueError("not an endpoint: write it as host:port, without https:// (store.secure says that)")
+    return value
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("not a bucket name: 3 to 63 of a-z, 0-9, dot and hyphen")
+    return value
+
+
+def _text(value: object) -> object:
+    # An AE title or a name of digits only is a number to YAML.
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:\-]+$")]
+Title = Annotated[AETitle, BeforeValidator(_text)]
+
+
+class HttpConfig(Section):
+    """The HTTP server that Avara's webhooks reach, through a reverse proxy that speaks HTTPS."""
+
+    host: Host = Field("127.0.0.1", description="Address to listen on; a reverse proxy with HTTPS stands before it.")
+    port: Port = Field(8080, description="Port to listen on.")
+    public_url: Origin | None = Field(
+        None, description="Under which URL browsers and Avara reach this server. Needed with the embedded store."
+    )
+    max_body: Size = Field(1_000_000, description="Largest webhook that is read.")
+
+
+class AvaraConfig(Section):
+    """Avara, the cloud service."""
+
+    path: Annotated[str, AfterValidator(_path)] = Field("/webhooks/avara", description="Path of the webhook.")
+    webhook_keys: list[Annotated[SecretStr, AfterValidator(_webhook_key)]] = Field(
+        [], description="Keys that webhooks are signed with (`whsec_…`); several while they are rotated."
+    )
+    webhook_keys_file: Path | None = Field(None, description="File with further keys, one a line.")
+    answer_within: Annotated[Duration, Field(ge=1)] = Field(
+        10.0, description="Avara's time-out: every webhook is answered inside it."
+    )
+    allowed_origins: list[Annotated[str, AfterValidator(_allowed_origin)]] = Field(
+        ["*"], description="Web origins whose pages may open the URLs (CORS); `*` is any: a URL is its own permission."
+    )
+
+
+class DicomConfig(Section):
+    """Our own Application Entity: what PACS send to, and under which title we ask."""
+
+    ae_title: Title = Field("AVARAGW", description="Our AE title; the PACS must know it.")
+    host: Host = Field("0.0.0.0", description="Address that the Storage SCP listens on.")  # noqa: S104
+    port: Port = Field(11112, description="Port that the Storage SCP listens on.")
+    advertised_host: Host | None = Field(
+        None, description="Our address as the PACS has to have it; only for messages that say what to register."
+    )
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = Field(
+        64, description="Associations that are taken at once."
+    )
+    accept_pushes: bool = Field(False, description="Whether a PACS may send studies that were not asked for.")
+    tls: TlsConfig | None = Field(None, description="TLS for the Storage SCP; left out: none.")
+
+
+class TlsConfig(Section):
+    """TLS of a DICOM connection (PS3.15 B.1)."""
+
+    certificate_file: Path = Field(description="PEM file with our certificate and its chain.")
+    key_file: Path = Field(description="PEM file with its private key.")
+    ca_file: Path = Field(description="PEM file with the authorities that the other side's certificate is checked by.")
+
+
+class PacsConfig(Section):
+    """A PACS."""
+
+    name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=64)] = Field(
+        description="Your name for it."
+    )
+    ae_title: Title = Field(description="Its AE title.")
+    host: Host = Field(description="Its address.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its DICOM port.")
+    max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
+    sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
+    connect_timeout: Duration = Field(5.0, description="For the TCP connection.")
+    respond_timeout: Duration = Field(30.0, description="Silence after which a request other than C-MOVE is given up.")
+    idle_timeout: Duration = Field(
+        60.0, description="A C-MOVE is given up when neither a response nor an instance came for so long."
+    )
+    tls: TlsConfig | None = Field(None, description="TLS towards this PACS; left out: none.")
+
+
+class StoreConfig(Section):
+    """The object store. Without `endpoint` it is the embedded one, in `state_dir`."""
+
+    endpoint: Annotated[str, AfterValidator(_endpoint)] | None = Field(
+        None, description="`host:port` of an S3 server (MinIO, SeaweedFS, AWS, …). Left out: the embedded store."
+    )
+    public_endpoint: Origin | None = Field(
+        None,
+        description="The store's URL as browsers reach it; URLs are signed for it. "
+        "Left out: `endpoint`, or, for the embedded store, `http.public_url`.",
+    )
+    access_key: str | None = Field(None, description="Access key.")
+    access_key_file: Path | None = Field(None, description="File with the access key.")
+    secret_key: SecretStr | None = Field(None, description="Secret key.")
+    secret_key_file: Path | None = Field(None, description="File with the secret key.")
+    bucket: Annotated[str, AfterValidator(_bucket)] = Field("dicom", description="Bucket; created where it is absent.")
+    region: str = Field("us-east-1", min_length=1, description="Region that requests are signed for.")
+    secure: bool = Field(True, description="Whether `endpoint` speaks HTTPS.")
+    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> StoreConfig:
+        if self.endpoint is not None:
+            for name in ("access_key", "secret_key"):
+                if getattr(self, name) is None and getattr(self, f"{name}_file") is None:
+                    raise ValueError(f"an endpoint needs {name} or {name}_file")
+        return self
+
+
+class CacheConfig(Section):
+    """How much is kept in the store, and for how long an answer stays good."""
+
+    max_size: Size = Field(200_000_000_000, description="Most that is kept; the least recently used goes first.")
+    min_free: Size = Field(5_000_000_000, description="What stays free on the embedded store's disk.")
+    revalidate_after: Duration = Field(
+        60.0, description="Age from which a cached study is compared with the PACS again."
+    )
+    url_expiry: Annotated[Duration, Field(ge=60, le=7 * 86400)] = Field(
+        3600.0, description="How long a URL works; 7d at most (S3's limit)."
+    )
+
+
+class LogConfig(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is told.")
+    format: Literal["json", "text"] = Field("text", description="`json` for machines, `text` for people.")
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    http: HttpConfig = HttpConfig()
+    avara: AvaraConfig = AvaraConfig()
+    dicom: DicomConfig = DicomConfig()
+    pacs: Annotated[list[PacsConfig], Field(min_length=1)] = Field(
+        description="The PACS, asked in this order; the first that has a study serves it."
+    )
+    store: StoreConfig = StoreConfig()
+    cache: CacheConfig = CacheConfig()
+    state_dir: Path = Field(
+        Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
+    )
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        names = [pacs.name for pacs in self.pacs]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"pacs: two of the same name: {', '.join(double)}")
+        return self
+
+    def warnings(self) -> list[str]:
+        """What is allowed and unwise, each with what to do about it."""
+        found = []
+        public = self.public_endpoint
+        for key, url in (("http.public_url", self.http.public_url), ("the images' URL", public)):
+            if url and url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
+                found.append(f"{key} is {url}: a page served over HTTPS may not open it: give it HTTPS")
+        if self.http.public_url is None and self.store.endpoint is None and self.store.public_endpoint is None:
+            found.append("http.public_url is not set: the images' URLs work on this machine only")
+        if self.store.endpoint is not None and not self.store.secure and not _is_loopback(self.store.endpoint):
+            found.append("store.secure is false: patient images go to the store unencrypted: keep that network apart")
+        if not _is_loopback(self.http.host):
+            found.append(
+                f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it"
+            )
+        return found
+
+    @property
+    def public_endpoint(self) -> str:
+        """The origin that presigned URLs are made for."""
+        if self.store.public_endpoint is not None:
+            return self.store.public_endpoint
+        if self.store.endpoint is not None:
+            return f"{'https' if self.store.secure else 'http'}://{self.store.endpoint}"
+        return self.http.public_url or f"http://{_for_url(self.http.host)}:{self.http.port}"
+
+    @property
+    def advertised(self) -> str:
+        """How a PACS has to have us registered: ``AVARAGW at 10.1.2.3:11112``."""
+        host = self.dicom.advertised_host or "this host's address (set dicom.advertised_host)"
+        return f"{self.dicom.ae_title} at {host}:{self.dicom.port}"
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _for_url(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not listened on)
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+DicomConfig.model_rebuild()
