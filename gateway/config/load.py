@@ -135,7 +135,7 @@ def _override(data: Any, name: str, value: str, source: _Source) -> list[Mistake
         parsed = _plain(YAML(typ="rt").load(value)) if value.strip()[:1] in ("[", "{") else value
     except YAMLError:
         return [Mistake(name, "", "not YAML")]
-    node = data
+    node: Any = data
     for key, following in zip(keys, [*keys[1:], None], strict=True):
         if isinstance(node, list) and isinstance(key, int) and key <= len(node):
             if key == len(node):
@@ -143,12 +143,12 @@ def _override(data: Any, name: str, value: str, source: _Source) -> list[Mistake
         elif not isinstance(node, dict) or isinstance(key, int):
             return [Mistake(name, "", "names no key of the configuration")]
         if following is None:
-            node[key] = parsed
+            node[key] = parsed  # type: ignore[index]
             break
         below = node[key] if isinstance(node, list) else node.get(key)
         if not isinstance(below, dict | list):
             below = [] if isinstance(following, int) else {}
-            node[key] = below
+            node[key] = below  # type: ignore[index]
         node = below
     source.variables[keys] = name
     return []

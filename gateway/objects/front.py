@@ -87,14 +87,14 @@ class StoreFront:
 
     def routes(self) -> list[web.RouteDef]:
         """What the gateway's HTTP server has to serve."""
-        path = f"/{self._bucket}/{{key:.+}}"
-        return [
-            *(web.route(method, path, self._pass_on) for method in METHODS),
-            web.route("OPTIONS", path, self._preflight),
-        ]
+        return [web.route("*", f"/{self._bucket}/{{key:.+}}", self._handle)]
 
-    async def _preflight(self, request: web.Request) -> web.Response:
-        return self._cors.preflight(request)
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return self._cors.preflight(request)
+        if request.method not in METHODS:
+            return web.json_response({"error": "GET, HEAD or PUT"}, status=405, headers={"Allow": ", ".join(METHODS)})
+        return await self._pass_on(request)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         allowed = self._cors.headers(request.headers.get("Origin"))

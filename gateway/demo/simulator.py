@@ -1,0 +1,317 @@
+"""A PACS that misbehaves on command: what the field notes tell of, to be met in a test and not at night.
+
+It is built on pynetdicom, so that it shares no code with the gateway's own DICOM side. It also stands in for
+Orthanc in the demo where that cannot be installed.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import C_MOVE
+from pynetdicom.dsutils import decode, encode
+from pynetdicom.presentation import build_context
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
+
+SUCCESS, PENDING, CANCELLED, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xFE00, 0xC001, 0xA801
+SUBOPERATIONS_FAILED = 0xB000
+
+
+@dataclass
+class Behaviour:
+    """How the simulator misbehaves. The numbers are those of the field notes."""
+
+    delay_per_instance: float = 0.0
+    """Seconds before each C-STORE: a slow PACS."""
+    silent: bool = False
+    """Takes a request and never answers it (5)."""
+    refuse_calling_ae: bool = False
+    """A-ASSOCIATE-RJ: calling AE title not recognized."""
+    max_associations: int | None = None
+    """Rejects what is over it with "local limit exceeded" (8)."""
+    send_nothing: bool = False
+    """Says success and sends nothing (1)."""
+    move_elsewhere: bool = False
+    """Says that it sent, to a port that nobody listens on (7)."""
+    counters: str = "right"
+    """``right``, ``zero``, ``absent`` or ``high``: the sub-operation counters of a C-MOVE (1)."""
+    abort_after: int | None = None
+    """Aborts the association of a C-MOVE after so many instances."""
+    drop: set[str] = field(default_factory=set)
+    """SOP Instance UIDs that are not sent, while the answer is success (1, 2)."""
+    drops_left: int = 1_000_000
+    """How many C-MOVEs drop what is in ``drop``; then it is sent."""
+    fail: set[str] = field(default_factory=set)
+    """SOP Instance UIDs whose sub-operation fails, and is counted as failed (1)."""
+    no_image_level: str = ""
+    """How IMAGE-level queries end: ``fail``, ``empty``, or answered as they should be (3)."""
+    no_series_level: bool = False
+    """SERIES-level queries fail (3)."""
+    no_counts: bool = False
+    """STUDY-level answers lack Number of Study Related Instances (3)."""
+    send_twice: bool = False
+    """Every instance is sent two times (12)."""
+    other_bytes_second_time: bool = False
+    """The second time with another Institution Name (12)."""
+    character_set: str | None = None
+    """Put into answers as Specific Character Set, whatever the name's bytes are (13)."""
+    calling_ae_title: str | None = None
+    """Sends under another AE title than its own."""
+    send_foreign_instance: bytes | None = None
+    """A Part 10 file of another study that it sends along (4)."""
+
+
+class PacsSimulator:
+    """A Query/Retrieve SCP (Study Root) over instances in memory."""
+
+    def __init__(self, ae_title: str = "SIMULATOR") -> None:
+        self.ae_title = ae_title
+        self.behaviour = Behaviour()
+        self.destinations: dict[str, tuple[str, int]] = {}
+        """AE title → host and port: what it knows as C-MOVE destinations."""
+        self.requests: list[str] = []
+        """What it was asked, in order: ``FIND STUDY``, ``MOVE IMAGE 3`` (three UIDs), …"""
+        self.port = 0
+        self._instances: dict[str, bytes] = {}
+        self._open = 0
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._server: Any = None
+
+    def add(self, *files: bytes) -> None:
+        """Puts Part 10 files into it."""
+        for content in files:
+            uid = str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)
+            with self._lock:
+                self._instances[uid] = content
+
+    def instances(self, study_instance_uid: str) -> dict[str, bytes]:
+        """What it holds of a study: SOP Instance UID → the Part 10 file."""
+        with self._lock:
+            held = dict(self._instances)
+        return {
+            uid: content
+            for uid, content in held.items()
+            if dcmread(BytesIO(content), stop_before_pixels=True).StudyInstanceUID == study_instance_uid
+        }
+
+    def start(self) -> None:
+        """Listens on a free loopback port."""
+        ae = AE(self.ae_title)
+        ae.maximum_associations = 1000
+        for abstract in (
+            Verification,
+            StudyRootQueryRetrieveInformationModelFind,
+            StudyRootQueryRetrieveInformationModelMove,
+        ):
+            ae.add_supported_context(abstract, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_CONN_OPEN, lambda e: self._count(e, 1)),
+            (evt.EVT_CONN_CLOSE, lambda e: self._count(e, -1)),
+            (evt.EVT_C_FIND, self._find),
+            (evt.EVT_ACCEPTED, self._accepted),
+        ]
+        self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self.port = self._server.socket.getsockname()[1]
+
+    def stop(self) -> None:
+        """Listens no more, and ends what is under way."""
+        self._stopping.set()
+        if self._server is not None:
+            self._server.shutdown()
+
+    def __enter__(self) -> PacsSimulator:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _count(self, event: Any, by: int) -> None:
+        if by >= 0:
+            event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._lock:
+            self._open += by
+
+    def _requested(self, event: Any) -> None:
+        limit = self.behaviour.max_associations
+        rejection = None
+        if self.behaviour.refuse_calling_ae:
+            rejection = (1, 1, 3)
+        elif limit is not None and self._open > limit:
+            rejection = (2, 3, 2)
+        if rejection is not None:
+            event.assoc.acse.send_reject(*rejection)
+            event.assoc.kill()
+
+    def _be_silent(self) -> None:
+        while self.behaviour.silent and not self._stopping.is_set():
+            time.sleep(0.02)
+
+    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        query, b = event.identifier, self.behaviour
+        level = query.QueryRetrieveLevel
+        self.requests.append(f"FIND {level}")
+        self._be_silent()
+        if (level == "IMAGE" and b.no_image_level == "fail") or (level == "SERIES" and b.no_series_level):
+            yield UNABLE, None
+            return
+        if level == "IMAGE" and b.no_image_level == "empty":
+            return
+        for answer in self._answers(query, level):
+            yield PENDING, answer
+
+    def _answers(self, query: Dataset, level: str) -> list[Dataset]:
+        matching = self._matching(query)
+        if level == "STUDY":
+            groups: dict[str, list[Dataset]] = {}
+            for d in matching:
+                groups.setdefault(d.StudyInstanceUID, []).append(d)
+            return [self._study_answer(members) for members in groups.values()]
+        keyword = "SeriesInstanceUID" if level == "SERIES" else "SOPInstanceUID"
+        first: dict[str, Dataset] = {}
+        for d in matching:
+            first.setdefault(d[keyword].value, d)
+        return [self._answer(d, level) for d in first.values()]
+
+    def _matching(self, query: Dataset) -> list[Dataset]:
+        with self._lock:
+            held = [dcmread(BytesIO(c), stop_before_pixels=True) for c in self._instances.values()]
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            wanted = query.get(keyword)
+            if wanted:
+                uids = {str(u) for u in ([wanted] if isinstance(wanted, str) else wanted)}
+                held = [d for d in held if str(d[keyword].value) in uids]
+        return held
+
+    def _study_answer(self, members: list[Dataset]) -> Dataset:
+        answer = self._answer(members[0], "STUDY")
+        if not self.behaviour.no_counts:
+            answer.NumberOfStudyRelatedInstances = len(members)
+            answer.NumberOfStudyRelatedSeries = len({d.SeriesInstanceUID for d in members})
+        return answer
+
+    def _answer(self, d: Dataset, level: str) -> Dataset:
+        answer = Dataset()
+        answer.QueryRetrieveLevel = level
+        answer.StudyInstanceUID = d.StudyInstanceUID
+        if level != "STUDY":
+            answer.SeriesInstanceUID = d.SeriesInstanceUID
+        if level == "IMAGE":
+            answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
+        if level == "STUDY":
+            answer.SpecificCharacterSet = d.get("SpecificCharacterSet", "")
+            answer.PatientName, answer.PatientID = d.get("PatientName", ""), d.get("PatientID", "")
+            if self.behaviour.character_set is not None:
+                # Bytes that no declared character set explains.
+                answer.SpecificCharacterSet = "ISO_IR 100"
+                answer.PatientName = "Müller^Renée"
+                answer.StudyDescription = self.behaviour.character_set
+        return answer
+
+    def _accepted(self, event: Any) -> None:
+        # pynetdicom's own C-MOVE service is too well-behaved: it counts, connects and answers by itself.
+        assoc, serve = event.assoc, event.assoc._serve_request
+
+        def serve_request(message: Any, context_id: int) -> None:
+            if isinstance(message, C_MOVE) and message.is_valid_request:
+                self._move(assoc, message, context_id)
+            else:
+                serve(message, context_id)
+
+        assoc._serve_request = serve_request
+
+    def _move(self, assoc: Any, request: C_MOVE, context_id: int) -> None:
+        b = self.behaviour
+        syntax = next(c.transfer_syntax[0] for c in assoc.accepted_contexts if c.context_id == context_id)
+        query = decode(request.Identifier, syntax.is_implicit_VR, syntax.is_little_endian)
+        uids = query.get("SOPInstanceUID")
+        named = 0 if not uids else 1 if isinstance(uids, str) else len(uids)
+        self.requests.append(f"MOVE {query.QueryRetrieveLevel}" + (f" {named}" if named else ""))
+        self._be_silent()
+        response = C_MOVE()
+        response.MessageIDBeingRespondedTo = request.MessageID
+        response.AffectedSOPClassUID = request.AffectedSOPClassUID
+        destination = self.destinations.get(request.MoveDestination)
+        if destination is None:
+            response.Status = UNKNOWN_DESTINATION
+            assoc.dimse.send_msg(response, context_id)
+            return
+        dropping = b.drop if b.drops_left > 0 else set()
+        b.drops_left -= 1
+        matching = {str(d.SOPInstanceUID) for d in self._matching(query)}
+        chosen = [uid for uid in self._instances if uid in matching]
+        failed = [uid for uid in chosen if uid in b.fail]
+        if not b.send_nothing:
+            sending = [uid for uid in chosen if uid not in dropping and uid not in b.fail]
+            if not self._send(request, destination, sending):
+                assoc.abort()
+                return
+        self._count_into(response, len(chosen) - len(failed), len(failed))
+        response.Status = SUBOPERATIONS_FAILED if failed and b.counters == "right" else SUCCESS
+        if failed and b.counters == "right":
+            identifier = Dataset()
+            identifier.FailedSOPInstanceUIDList = failed
+            response.Identifier = BytesIO(encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
+        assoc.dimse.send_msg(response, context_id)
+
+    def _count_into(self, response: C_MOVE, completed: int, failed: int) -> None:
+        counters = self.behaviour.counters
+        if counters == "absent":
+            return
+        if counters == "zero":
+            completed = failed = 0
+        if counters == "high":
+            completed += 1000
+        response.NumberOfCompletedSuboperations = completed
+        response.NumberOfFailedSuboperations = failed
+        response.NumberOfWarningSuboperations = 0
+
+    def _send(self, request: C_MOVE, destination: tuple[str, int], uids: list[str]) -> bool:
+        """C-STOREs instances to a destination; False where it is to abort."""
+        b = self.behaviour
+        with self._lock:
+            files = [self._instances[uid] for uid in uids]
+        if b.send_foreign_instance is not None:
+            files.append(b.send_foreign_instance)
+        host, port = ("127.0.0.1", 1) if b.move_elsewhere else destination
+        datasets = [dcmread(BytesIO(content)) for content in files]
+        if not datasets:
+            return True
+        ae = AE(b.calling_ae_title or self.ae_title)
+        contexts = dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
+        ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+        nodelay = [(evt.EVT_CONN_OPEN, lambda e: self._count(e, 0))]
+        assoc = ae.associate(host, port, ae_title=request.MoveDestination, evt_handlers=nodelay)
+        try:
+            for sent, d in enumerate(datasets):
+                if not assoc.is_established or self._stopping.is_set():
+                    break
+                if b.abort_after is not None and sent >= b.abort_after:
+                    assoc.abort()
+                    return False
+                time.sleep(b.delay_per_instance)
+                assoc.send_c_store(d, originator_aet=self.ae_title, originator_id=request.MessageID)
+                if b.send_twice:
+                    if b.other_bytes_second_time:
+                        d.InstitutionName = "Sent again"
+                    assoc.send_c_store(d)
+        finally:
+            if assoc.is_established:
+                assoc.release()
+        return True
