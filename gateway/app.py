@@ -147,6 +147,9 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             stack.push_async_callback(embedded.stop)
         store = await stack.enter_async_context(_store(config, embedded))
         await store.ensure_bucket()
+        # A store that cannot take objects is told of now. It also makes a new embedded store allocate its first
+        # volumes, which takes it seconds that the first radiologist would wait for.
+        await store.check()
         cache = StudyCache(store, journal, _budget(config, directory, embedded))
         await cache.open()
         gateway = Gateway(config, journal, store, cache)
@@ -184,7 +187,7 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
             max_body=config.http.max_body,
             answer_within=config.avara.answer_within,
         )
-        http.router.add_route("*", config.avara.path, endpoint)
+        http.router.add_route("*", config.avara.path, endpoint.handle)
         http.router.add_get("/health", gateway.health().handle)
         if config.store.endpoint is None:
             front = StoreFront(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import sys
 import time
@@ -317,6 +318,8 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:  # whoever read what we print has seen enough
+        os._exit(0)
     except (*app.CANNOT_START, _Failed) as e:
         click.echo(f"avara-gateway: {app.why(e)}", err=True)
         raise SystemExit(1) from None

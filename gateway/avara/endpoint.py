@@ -48,7 +48,7 @@ class WebhookEndpoint:
         self._max_body = max_body
         self._answer_within = answer_within - min(0.5, answer_within * MARGIN)
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """The aiohttp handler."""
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -143,12 +143,12 @@ def _override(data: Any, name: str, value: str, source: _Source) -> list[Mistake
         elif not isinstance(node, dict) or isinstance(key, int):
             return [Mistake(name, "", "names no key of the configuration")]
         if following is None:
-            node[key] = parsed  # type: ignore[index]
+            node[key] = parsed
             break
-        below = node[key] if isinstance(node, list) else node.get(key)
+        below = node[int(key)] if isinstance(node, list) else node.get(key)
         if not isinstance(below, dict | list):
             below = [] if isinstance(following, int) else {}
-            node[key] = below  # type: ignore[index]
+            node[key] = below
         node = below
     source.variables[keys] = name
     return []

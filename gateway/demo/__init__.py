@@ -36,9 +36,13 @@ class _Failed(Exception):
 class _Pacs(Protocol):
     """The PACS of the demo, whichever it is."""
 
-    ae_title: str
-    port: int
     what: str
+
+    @property
+    def ae_title(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
 
     async def instances(self, study_instance_uid: str) -> dict[str, bytes]: ...
 

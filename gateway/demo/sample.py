@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
@@ -59,8 +60,8 @@ def _base(
 ) -> Dataset:
     d = Dataset()
     d.file_meta = FileMetaDataset()
-    d.file_meta.TransferSyntaxUID = syntax
-    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = sop_class
+    d.file_meta.TransferSyntaxUID = UID(syntax)
+    d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = UID(sop_class)
     d.SpecificCharacterSet = "ISO_IR 100"
     d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = generate_uid(None)
     d.StudyDate, d.StudyTime, d.AccessionNumber = "20260105", "081500", "DEMO-1"

@@ -132,8 +132,9 @@ class PacsSimulator:
     def stop(self) -> None:
         """Listens no more, and ends what is under way."""
         self._stopping.set()
-        if self._server is not None:
-            self._server.shutdown()
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
 
     def __enter__(self) -> PacsSimulator:
         self.start()
@@ -191,7 +192,7 @@ class PacsSimulator:
 
     def _matching(self, query: Dataset) -> list[Dataset]:
         with self._lock:
-            held = [dcmread(BytesIO(c), stop_before_pixels=True) for c in self._instances.values()]
+            held: list[Dataset] = [dcmread(BytesIO(c), stop_before_pixels=True) for c in self._instances.values()]
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             wanted = query.get(keyword)
             if wanted:

@@ -35,6 +35,10 @@ READY_WITHIN = 60.0
 STOP_WITHIN = 15.0
 """Seconds from SIGTERM to SIGKILL; it takes 3 to 5 and can hang when the disk is full."""
 
+STARTING_UP = 10.0
+"""Seconds after its start in which a SIGTERM leaves it hanging for good. It is killed sooner then: what it has
+acknowledged survives that as well (tried in ten rounds, ../shared/object-store.md)."""
+
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of its log that are kept from one start to the next."""
 
@@ -62,6 +66,7 @@ class EmbeddedStore:
         self._supervisor: asyncio.Task[None] | None = None
         self._secrets: dict[str, str] = {}
         self._ports: dict[str, int] = {}
+        self._launched = 0.0
 
     @property
     def endpoint(self) -> str:
@@ -98,10 +103,13 @@ class EmbeddedStore:
         if process is None or process.returncode is not None:
             return
         process.terminate()
+        young = asyncio.get_running_loop().time() - self._launched < STARTING_UP
         try:
-            await asyncio.wait_for(process.wait(), STOP_WITHIN)
+            await asyncio.wait_for(process.wait(), STOP_WITHIN / 5 if young else STOP_WITHIN)
         except TimeoutError:
-            log.warning("the embedded store did not stop within %g s and was killed", STOP_WITHIN)
+            log.log(
+                logging.DEBUG if young else logging.WARNING, "the embedded store did not stop in time and was killed"
+            )
             process.kill()
             await process.wait()
 
@@ -127,6 +135,7 @@ class EmbeddedStore:
                 cwd=self._directory, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 preexec_fn=_child_setup,
             )  # fmt: skip
+        self._launched = asyncio.get_running_loop().time()
         try:
             await self._until_ready(self._process)
         except BaseException:
@@ -167,10 +176,9 @@ class EmbeddedStore:
         while True:
             process = self._process
             assert process is not None
-            began = asyncio.get_running_loop().time()
             code = await process.wait()
             log.error("the embedded store ended by itself with code %s; starting it again", code)
-            if asyncio.get_running_loop().time() - began > 60:
+            if asyncio.get_running_loop().time() - self._launched > 60:
                 pause = 1.0
             while True:
                 await asyncio.sleep(pause)

@@ -109,11 +109,15 @@ class StudyAccessHandler:
             if held is not None and held.complete and now - self._validated.get(uid, -1e9) < self._revalidate_after:
                 return self._with_urls(held)
         flight = self._fetcher.fetch(uid)
-        left = delivery.deadline - asyncio.get_running_loop().time()
-        within = left * (1 - TO_BUILD)
+        loop = asyncio.get_running_loop()
+        until = delivery.deadline - TO_BUILD * (delivery.deadline - loop.time())
+        outcome = None
         if held is not None and held.complete:
-            within = min(within, REVALIDATION_PATIENCE)
-        outcome = await flight.ended(within)
+            outcome = await flight.ended(min(REVALIDATION_PATIENCE, until - loop.time()))
+            if outcome is None and not flight.outgrown:
+                return self._with_urls(held)
+        if outcome is None:
+            outcome = await flight.ended(until - loop.time())
         if outcome is None:
             return self._so_far(flight)
         return self._of(outcome, flight)
@@ -143,8 +147,6 @@ class StudyAccessHandler:
 
     def _so_far(self, flight: Flight) -> StudyAccess:
         """What can be said of a study whose fetch goes on."""
-        if flight.held is not None and flight.held.complete:
-            return self._with_urls(flight.held)
         instances = {i.sop_instance_uid: i for i in reading_order(list(flight.stored.values()))}
         count = flight.expected_count or (len(flight.expected) if flight.expected else None)
         of = f" of {count}" if count else ""

@@ -132,11 +132,11 @@ class Fetcher:
             return located
         pacs, record = located
         flight.expected_count = record.instances
-        if flight.held is not None and flight.held.complete and not flight.grew:
-            if record.instances == len(flight.stored):
-                return Complete(flight.held)
-        else:
-            await self._cache.filling(uid)
+        unchanged = flight.held is not None and flight.held.complete and not flight.grew
+        if flight.held is not None and unchanged and record.instances == len(flight.stored):
+            return Complete(flight.held)
+        await self._cache.filling(uid)
+        flight.outgrown = True
         return await self._bring(flight, pacs)
 
     async def _let_push_end(self, flight: Flight) -> None:
@@ -275,16 +275,17 @@ class Fetcher:
         by_series: dict[str, list[str]] = {}
         for uid in flight.missing:
             by_series.setdefault(expected[uid], []).append(uid)
-        failure = None
+        moves = []
         for series, uids in by_series.items():
             if len(uids) == _count(expected, series):
-                failure = await self._move(flight, pacs, series_instance_uid=series) or failure
+                moves.append(self._move(flight, pacs, series_instance_uid=series))
                 continue
             for at in range(0, len(uids), UIDS_A_MOVE):
-                if flight.refusal is None:
-                    chosen = uids[at : at + UIDS_A_MOVE]
-                    failure = await self._move(flight, pacs, series_instance_uid=series, uids=chosen) or failure
-        return failure
+                chosen = uids[at : at + UIDS_A_MOVE]
+                moves.append(self._move(flight, pacs, series_instance_uid=series, uids=chosen))
+        # At once, as far as the PACS's max_associations let them.
+        failures = await asyncio.gather(*moves)
+        return next((failure for failure in failures if failure), None)
 
 
 def _count(expected: Mapping[str, str], series_instance_uid: str) -> int:

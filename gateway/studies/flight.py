@@ -29,6 +29,8 @@ class Flight:
         """Monotonic seconds; when the latest instance came in."""
         self.held: StudyIndex | None = None
         """The index that was there before this flight."""
+        self.outgrown = False
+        """Whether the PACS says that the study is not what :attr:`held` has."""
         self.puts: dict[str, asyncio.Task[None]] = {}
         """By SOP Instance UID: what was taken in and is not yet in the store."""
         self.asked_for = asyncio.Event()

@@ -1,0 +1,54 @@
+# Everything starts here. `make` alone says what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup setup-dev demo test lint format reference bench clean
+
+help: ## Say what there is
+	@echo "Avara Gateway. Two commands show it:"
+	@echo "  make demo          run the main job for real, and give an account of it"
+	@echo "  make test          run every check and test"
+	@echo "More:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.installed ## Make the virtual environment and install the gateway into it
+
+setup-dev: $(VENV)/.installed-dev ## The same, with what tests and linters need
+
+$(VENV)/.installed: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(VENV) .
+	@touch "$@"
+
+$(VENV)/.installed-dev: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(VENV) '.[dev]'
+	@touch "$@" $(VENV)/.installed
+
+demo: setup ## Run the main job for real; KEEP=1 stays up to play with
+	@scripts/install-system-packages --optional orthanc
+	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
+
+test: setup-dev ## Run linters, type checks and the whole suite
+	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk chromium
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup-dev ## Run ruff, mypy and the layer check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 3
+
+format: setup-dev ## Format the code
+	@$(BIN)/ruff format .
+
+reference: setup-dev ## Write the configuration reference into the README, from the models
+	@$(BIN)/python scripts/write-reference
+
+bench: setup-dev ## Measure; prints a table, writes bench/out/
+	@scripts/install-system-packages orthanc dcmtk
+	@$(BIN)/python -m bench
+
+clean: ## Remove the virtual environment and what tools left
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench/out

@@ -1,0 +1,133 @@
+"""The webhook endpoint over real HTTP: every refusal, and that none of them does anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.avara.answers import StudyAccess
+from gateway.avara.endpoint import Refusal, WebhookEndpoint
+from gateway.avara.signature import WebhookVerifier, sign
+
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+EVENT = {"id": "whe_1", "type": "study.access_requested", "data": {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}}
+
+
+class Server:
+    def __init__(self, url, http):
+        self.url, self.http, self.events = url, http, []
+        self.behave = None
+
+    async def handle(self, event, delivery):
+        self.events.append((event, delivery))
+        if self.behave is not None:
+            await self.behave()
+        return StudyAccess(authorized=True)
+
+    async def post(self, body, headers=None, method="POST"):
+        headers = sign(KEY, "msg_1", body) if headers is None else headers
+        async with self.http.request(method, self.url, data=body, headers=headers) as answer:
+            return answer.status, await answer.json(), answer.headers
+
+
+@pytest.fixture
+async def server():
+    async with aiohttp.ClientSession() as http:
+        made = Server("", http)
+        endpoint = WebhookEndpoint(
+            WebhookVerifier([KEY]), {"study.access_requested": made.handle}, max_body=1000, answer_within=1.0
+        )
+        application = web.Application()
+        application.router.add_route("*", "/webhooks/avara", endpoint.handle)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/avara"
+        yield made
+        await runner.cleanup()
+
+
+def body(**changes):
+    return json.dumps(EVENT | changes).encode()
+
+
+async def test_a_signed_event_reaches_its_handler(server):
+    status, answer, _ = await server.post(body())
+    assert (status, answer) == (200, {"authorized": True, "urls": []})
+    [(event, delivery)] = server.events
+    assert (event.id, delivery.webhook_id) == ("whe_1", "msg_1")
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "expected"),
+    [
+        (body(), {}, 401),
+        (body(), sign(KEY, "msg_1", b"another body"), 401),
+        (b"not json", None, 400),
+        (body(type="modality_worklist.requested"), None, 422),
+        (body(data={"studyId": "s"}), None, 422),
+        (b"x" * 2000, None, 413),
+    ],
+)
+async def test_each_refusal_has_its_status_and_does_nothing(server, content, headers, expected):
+    status, answer, _ = await server.post(content, headers)
+    assert status == expected
+    assert set(answer) == {"error"}
+    assert server.events == []
+
+
+async def test_another_method_is_told_which_one_to_use(server):
+    for method in ("GET", "PUT", "DELETE"):
+        status, answer, headers = await server.post(b"", {}, method)
+        assert (status, set(answer), headers["Allow"]) == (405, {"error"}, "POST")
+
+
+async def test_a_body_that_grows_too_large_without_saying_so_is_cut_off(server):
+    async def chunks():
+        for _ in range(50):
+            yield b"x" * 100
+
+    async with server.http.post(server.url, data=chunks(), headers={}) as answer:
+        assert answer.status == 413
+
+
+async def test_a_body_that_never_ends_is_given_up(server, monkeypatch):
+    monkeypatch.setattr("gateway.avara.endpoint.BODY_WITHIN", 0.1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(server.url).port)
+    writer.write(b"POST /webhooks/avara HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert b" 408 " in await reader.readline()
+    writer.close()
+
+
+async def test_a_handler_that_fails_shows_nothing_of_its_inside(server):
+    async def fail():
+        raise RuntimeError("secret detail")
+
+    server.behave = fail
+    status, answer, _ = await server.post(body())
+    assert status == 500
+    assert "secret" not in json.dumps(answer)
+
+
+async def test_a_handler_that_cannot_take_an_event_says_so(server):
+    async def refuse():
+        raise Refusal(501, "not yet")
+
+    server.behave = refuse
+    assert (await server.post(body()))[:2] == (501, {"error": "not yet"})
+
+
+async def test_a_handler_that_hangs_is_answered_for_in_time(server):
+    async def hang():
+        await asyncio.sleep(30)
+
+    server.behave = hang
+    began = asyncio.get_running_loop().time()
+    status, answer, _ = await server.post(body())
+    assert asyncio.get_running_loop().time() - began < 1.0
+    assert (status, set(answer)) == (503, {"error"})

@@ -1,0 +1,205 @@
+"""The configuration: what is read, what is wrong with it and where, and that secrets stay secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config import ConfigError, effective, load, reference, schema
+from gateway.config.values import parse_duration, parse_size, show_duration, show_size
+
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ROOT = Path(__file__).parent.parent.parent
+LEAST = "pacs:\n  - {name: main, ae_title: ORTHANC, host: 10.1.2.4, port: 4242}\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "gateway.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def mistakes(path, environment=None):
+    with pytest.raises(ConfigError) as e:
+        load(path, {"AVARA_WEBHOOK_KEY": KEY} if environment is None else environment)
+    return [str(m).replace(str(path), "FILE") for m in e.value.mistakes]
+
+
+def test_the_least_that_works_has_sensible_defaults(write):
+    config = load(write(LEAST), {"AVARA_WEBHOOK_KEY": KEY})
+    assert (config.http.host, config.avara.path, config.dicom.port) == ("127.0.0.1", "/webhooks/avara", 11112)
+    assert (config.avara.answer_within, config.cache.max_size) == (10.0, 200_000_000_000)
+    assert config.store.endpoint is None
+
+
+@pytest.mark.parametrize("name", ["gateway.minimal.yaml", "gateway.example.yaml"])
+def test_the_examples_load(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "config" / name).read_text()
+    assert text
+    environment = {"AVARA_WEBHOOK_KEY": KEY} | (
+        {"AVARA_GATEWAY__STORE__SECRET_KEY": "s", "AVARA_GATEWAY__STORE__ACCESS_KEY": "a"} if "store:" in text else {}
+    )
+    assert load(ROOT / "config" / name, environment).pacs
+
+
+def test_all_mistakes_are_told_at_once_with_line_and_key(write):
+    path = write(
+        "http: {prot: 80}\n"
+        "dicom:\n"
+        "  ae_title: MUCH_TOO_LONG_AE_TITLE\n"
+        "pacs:\n"
+        "  - name: a\n"
+        "    ae_title: A\n"
+        "    port: 99999\n"
+        "cache: {max_size: 12 apples}\n"
+    )
+    told = mistakes(path)
+    assert "FILE:1: http.prot: there is no such key; did you mean port?" in told
+    assert any(m.startswith("FILE:3: dicom.ae_title: not an AE title") for m in told)
+    assert "FILE:5: pacs.0.host: is missing" in told
+    assert any(m.startswith("FILE:7: pacs.0.port: ") for m in told)
+    assert any(m.startswith("FILE:8: cache.max_size: not a size") for m in told)
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "pacs: is missing"),
+        ("- a\n", "must hold keys and values"),
+        ("a: [\n", "not YAML"),
+        ("http: {port: 1}\nhttp: {port: 2}\n" + LEAST, "not YAML"),
+        (LEAST + "  - {name: main, ae_title: B, host: h, port: 1}\n", "two of the same name: main"),
+        (LEAST + "cache: {url_expiry: 8d}\n", "cache.url_expiry"),
+        (LEAST + "avara: {answer_within: 100ms}\n", "avara.answer_within"),
+        (LEAST + "store: {endpoint: 'https://minio:9000'}\n", "host:port, without https://"),
+        (LEAST + "store: {endpoint: 'minio:9000'}\n", "an endpoint needs access_key"),
+        (LEAST + "http: {public_url: 'https://x.example/path'}\n", "without a path"),
+    ],
+)
+def test_each_kind_of_mistake_is_told(write, text, expected):
+    [told] = mistakes(write(text))
+    assert told.startswith("FILE")
+    assert expected in told
+
+
+def test_a_missing_file_is_told(tmp_path):
+    assert "there is no such file" in mistakes(tmp_path / "absent.yaml")[0]
+
+
+def test_the_environment_goes_over_the_file(write):
+    environment = {
+        "AVARA_WEBHOOK_KEY": KEY,
+        "AVARA_GATEWAY__HTTP__PORT": "8081",
+        "AVARA_GATEWAY__PACS__0__HOST": "10.9.9.9",
+        "AVARA_GATEWAY__AVARA__ALLOWED_ORIGINS": '["https://viewer.example"]',
+    }
+    config = load(write(LEAST), environment)
+    assert (config.http.port, config.pacs[0].host) == (8081, "10.9.9.9")
+    assert config.avara.allowed_origins == ["https://viewer.example"]
+
+
+def test_a_mistake_in_the_environment_names_the_variable(write):
+    environment = {"AVARA_WEBHOOK_KEY": KEY, "AVARA_GATEWAY__HTTP__PORT": "many", "AVARA_GATEWAY__HTPP__PORT": "1"}
+    told = mistakes(write(LEAST), environment)
+    assert any(m.startswith("AVARA_GATEWAY__HTTP__PORT: http.port: ") for m in told)
+    assert any(m.startswith("AVARA_GATEWAY__HTPP__PORT: htpp: there is no such key") for m in told)
+
+
+def test_no_webhook_key_is_a_mistake_that_says_where_to_put_one(write):
+    assert "AVARA_WEBHOOK_KEY" in mistakes(write(LEAST), {})[0]
+
+
+def test_secrets_come_from_files(write, tmp_path):
+    (tmp_path / "keys").write_text(f"{KEY}\n")
+    (tmp_path / "secret").write_text("hidden\n")
+    store = f"{{endpoint: 'minio:9000', access_key: me, secret_key_file: {tmp_path / 'secret'}}}"
+    config = load(write(f"{LEAST}avara: {{webhook_keys_file: {tmp_path / 'keys'}}}\nstore: {store}\n"), {})
+    assert [k.get_secret_value() for k in config.avara.webhook_keys] == [KEY]
+    assert config.store.secret_key.get_secret_value() == "hidden"
+
+
+def test_an_unreadable_secret_file_is_told(write, tmp_path):
+    told = mistakes(write(f"{LEAST}avara: {{webhook_keys_file: {tmp_path / 'absent'}}}\n"), {})
+    assert f"cannot read {tmp_path / 'absent'}" in told[0]
+
+
+def test_secrets_are_never_shown(write):
+    text = f"{LEAST}avara: {{webhook_keys: ['{KEY}']}}\n" + (
+        "store: {endpoint: 'minio:9000', access_key: me, secret_key: hidden-secret}\n"
+    )
+    config = load(write(text), {})
+    for shown in (effective(config), repr(config), str(config), json.dumps(config.model_dump(mode="json"))):
+        assert KEY not in shown
+        assert "hidden-secret" not in shown
+    told = mistakes(write(text.replace(KEY, "whsec-hidden-secret")), {})
+    assert "hidden-secret" not in "".join(told)
+    assert "avara.webhook_keys.0" in told[0]
+
+
+def test_an_ae_title_that_yaml_takes_for_something_else_stays_a_title(write):
+    config = load(write("pacs:\n  - {name: 1, ae_title: NO, host: h, port: 1}\n"), {"AVARA_WEBHOOK_KEY": KEY})
+    assert (config.pacs[0].ae_title, config.pacs[0].name) == ("NO", "1")
+
+
+def test_the_reference_in_the_readme_is_what_the_models_say():
+    assert reference() in (ROOT / "README.md").read_text(), "run: make reference"
+
+
+def test_the_schema_names_every_section():
+    assert {"http", "avara", "dicom", "pacs", "store", "cache", "state_dir", "log"} <= set(schema()["properties"])
+
+
+def test_what_is_unwise_is_warned_of(write):
+    text = LEAST + "http: {host: 0.0.0.0, public_url: 'http://images.example'}\n"
+    warned = " ".join(load(write(text), {"AVARA_WEBHOOK_KEY": KEY}).warnings())
+    assert "give it HTTPS" in warned
+    assert "http.host is 0.0.0.0" in warned
+
+
+@given(st.integers(0, 10**8))
+def test_durations_read_as_they_are_shown(seconds):
+    assert parse_duration(show_duration(float(seconds))) == seconds
+
+
+@given(st.integers(0, 10**16))
+def test_sizes_read_as_they_are_shown(size):
+    assert parse_size(show_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("10s", 10), ("1h30m", 5400), ("250ms", 0.25), ("90", 90), (90, 90), ("1.5h", 5400), ("2d", 172800)],
+)
+def test_durations_are_understood(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10 apples", "s", "-1s", "1h-30m", True, "nan", None])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("200GB", 200 * 10**9), ("512MiB", 512 * 2**20), ("1.5k", 1500), (7, 7), ("1 TB", 10**12)]
+)
+def test_sizes_are_understood(text, size):
+    assert parse_size(text) == size
+
+
+@given(st.text(max_size=10))
+def test_no_text_makes_a_size_crash(text):
+    try:
+        assert parse_size(text) >= 0
+    except ValueError as e:
+        assert "not a size" in str(e)

@@ -1,0 +1,233 @@
+"""What tests share: real servers, started once, and gateways that are wired to them.
+
+Orthanc and the object store run once a session and are emptied, or given a fresh bucket, for each test. A
+gateway runs in the test's own process, so that a test can look at its parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway import app
+from gateway.avara.signature import sign
+from gateway.config import Config, load
+from gateway.demo.orthanc import Orthanc, dies_with_us, free_port
+from gateway.demo.simulator import PacsSimulator
+from gateway.objects import Credentials, ObjectStore
+from gateway.objects.embedded import EmbeddedStore
+
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+AE_TITLE = "AVARAGW"
+
+_buckets = (f"test-{n}" for n in itertools.count())
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running S3 server."""
+
+    name: str
+    endpoint: str
+    credentials: Credentials
+
+    def store(self, bucket: str) -> ObjectStore:
+        return ObjectStore(
+            endpoint=lambda: self.endpoint,
+            secure=False,
+            region="us-east-1",
+            bucket=bucket,
+            credentials=self.credentials,
+        )
+
+
+@pytest.fixture(scope="session")
+async def weed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3]:
+    embedded = EmbeddedStore(tmp_path_factory.mktemp("weed"), bucket="first")
+    await embedded.start()
+    yield S3("seaweedfs", embedded.endpoint, embedded.credentials)
+    await embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    program = shutil.which("minio")
+    if program is None:
+        pytest.skip("no minio on PATH; SeaweedFS is tested, and the machine that has one tests both")
+    port, keys = free_port(), Credentials("testing", "testing-secret")
+    directory = tmp_path_factory.mktemp("minio")
+    process = subprocess.Popen(
+        [program, "server", str(directory), "--address", f"127.0.0.1:{port}", "--console-address", "127.0.0.1:0"],
+        env={**os.environ, "MINIO_ROOT_USER": keys.access_key, "MINIO_ROOT_PASSWORD": keys.secret_key},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=dies_with_us,
+    )
+    yield S3("minio", f"127.0.0.1:{port}", keys)
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(params=["weed", "minio"])
+async def s3(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
+    """A store with an empty bucket, on each real server there is."""
+    server: S3 = request.getfixturevalue(request.param)
+    async with server.store(next(_buckets)) as store:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await store.ensure_bucket()
+                    break
+                except Exception:
+                    await asyncio.sleep(0.1)
+        yield store
+
+
+@pytest.fixture
+async def store(weed: S3) -> AsyncIterator[ObjectStore]:
+    """A store with an empty bucket."""
+    async with weed.store(next(_buckets)) as made:
+        await made.ensure_bucket()
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def one_orthanc() -> AsyncIterator[Orthanc]:
+    async with Orthanc() as orthanc:
+        yield orthanc
+
+
+@pytest.fixture
+async def orthanc(one_orthanc: Orthanc) -> Orthanc:
+    """A real PACS, empty."""
+    await one_orthanc.clear()
+    return one_orthanc
+
+
+@pytest.fixture
+def simulator() -> Iterator[PacsSimulator]:
+    """A PACS that misbehaves on command."""
+    with warnings.catch_warnings(), PacsSimulator() as running:
+        warnings.simplefilter("ignore")
+        yield running
+
+
+class RunningGateway:
+    """A gateway in this process, as Avara sees it from outside, with its parts at hand."""
+
+    def __init__(self, config: Config, parts: app.Gateway, http: aiohttp.ClientSession) -> None:
+        self.config = config
+        self.parts = parts
+        self.http = http
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.config.http.port}{self.config.avara.path}"
+
+    async def post(self, event: dict[str, Any], *, webhook_id: str | None = None) -> tuple[int, dict[str, Any]]:
+        """Sends an event signed as Avara signs it."""
+        body = json.dumps(event).encode()
+        async with self.http.post(
+            self.url, data=body, headers=sign(KEY, webhook_id or f"msg_{secrets.token_hex(8)}", body)
+        ) as answer:
+            return answer.status, await answer.json()
+
+    async def ask(self, study: str, study_id: str = "stu_1") -> dict[str, Any]:
+        """The answer to a study.access_requested."""
+        status, answer = await self.post(
+            {
+                "id": f"whe_{secrets.token_hex(16)}",
+                "type": "study.access_requested",
+                "data": {"studyId": study_id, "studyInstanceUid": study},
+            }
+        )
+        assert status == 200, answer
+        return answer
+
+    async def open(self, url: str) -> bytes:
+        """What a browser gets from a URL."""
+        async with self.http.get(url) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.read()
+
+    async def data_sets(self, answer: dict[str, Any]) -> list[bytes]:
+        """The data sets behind an answer's URLs, in its order."""
+        return [data_set(await self.open(url)) for url in answer["urls"]]
+
+    async def quiet(self) -> None:
+        """Waits until no fetch is under way."""
+        while self.parts.fetcher._tasks:
+            await asyncio.wait(list(self.parts.fetcher._tasks))
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts gateways: ``await start(pacs=[…], **sections)``; they stop after the test."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+
+        @asynccontextmanager
+        async def running(pacs: list[dict[str, Any]], **sections: Any) -> AsyncIterator[RunningGateway]:
+            port, dicom_port = free_port(), free_port()
+            document = {
+                "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
+                "avara": {"webhook_keys": [KEY]} | sections.pop("avara", {}),
+                "dicom": {"ae_title": AE_TITLE, "host": "127.0.0.1", "port": dicom_port} | sections.pop("dicom", {}),
+                "pacs": pacs,
+                "store": {
+                    "endpoint": weed.endpoint,
+                    "access_key": weed.credentials.access_key,
+                    "secret_key": weed.credentials.secret_key,
+                    "secure": False,
+                    "bucket": next(_buckets),
+                },
+                "state_dir": str(tmp_path / f"state-{port}"),
+                **sections,
+            }
+            path = tmp_path / f"gateway-{port}.yaml"
+            path.write_text(json.dumps(document))  # JSON is YAML
+            config = load(path, {})
+            async with app.serving(config) as parts:
+                yield RunningGateway(config, parts, http)
+
+        async def begin(*pacs: Orthanc | PacsSimulator | dict[str, Any], **sections: Any) -> RunningGateway:
+            options = sections.pop("pacs_options", {})
+            described = [p if isinstance(p, dict) else describe(p) | options for p in pacs]
+            gateway: RunningGateway = await stack.enter_async_context(running(described, **sections))
+            for p in pacs:
+                if isinstance(p, Orthanc):
+                    await p.register(AE_TITLE, gateway.parts.scp.port)
+                elif isinstance(p, PacsSimulator):
+                    p.destinations[AE_TITLE] = ("127.0.0.1", gateway.parts.scp.port)
+            return gateway
+
+        yield begin
+
+
+def describe(pacs: Orthanc | PacsSimulator) -> dict[str, Any]:
+    """A PACS as the configuration has it."""
+    port = pacs.dicom_port if isinstance(pacs, Orthanc) else pacs.port
+    return {"name": pacs.ae_title.lower(), "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": port}
+
+
+def data_set(part10: bytes) -> bytes:
+    """What follows the file meta of a Part 10 file."""
+    assert part10[128:132] == b"DICM"
+    return part10[144 + int.from_bytes(part10[140:144], "little") :]

@@ -1,0 +1,184 @@
+"""Study access end to end: a signed webhook in, URLs out, against a real Orthanc and a real S3 store.
+
+Left out here: what a PACS does wrong (test_misbehaviour.py), eviction (test_cache.py), browsers (tests/browser).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from gateway.demo.sample import sample_study, small_pdf
+from gateway.studies import keys
+from tests.conftest import data_set
+
+
+async def test_every_instance_comes_back_byte_for_byte(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    gateway = await start(orthanc)
+    answer = await gateway.ask(study)
+    assert answer["authorized"] is True
+    assert "error" not in answer
+    held = await orthanc.instances(study)
+    assert sorted(await gateway.data_sets(answer)) == sorted(map(data_set, held.values()))
+    assert len(answer["urls"]) == len(sample)
+
+
+async def test_a_document_is_unpacked_beside_its_dicom_object(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    gateway = await start(orthanc)
+    answer = await gateway.ask(study)
+    [media] = answer["mediaUrls"]
+    assert media["mimeType"] == "application/pdf"
+    assert media["fileName"] == "doc-series-5-instance-1.pdf"
+    assert await gateway.open(media["url"]) == small_pdf("Demonstration report")
+
+
+async def test_manifest_and_urls_are_in_reading_order(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in reversed(sample)))
+    gateway = await start(orthanc)
+    answer = await gateway.ask(study)
+    manifest = answer["manifest"]
+    assert manifest["studyInstanceUID"] == study
+    assert [s["modality"] for s in manifest["series"]] == ["CT", "MR", "US", "KO", "DOC"]
+    ct = manifest["series"][0]
+    assert [s["instanceNumber"] for s in ct["sops"]] == list(range(1, 21))
+    in_manifest = [sop["sopInstanceUID"] for s in manifest["series"] for sop in s["sops"]]
+    in_urls = [url.split("?")[0].rsplit("/", 1)[1].removesuffix(".dcm") for url in answer["urls"]]
+    assert in_manifest == in_urls
+
+
+async def test_a_second_request_is_answered_from_the_cache(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    gateway = await start(orthanc)
+    first = await gateway.ask(study)
+    await orthanc.clear()  # within revalidate_after nobody asks the PACS
+    second = await gateway.ask(study)
+    assert len(second["urls"]) == len(first["urls"])
+    assert second["manifest"] == first["manifest"]
+
+
+async def test_late_series_are_fetched_and_nothing_else_again(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample[:20]))
+    gateway = await start(orthanc, cache={"revalidate_after": "0s"})
+    assert len((await gateway.ask(study))["urls"]) == 20
+    first = await gateway.parts.store.head(keys.instance(study, sample[0].sop_instance_uid))
+    received = []
+    handler = gateway.parts.scp._handler
+
+    async def watch(instance):
+        received.append(instance.sop_instance_uid)
+        return await handler(instance)
+
+    gateway.parts.scp._handler = watch
+    await orthanc.add(*(i.content for i in sample[20:]))
+    answer = await gateway.ask(study)
+    assert len(answer["urls"]) == len(sample)
+    assert sorted(received) == sorted(i.sop_instance_uid for i in sample[20:])
+    assert await gateway.parts.store.head(keys.instance(study, sample[0].sop_instance_uid)) == first
+
+
+async def test_many_requests_at_once_are_one_fetch(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    gateway = await start(orthanc)
+    received = []
+    handler = gateway.parts.scp._handler
+
+    async def watch(instance):
+        received.append(instance.sop_instance_uid)
+        return await handler(instance)
+
+    gateway.parts.scp._handler = watch
+    answers = await asyncio.gather(*(gateway.ask(study) for _ in range(8)))
+    assert {len(a["urls"]) for a in answers} == {len(sample)}
+    assert len(received) == len(sample)
+
+
+async def test_a_study_in_no_pacs_is_refused(orthanc, start):
+    gateway = await start(orthanc)
+    answer = await gateway.ask("1.2.3.4.5")
+    assert answer == {
+        "authorized": False,
+        "urls": [],
+        "error": "the study is not in any PACS of this hospital",
+    }
+
+
+async def test_the_second_pacs_serves_what_the_first_has_not(orthanc, simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample))
+    gateway = await start(orthanc, simulator)
+    assert len((await gateway.ask(study))["urls"]) == len(sample)
+
+
+async def test_a_pacs_that_is_down_does_not_hide_the_next_one(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample))
+    down = {"name": "down", "ae_title": "DOWN", "host": "127.0.0.1", "port": 1}
+    gateway = await start(down, simulator)
+    assert len((await gateway.ask(study))["urls"]) == len(sample)
+
+
+async def test_an_unreachable_pacs_is_no_refusal(start):
+    down = {"name": "down", "ae_title": "DOWN", "host": "127.0.0.1", "port": 1}
+    gateway = await start(down)
+    answer = await gateway.ask("1.2.3.4.5")
+    assert answer["urls"] == []
+    assert answer["error"] == "the hospital's PACS cannot be reached now; ask again later"
+    assert "127.0.0.1" not in answer["error"]
+
+
+async def test_a_cached_study_is_served_while_its_pacs_is_down(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample))
+    gateway = await start(simulator, cache={"revalidate_after": "0s"})
+    await gateway.ask(study)
+    simulator.stop()
+    answer = await gateway.ask(study)
+    assert len(answer["urls"]) == len(sample)
+    assert "error" not in answer
+
+
+async def test_the_studys_two_names_are_remembered(orthanc, start):
+    gateway = await start(orthanc)
+    await gateway.ask("1.2.3.4.5", "stu_0123")
+    assert await gateway.parts.journal.study_instance_uid_of("stu_0123") == "1.2.3.4.5"
+
+
+async def test_the_answer_leaves_in_time_and_the_fetch_goes_on(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample))
+    simulator.behaviour.delay_per_instance = 0.1
+    gateway = await start(simulator, avara={"webhook_keys": [_key()], "answer_within": "1s"})
+    began = time.monotonic()
+    answer = await gateway.ask(study)
+    took = time.monotonic() - began
+    assert took < 1.0  # the promise itself, not a measure of speed
+    assert answer["authorized"] is True
+    assert 0 < len(answer["urls"]) < len(sample)
+    assert f"of {len(sample)} instances" in answer["error"]
+    for url in answer["urls"]:
+        await gateway.open(url)
+    await gateway.quiet()
+    assert len((await gateway.ask(study))["urls"]) == len(sample)
+
+
+async def test_captures_and_reports_are_not_acknowledged_before_they_are_built(orthanc, start):
+    gateway = await start(orthanc)
+    data = {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}
+    status, answer = await gateway.post({"id": "w", "type": "secondary_capture.access_requested", "data": data})
+    assert (status, answer["authorized"], answer["uploadUrls"]) == (200, False, [])
+    report = {"studyId": "stu_1", "reportId": "rep_1", "isCritical": True, "presignedUrl": "https://x.example/r"}
+    status, answer = await gateway.post({"id": "w", "type": "report.delivered", "data": report})
+    assert status == 501
+    assert "success" not in answer
+
+
+def _key() -> str:
+    return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -1,0 +1,255 @@
+"""What a PACS does wrong, and what the gateway makes of it; the numbers are those of the field notes.
+
+Against the simulator, which is built on pynetdicom and so shares no code with the gateway's DICOM side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import pytest
+from pydicom import dcmread
+
+from gateway.demo.sample import sample_study
+from gateway.studies import keys
+from gateway.studies.outcome import Complete, NotStored, Partial, Unreachable
+
+SAMPLE_STUDY, SAMPLE = sample_study()
+FILES = [i.content for i in SAMPLE]
+UIDS = [i.sop_instance_uid for i in SAMPLE]
+
+
+@pytest.fixture
+def pacs(simulator):
+    simulator.add(*FILES)
+    return simulator
+
+
+async def outcome(gateway):
+    ended = await gateway.parts.fetcher.fetch(SAMPLE_STUDY).ended(30)
+    assert ended is not None, "the fetch did not end"
+    return ended
+
+
+async def test_success_with_nothing_sent_is_not_believed(pacs, start):  # 1
+    pacs.behaviour.send_nothing = True
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Unreachable)
+    answer = await gateway.ask(SAMPLE_STUDY)
+    assert answer["urls"] == []
+    assert answer["error"]
+
+
+@pytest.mark.parametrize("counters", ["zero", "absent", "high"])
+async def test_counters_of_a_move_prove_nothing(pacs, start, counters):  # 1
+    pacs.behaviour.counters = counters
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_what_was_silently_dropped_is_asked_for_again_by_instance(pacs, start):  # 2
+    pacs.behaviour.drop, pacs.behaviour.drops_left = set(UIDS[3:6]), 1
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+    assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY", "MOVE IMAGE 3"]
+
+
+async def test_what_is_never_sent_makes_the_study_partial_and_is_named(pacs, start):  # 2
+    pacs.behaviour.drop = set(UIDS[3:6])
+    gateway = await start(pacs)
+    ended = await outcome(gateway)
+    assert isinstance(ended, Partial)
+    assert set(ended.missing) == set(UIDS[3:6])
+    answer = await gateway.ask(SAMPLE_STUDY)
+    assert len(answer["urls"]) == len(UIDS) - 3
+    assert answer["error"] == f"3 of {len(UIDS)} instances could not be retrieved from the PACS; ask again later"
+
+
+async def test_failed_sub_operations_make_the_study_partial(pacs, start):  # 1
+    pacs.behaviour.fail = {UIDS[0]}
+    gateway = await start(pacs)
+    ended = await outcome(gateway)
+    assert isinstance(ended, Partial)
+    assert ended.missing == (UIDS[0],)
+
+
+@pytest.mark.parametrize("how", ["fail", "empty"])
+async def test_without_image_level_queries_the_pacss_count_is_the_proof(pacs, start, how):  # 3
+    pacs.behaviour.no_image_level = how
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_without_list_and_count_a_study_is_not_called_complete(pacs, start):  # 3
+    pacs.behaviour.no_series_level = pacs.behaviour.no_counts = True
+    gateway = await start(pacs)
+    ended = await outcome(gateway)
+    assert isinstance(ended, Partial)
+    assert len(ended.index.instances) == len(UIDS)
+    assert "some instances" in (await gateway.ask(SAMPLE_STUDY))["error"]
+
+
+async def test_missing_counts_alone_do_no_harm(pacs, start):  # 3
+    pacs.behaviour.no_counts = True
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_an_instance_of_another_study_is_not_taken_in(pacs, start):  # 4
+    foreign_study, foreign = sample_study()
+    pacs.behaviour.send_foreign_instance = foreign[0].content
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+    assert [o async for o in gateway.parts.store.list(keys.study(foreign_study))] == []
+
+
+async def test_two_studies_at_once_from_one_pacs_do_not_mix(pacs, start):  # 4
+    other_study, other = sample_study()
+    pacs.add(*(i.content for i in other))
+    gateway = await start(pacs)
+    first, second = await asyncio.gather(gateway.ask(SAMPLE_STUDY), gateway.ask(other_study))
+    assert {u.split("/")[-1].split(".dcm")[0] for u in first["urls"]} == set(UIDS)
+    assert {u.split("/")[-1].split(".dcm")[0] for u in second["urls"]} == {i.sop_instance_uid for i in other}
+
+
+async def test_a_slow_move_without_pending_responses_is_not_given_up(pacs, start):  # 5
+    pacs.behaviour.delay_per_instance = 0.05
+    gateway = await start(pacs, pacs_options={"idle_timeout": "500ms"})  # 33 × 50 ms in all
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_a_silent_pacs_is_given_up(pacs, start):  # 5
+    pacs.behaviour.silent = True
+    gateway = await start(pacs, pacs_options={"respond_timeout": "300ms"})
+    ended = await outcome(gateway)
+    assert isinstance(ended, Unreachable)
+    assert "silent for 0.3 s" in ended.reason
+
+
+async def test_a_pacs_that_falls_silent_in_a_move_is_given_up(pacs, start):  # 5
+    gateway = await start(pacs, pacs_options={"idle_timeout": "400ms", "respond_timeout": "400ms"})
+    client = gateway.parts.pacs[0].client
+    find = client.find_study
+
+    async def then_silent(uid):
+        record = await find(uid)
+        pacs.behaviour.silent = True
+        return record
+
+    client.find_study = then_silent
+    assert isinstance(await outcome(gateway), Unreachable)
+
+
+async def test_an_unknown_destination_names_what_to_register(pacs, start):  # 7
+    gateway = await start(pacs, dicom={"advertised_host": "10.1.2.3"})
+    pacs.destinations.clear()
+    ended = await outcome(gateway)
+    assert isinstance(ended, Unreachable)
+    assert f"register AVARAGW at 10.1.2.3:{gateway.parts.scp.port}" in ended.reason.replace(
+        str(gateway.config.dicom.port), str(gateway.parts.scp.port)
+    )
+
+
+async def test_a_move_to_nowhere_is_not_believed(pacs, start):  # 7
+    pacs.behaviour.move_elsewhere = True
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Unreachable)
+
+
+async def test_too_many_associations_are_waited_for(pacs, start):  # 8
+    pacs.behaviour.max_associations = 1
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_a_refused_calling_ae_says_what_to_register(pacs, start):
+    pacs.behaviour.refuse_calling_ae = True
+    gateway = await start(pacs)
+    ended = await outcome(gateway)
+    assert isinstance(ended, Unreachable)
+    assert "register AE title AVARAGW" in ended.reason
+
+
+async def test_an_abort_in_the_middle_is_made_good(pacs, start):
+    pacs.behaviour.abort_after = 10
+    gateway = await start(pacs)
+    fetching = asyncio.create_task(outcome(gateway))
+    while not any(r.startswith("MOVE IMAGE") or r.startswith("MOVE SERIES") for r in pacs.requests):
+        await asyncio.sleep(0.01)
+    pacs.behaviour.abort_after = None
+    assert isinstance(await fetching, Complete)
+
+
+async def test_an_instance_sent_twice_is_one_instance(pacs, start):  # 12
+    pacs.behaviour.send_twice = True
+    gateway = await start(pacs)
+    ended = await outcome(gateway)
+    assert isinstance(ended, Complete)
+    assert len(ended.index.instances) == len(UIDS)
+
+
+async def test_of_an_instance_sent_twice_the_last_one_wins(pacs, start):  # 12
+    pacs.behaviour.send_twice = pacs.behaviour.other_bytes_second_time = True
+    gateway = await start(pacs)
+    answer = await gateway.ask(SAMPLE_STUDY)
+    for url in answer["urls"]:
+        assert dcmread(io.BytesIO(await gateway.open(url))).InstitutionName == "Sent again"
+
+
+async def test_an_odd_character_set_never_keeps_a_study_from_opening(pacs, start):  # 13
+    pacs.behaviour.character_set = "Прочее"
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+
+
+async def test_sending_under_an_unknown_ae_title_is_refused_until_it_is_configured(pacs, start):
+    pacs.behaviour.calling_ae_title = "ELSEWHERE"
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Unreachable)
+    second = await start(pacs, pacs_options={"sending_ae_titles": ["ELSEWHERE"]})
+    assert isinstance(await outcome(second), Complete)
+
+
+async def test_a_push_that_nobody_asked_for_is_refused(pacs, start):
+    gateway = await start(pacs)
+    await push(pacs, gateway, FILES[:3], expected=0x0124)
+    assert [o async for o in gateway.parts.store.list("studies/")] == []
+
+
+async def test_a_push_that_is_allowed_is_compared_with_the_pacs_and_cached(pacs, start, monkeypatch):
+    monkeypatch.setattr("gateway.studies.fetch.PUSH_QUIET", 0.2)
+    gateway = await start(pacs, dicom={"accept_pushes": True})
+    await push(pacs, gateway, FILES[:20], expected=0x0000)
+    await gateway.quiet()
+    assert "MOVE STUDY" not in pacs.requests  # what was pushed is not fetched a second time
+    index = await gateway.parts.cache.index(SAMPLE_STUDY)
+    assert index.complete
+    assert set(index.instances) == set(UIDS)
+
+
+async def push(pacs, gateway, files, *, expected):
+    from pynetdicom import AE
+
+    def send():
+        datasets = [dcmread(io.BytesIO(content)) for content in files]
+        ae = AE(pacs.ae_title)
+        for d in datasets:
+            ae.add_requested_context(d.SOPClassUID, d.file_meta.TransferSyntaxUID)
+        assoc = ae.associate("127.0.0.1", gateway.parts.scp.port, ae_title="AVARAGW")
+        assert assoc.is_established
+        statuses = {assoc.send_c_store(d).Status for d in datasets}
+        assoc.release()
+        return statuses
+
+    assert await asyncio.to_thread(send) == {expected}
+
+
+async def test_a_store_that_is_full_is_a_clear_refusal_and_no_half_study(pacs, start):
+    gateway = await start(pacs, cache={"max_size": "50kB"})
+    ended = await outcome(gateway)
+    assert isinstance(ended, Partial | NotStored)
+    answer = await gateway.ask(SAMPLE_STUDY)
+    assert answer["error"]
+    for url in answer["urls"]:
+        await gateway.open(url)
