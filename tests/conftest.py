@@ -83,10 +83,16 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @pytest.fixture(params=["weed", "minio"])
-async def s3(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
-    """A store with an empty bucket, on each real server there is."""
+def s3_server(request: pytest.FixtureRequest) -> S3:
+    """Each real server there is."""
     server: S3 = request.getfixturevalue(request.param)
-    async with server.store(next(_buckets)) as store:
+    return server
+
+
+@pytest.fixture
+async def s3(s3_server: S3) -> AsyncIterator[ObjectStore]:
+    """A store with an empty bucket, on each real server there is."""
+    async with s3_server.store(next(_buckets)) as store:
         async with asyncio.timeout(20):
             while True:
                 try:

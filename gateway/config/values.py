@@ -45,7 +45,7 @@ def show_duration(seconds: float) -> str:
     """As :func:`parse_duration` reads it."""
     for unit, factor in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= factor and seconds % factor == 0:
-            return f"{seconds / factor:g}{unit}"
+            return f"{seconds / factor:.0f}{unit}"
     return f"{seconds!r}s".replace(".0s", "s")
 
 

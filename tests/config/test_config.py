@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -40,15 +41,13 @@ def test_the_least_that_works_has_sensible_defaults(write):
     assert config.store.endpoint is None
 
 
-@pytest.mark.parametrize("name", ["gateway.minimal.yaml", "gateway.example.yaml"])
-def test_the_examples_load(name, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    text = (ROOT / "config" / name).read_text()
-    assert text
-    environment = {"AVARA_WEBHOOK_KEY": KEY} | (
-        {"AVARA_GATEWAY__STORE__SECRET_KEY": "s", "AVARA_GATEWAY__STORE__ACCESS_KEY": "a"} if "store:" in text else {}
-    )
-    assert load(ROOT / "config" / name, environment).pacs
+def test_the_minimal_example_loads():
+    assert load(ROOT / "config/gateway.minimal.yaml", {"AVARA_WEBHOOK_KEY": KEY}).pacs
+
+
+def test_the_full_example_lacks_nothing_but_its_secret_files():
+    told = mistakes(ROOT / "config/gateway.example.yaml")
+    assert [m.split(": ")[1] for m in told] == ["store.access_key_file", "store.secret_key_file"]
 
 
 def test_all_mistakes_are_told_at_once_with_line_and_key(write):
@@ -199,7 +198,5 @@ def test_sizes_are_understood(text, size):
 
 @given(st.text(max_size=10))
 def test_no_text_makes_a_size_crash(text):
-    try:
+    with contextlib.suppress(ValueError):
         assert parse_size(text) >= 0
-    except ValueError as e:
-        assert "not a size" in str(e)

@@ -175,7 +175,7 @@ async def test_an_abort_in_the_middle_is_made_good(pacs, start):
     pacs.behaviour.abort_after = 10
     gateway = await start(pacs)
     fetching = asyncio.create_task(outcome(gateway))
-    while not any(r.startswith("MOVE IMAGE") or r.startswith("MOVE SERIES") for r in pacs.requests):
+    while not any(r.startswith(("MOVE IMAGE", "MOVE SERIES")) for r in pacs.requests):
         await asyncio.sleep(0.01)
     pacs.behaviour.abort_after = None
     assert isinstance(await fetching, Complete)

@@ -1,0 +1,137 @@
+"""The journal on real SQLite files: what was acknowledged is there after a kill, and the ledger's rules hold.
+
+PostgreSQL, which the same code takes by URL, is not tested here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from gateway.journal import Journal, JournalError, StudyState
+
+
+@pytest.fixture
+async def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'journal.db'}"
+
+
+@pytest.fixture
+async def journal(url):
+    opened = await Journal.open(url)
+    yield opened
+    await opened.close()
+
+
+async def test_a_studys_two_names_outlive_the_process(url):
+    first = await Journal.open(url)
+    await first.remember_study("stu_1", "1.2.3")
+    await first.close()
+    second = await Journal.open(url)
+    assert await second.study_instance_uid_of("stu_1") == "1.2.3"
+    assert await second.study_instance_uid_of("stu_2") is None
+    await second.close()
+
+
+async def test_the_latest_word_on_a_study_counts(journal):
+    await journal.remember_study("stu_1", "1.2.3")
+    await journal.remember_study("stu_1", "1.2.4")
+    assert await journal.study_instance_uid_of("stu_1") == "1.2.4"
+
+
+async def test_the_ledger_follows_a_study_from_its_first_object_to_its_end(journal):
+    await journal.filling("1.2")
+    assert (await journal.cached_study("1.2")).state is StudyState.FILLING
+    await journal.filled("1.2", size=10, instances=2)
+    study = await journal.cached_study("1.2")
+    assert (study.state, study.size, study.instances) == (StudyState.READY, 10, 2)
+    await journal.forgotten("1.2")
+    assert await journal.cached_study("1.2") is None
+
+
+async def test_a_study_that_grows_keeps_its_size_until_it_is_known_anew(journal):
+    await journal.filled("1.2", size=10, instances=2)
+    await journal.filling("1.2")
+    assert (await journal.cached_study("1.2")).size == 10
+
+
+async def test_an_answer_never_shortens_the_life_of_urls_that_are_out(journal):
+    await journal.filled("1.2", size=10, instances=2)
+    await journal.access("stu_1", "1.2", urls_valid_until=2000.0)
+    await journal.access("stu_1", "1.2", urls_valid_until=1000.0)
+    assert (await journal.cached_study("1.2")).urls_valid_until == 2000.0
+
+
+async def test_the_least_recently_used_comes_first(journal):
+    for uid in ("1.1", "1.2", "1.3"):
+        await journal.filled(uid, size=1, instances=1)
+    await journal.access("stu", "1.1", urls_valid_until=1.0)
+    assert [s.study_instance_uid for s in await journal.cached_studies()] == ["1.2", "1.3", "1.1"]
+
+
+async def test_what_was_acknowledged_before_a_kill_is_there(tmp_path, url):
+    script = """
+import asyncio, sys
+from gateway.journal import Journal
+async def main():
+    journal = await Journal.open(sys.argv[1])
+    for n in range(100000):
+        await journal.remember_study(f"stu_{n}", f"1.2.{n}")
+        print(n, flush=True)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url, stdout=subprocess.PIPE)
+    acknowledged = -1
+    while acknowledged < 50:
+        acknowledged = int(await process.stdout.readline())
+    os.kill(process.pid, signal.SIGKILL)
+    rest = await process.stdout.read()
+    acknowledged = max([acknowledged, *map(int, rest.split(b"\n")[:-1])])
+    await process.wait()
+    journal = await Journal.open(url)
+    for n in range(acknowledged + 1):
+        assert await journal.study_instance_uid_of(f"stu_{n}") == f"1.2.{n}"
+    await journal.close()
+
+
+async def test_several_processes_may_open_a_new_journal_at_once(url):
+    script = "import asyncio, sys; from gateway.journal import Journal; asyncio.run(Journal.open(sys.argv[1]))"
+    started = [await asyncio.create_subprocess_exec(sys.executable, "-c", script, url) for _ in range(3)]
+    assert [await p.wait() for p in started] == [0, 0, 0]
+
+
+async def test_a_journal_of_a_newer_version_is_left_alone(tmp_path, url):
+    await (await Journal.open(url)).close()
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.close()
+    with pytest.raises(JournalError, match="newer version"):
+        await Journal.open(url)
+
+
+async def test_a_journal_that_cannot_be_opened_says_why(tmp_path):
+    with pytest.raises(JournalError, match="unable to open database file"):
+        await Journal.open(f"sqlite:///{tmp_path}/absent/journal.db")
+    (tmp_path / "broken.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(JournalError, match="not a database"):
+        await Journal.open(f"sqlite:///{tmp_path}/broken.db")
+
+
+async def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path, url):
+    from sqlalchemy import create_engine, inspect
+
+    from gateway.journal.tables import metadata
+
+    await (await Journal.open(url)).close()
+    engine = create_engine(url)
+    found = inspect(engine)
+    for table in metadata.sorted_tables:
+        assert {c["name"] for c in found.get_columns(table.name)} == {c.name for c in table.columns}
+        assert {i["name"] for i in found.get_indexes(table.name)} == {i.name for i in table.indexes}
+    engine.dispose()
