@@ -153,11 +153,12 @@ class PacsClient:
     async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
         keys = dict.fromkeys(_RECORD - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
+        record = None
         async with self._association(STUDY_ROOT_FIND) as association:
             async for raw in self._find(association, "STUDY", keys, _RECORD):
                 if string(raw.get(STUDY_INSTANCE_UID)) == study_instance_uid:
-                    return _record(raw)
-        return None
+                    record = _record(raw)
+        return record
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -191,6 +192,7 @@ class PacsClient:
                 series = [
                     string(raw.get(SERIES_INSTANCE_UID))
                     async for raw in self._find(association, "SERIES", keys, _SERIES)
+                    if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
                 ]
                 for series_uid in dict.fromkeys(uid for uid in series if is_uid(uid)):
                     listed = await self._list_series(association, study_instance_uid, series_uid)
@@ -217,12 +219,20 @@ class PacsClient:
             SOP_CLASS_UID: "",
         }
         refs = []
+        dropped = 0
         async for raw in self._find(association, "IMAGE", keys, _IMAGE):
             uid, sop_class = string(raw.get(SOP_INSTANCE_UID)), string(raw.get(SOP_CLASS_UID))
-            if not is_uid(uid):
-                log.warning("%s lists an instance without a valid SOP Instance UID in series %s", self.peer, series_uid)
-                continue
-            refs.append(InstanceRef(series_uid, uid, sop_class if is_uid(sop_class) else ""))
+            # A PACS that takes a key for a suggestion answers with other studies' instances, too.
+            asked_for = (
+                string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
+                and string(raw.get(SERIES_INSTANCE_UID)) in ("", series_uid)
+            )  # fmt: skip
+            if asked_for and is_uid(uid):
+                refs.append(InstanceRef(series_uid, uid, sop_class if is_uid(sop_class) else ""))
+            else:
+                dropped += 1
+        if dropped:
+            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series_uid)
         return refs
 
     async def move(

@@ -310,6 +310,9 @@ class Link(asyncio.BufferedProtocol):
 
     def _deliver(self, message: Message) -> None:
         self._context = None
+        if self.closed is not None:  # nobody is left to be answered
+            message.close()
+            return
         self._messages.append(message)
         self._arrived.set()
 

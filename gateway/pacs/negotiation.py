@@ -194,8 +194,9 @@ def accept(proposal: Proposal, content: bytes, chooses: Chooses) -> tuple[Accept
     primitive.presentation_context_definition_results_list = results
     primitive.result, primitive.result_source = 0, 1
     served = {c.abstract_syntax for c in accepted.values()}
-    # We are the SCP of whatever we accept; a requestor that wants to be one is told no.
-    roles = [_role(s, scu=scu, scp=False) for s, (scu, _) in proposal.roles.items() if s in served]
+    # We are the SCP of whatever we accept; a requestor that wants to be one is told no. Where it wants nothing
+    # else, silence says so: without an answer the default roles hold (PS3.7 D.3.3.4.2).
+    roles = [_role(s, scu=True, scp=False) for s, (scu, _) in proposal.roles.items() if scu and s in served]
     _user_information(primitive, roles)
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(primitive)

@@ -62,7 +62,8 @@ InstanceHandler = Callable[[IncomingInstance], Coroutine[Any, Any, int]]
 """Takes one instance in; returns the C-STORE status to answer with (PS3.4 Table B.2-1).
 
 It owns ``instance.body`` from the call on and closes it sooner or later. An exception is answered
-with 0x0110 (processing failure) and logged; a cancelled handler means that the association went away.
+with 0x0110 (processing failure) and logged. An association that goes away lets its handler end: the instance
+is whole, only its acknowledgement is lost. A cancelled handler means that the SCP stops.
 """
 
 

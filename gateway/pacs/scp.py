@@ -108,7 +108,8 @@ class StorageScp:
         self._spool_dir.mkdir(parents=True, exist_ok=True)
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Link(self._spool_dir, spool_above=self._spool_above, on_connected=self._connected),
-            self._host, self._port, ssl=self._tls, backlog=128, reuse_address=True,
+            self._host, self._port, ssl=self._tls, ssl_handshake_timeout=self._artim if self._tls else None,
+            backlog=128, reuse_address=True,
         )  # fmt: skip
 
     async def stop(self, *, drain_for: float = 5.0) -> None:
@@ -142,8 +143,8 @@ class StorageScp:
         except TimeoutError:
             log.info("closed a connection from %s that did not ask for an association", link.peer_host)
             link.close(linger=0)
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as e:
+            log.info("the association with %s ended: %s", link.peer_host, e)
         except ProtocolViolation as e:
             log.warning("aborted the association with %s: %s", link.peer_host, e)
             link.abort(str(e), reason=ServiceProvider.INVALID_PARAMETER)
@@ -169,20 +170,22 @@ class StorageScp:
             )  # fmt: skip
             await link.send(reject_pdu(rejected))
             return None
-        accepted, answer = accept(proposal, content, _choose)
+        known = self._allows(proposal.calling_ae_title, link.peer_host)
+        accepted, answer = accept(proposal, content, _choose if known else _choose_verification)
         link.contexts = frozenset(accepted.contexts)
         link.established = True
         await link.send(answer)
         return proposal, accepted
 
     def _rejects(self, proposal: Proposal, host: str) -> Rejected | None:
-        if self._stopping or len(self._associations) > self._max_associations:
+        standing = sum(link.established for link in self._associations.values())
+        if self._stopping or standing >= self._max_associations:
             return LOCAL_LIMIT_EXCEEDED
         if proposal.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         if proposal.called_ae_title != self._ae_title:
             return CALLED_AE_NOT_RECOGNIZED
-        # We ask ourselves for an echo: health is proven by traffic (field note 25).
+        # We ask ourselves for an echo, and for nothing else: health is proven by traffic (field note 25).
         if proposal.calling_ae_title != self._ae_title and not self._allows(proposal.calling_ae_title, host):
             return CALLING_AE_NOT_RECOGNIZED
         return None
@@ -210,7 +213,7 @@ class StorageScp:
     async def _answer(self, link: Link, proposal: Proposal, accepted: Accepted, message: Message) -> None:
         context = accepted.contexts[message.context_id]
         field = message.command[dimse.COMMAND_FIELD]
-        if field == dimse.C_STORE_RQ:
+        if field == dimse.C_STORE_RQ and context.abstract_syntax != VERIFICATION:
             status = await self._store(link, proposal, context, message)
         elif field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             message.close()
@@ -228,7 +231,10 @@ class StorageScp:
     async def _store(self, link: Link, proposal: Proposal, context: Context, message: Message) -> int:
         command = message.command
         if message.failure is not None:
-            log.error("cannot spool an instance from %s: %s", proposal.calling_ae_title, message.failure.strerror)
+            log.error(
+                "refused an instance from %s: it cannot be written to %s (%s): free space there",
+                proposal.calling_ae_title, self._spool_dir, message.failure.strerror,
+            )  # fmt: skip
             return Status.OUT_OF_RESOURCES
         if message.body is None:
             raise ProtocolViolation("a C-STORE request without a data set")
@@ -256,9 +262,15 @@ class StorageScp:
             return Status.PROCESSING_FAILURE
 
 
+def _choose_verification(context: Context) -> str | None:
+    if context.abstract_syntax != VERIFICATION:
+        return None
+    return context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+
+
 def _choose(context: Context) -> str | None:
     if context.abstract_syntax == VERIFICATION:
-        return context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+        return _choose_verification(context)
     if not is_storage_class(context.abstract_syntax):
         return None
     return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")
