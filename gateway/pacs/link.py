@@ -83,7 +83,8 @@ class Link(asyncio.BufferedProtocol):
         self._spool_dir = spool_dir
         self._spool_above = spool_above
         self._on_connected = on_connected
-        self._buffer = bytearray(_READ)
+        # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
+        self._buffer = memoryview(bytearray(_READ))
         self._pending = bytearray()  # a header, or a control PDU, that is not whole yet
         self._needed = _PDU_HEADER.size
         self._pdu_type = 0
@@ -165,7 +166,7 @@ class Link(asyncio.BufferedProtocol):
 
     # -- receiving
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
         return self._buffer
 
@@ -173,7 +174,7 @@ class Link(asyncio.BufferedProtocol):
         """Bytes came."""
         self._acknowledge_at_once()  # the kernel clears it at every read
         self.last_received = asyncio.get_running_loop().time()
-        data = memoryview(self._buffer)[:nbytes]
+        data = self._buffer[:nbytes]
         try:
             while data and self.closed is None:
                 data = self._state(data)
