@@ -114,7 +114,7 @@ class Spool:
     @property
     def in_file(self) -> bool:
         """Whether the data set has outgrown memory: then :meth:`flush` is due before :meth:`body`."""
-        return self._file is not None
+        return self._file is not None or self._failed is not None
 
     def body(self) -> MemoryBody | FileBody:
         """The whole data set. Raises the OSError that kept it from being written."""

