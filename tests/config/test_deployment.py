@@ -1,0 +1,89 @@
+"""The files that a hospital installs from, as far as they can be checked without a container engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from gateway.config import load
+
+ROOT = Path(__file__).parent.parent.parent
+COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
+KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_the_gateways_configuration_in_compose_loads_with_its_secrets(tmp_path):
+    gateway = COMPOSE["services"]["gateway"]
+    environment = dict(gateway["environment"])
+    for name, value in environment.items():
+        secret = tmp_path / Path(value).name
+        secret.write_text(KEY if "webhook" in secret.name else "secret")
+        environment[name] = str(secret)
+    config = load(ROOT / "config/gateway.compose.yaml", environment)
+    assert config.store.endpoint == "minio:9000"
+    assert config.pacs[0].host in COMPOSE["services"]
+    assert config.store.secret_key.get_secret_value() == "secret"
+
+
+def test_every_service_has_a_health_check_or_an_image_that_has_one_and_restarts():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for name, service in COMPOSE["services"].items():
+        assert "healthcheck" in service or ("build" in service and "HEALTHCHECK" in dockerfile), name
+        assert service["restart"] == "unless-stopped"
+
+
+def test_what_compose_mounts_and_names_exists():
+    for service in COMPOSE["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+        for secret in service.get("secrets", []):
+            assert secret in COMPOSE["secrets"]
+
+
+def test_only_dicom_listens_beyond_loopback():
+    wide = [
+        port
+        for service in COMPOSE["services"].values()
+        for port in service.get("ports", [])
+        if not port.startswith("127.0.0.1:")
+    ]
+    assert wide == ["11112:11112"]
+
+
+def test_the_gateway_runs_as_nobody_in_particular():
+    gateway = COMPOSE["services"]["gateway"]
+    assert gateway["user"] == "10001"
+    assert gateway["cap_drop"] == ["ALL"]
+    assert gateway["read_only"] is True
+    assert "USER 10001" in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_trial_pacs_knows_the_gateway():
+    orthanc = json.loads((ROOT / "orthanc/orthanc.json").read_text())
+    config = YAML(typ="safe").load(ROOT / "config/gateway.compose.yaml")
+    known = orthanc["DicomModalities"]["gateway"]
+    assert (known["AET"], known["Port"]) == (config["dicom"]["ae_title"], config["dicom"]["port"])
+    assert known["Host"] in COMPOSE["services"]
+    assert (config["pacs"][0]["ae_title"], config["pacs"][0]["port"]) == (orthanc["DicomAet"], orthanc["DicomPort"])
+
+
+def test_making_secrets_makes_what_compose_wants_and_never_overwrites(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts/make-secrets"
+    script.write_bytes((ROOT / "scripts/make-secrets").read_bytes())
+    subprocess.run(["sh", str(script)], check=True, capture_output=True)
+    made = {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()}
+    assert set(made) == {Path(s["file"]).name for s in COMPOSE["secrets"].values()}
+    assert made["avara_webhook_keys"].startswith("whsec_")
+    subprocess.run(["sh", str(script)], check=True, capture_output=True)
+    assert {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()} == made
+
+
+@pytest.mark.parametrize("script", ["make-venv", "install-system-packages", "make-secrets"])
+def test_scripts_are_plain_shell(script):
+    subprocess.run(["sh", "-n", str(ROOT / "scripts" / script)], check=True)
