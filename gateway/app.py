@@ -97,6 +97,12 @@ class Gateway:
             allows=self._allows,
             spool_dir=config.state_dir / "spool",
             max_associations=config.dicom.max_associations,
+            uncompressed_only_from=frozenset(
+                title
+                for pacs in config.pacs
+                if pacs.uncompressed_only
+                for title in (pacs.ae_title, *pacs.sending_ae_titles)
+            ),
             tls=_tls(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
         )
         self.subject = Subject(
@@ -150,6 +156,8 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         # A store that cannot take objects is told of now. It also makes a new embedded store allocate its first
         # volumes, which takes it seconds that the first radiologist would wait for.
         await store.check()
+        if embedded is None and not await store.allow_origins(config.avara.allowed_origins):
+            log.info("the store takes no CORS rules from us: allow browsers' origins in its own configuration")
         cache = StudyCache(store, journal, _budget(config, directory, embedded))
         await cache.open()
         gateway = Gateway(config, journal, store, cache)

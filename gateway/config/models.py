@@ -65,6 +65,12 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _state_dir(value: Path) -> Path:
+    if len(str(value.absolute())) > 90:
+        raise ValueError("too long for the control socket that lies in it: 90 characters at most")
+    return value
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:\-]+$")]
@@ -133,6 +139,9 @@ class PacsConfig(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its DICOM port.")
     max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
+    uncompressed_only: bool = Field(
+        False, description="Whether it is made to send uncompressed images, by refusing every compressed syntax."
+    )
     connect_timeout: Duration = Field(5.0, description="For the TCP connection.")
     respond_timeout: Duration = Field(30.0, description="Silence after which a request other than C-MOVE is given up.")
     idle_timeout: Duration = Field(
@@ -201,7 +210,7 @@ class Config(Section):
     )
     store: StoreConfig = StoreConfig()
     cache: CacheConfig = CacheConfig()
-    state_dir: Path = Field(
+    state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
     log: LogConfig = LogConfig()

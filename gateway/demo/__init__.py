@@ -97,7 +97,7 @@ def run(*, keep: bool) -> int:
 async def _demo(console: Console, *, keep: bool) -> None:
     study, sample = sample_study()
     gateway_port, dicom_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="avara-gateway-demo-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="avara-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         async with _pacs(dicom_port, [i.content for i in sample]) as pacs:
             console.print(f"PACS      {pacs.what} with a study of {len(sample)} instances")

@@ -143,12 +143,12 @@ class EmbeddedStore:
             raise
 
     def _arguments(self) -> list[str]:
-        d = self._directory
+        # The sockets are named relative to its working directory, since a socket's path has 107 bytes at most.
         return [
-            f"-dir={d}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp", "-admin.ui=false", "-webdav=false",
-            "-master.telemetry=false", *(f"-{name}={port}" for name, port in self._ports.items()),
+            f"-dir={self._directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp", "-admin.ui=false",
+            "-webdav=false", "-master.telemetry=false", *(f"-{name}={port}" for name, port in self._ports.items()),
             f"-admin.port.grpc={self._ports['admin.port'] + 10000}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-            f"-s3.localSocket={d / 's3.sock'}", f"-filer.localSocket={d / 'filer.sock'}", "-volume.max=0",
+            "-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock", "-volume.max=0",
             "-master.volumeSizeLimitMB=256", "-s3.autoCreateBucket=false", "-s3.allowDeleteBucketNotEmpty=false",
             f"-s3.allowedOrigins={','.join(self._allowed_origins)}", f"-bucket={self._bucket}",
         ]  # fmt: skip

@@ -29,6 +29,7 @@ from gateway.pacs.negotiation import (
     LOCAL_LIMIT_EXCEEDED,
     VERIFICATION,
     Accepted,
+    Chooses,
     Context,
     Proposal,
     Rejected,
@@ -49,6 +50,9 @@ IDLE = 15 * 60.0
 
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
+
+UNCOMPRESSED = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
+"""Implicit VR little endian, explicit VR little and big endian (PS3.5 §10.1)."""
 
 STORAGE_CLASSES = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -83,9 +87,11 @@ class StorageScp:
         max_associations: int = 64,
         artim: float = ARTIM,
         idle: float = IDLE,
+        uncompressed_only_from: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """*spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds."""
+        """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
+        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds."""
         self._ae_title = ae_title
         self._host, self._port = host, port
         self._handler = handler
@@ -93,6 +99,7 @@ class StorageScp:
         self._spool_dir, self._spool_above = spool_dir, spool_above
         self._max_associations = max_associations
         self._artim, self._idle = artim, idle
+        self._uncompressed_only_from = uncompressed_only_from
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._associations: dict[asyncio.Task[None], Link] = {}
@@ -171,11 +178,14 @@ class StorageScp:
             await link.send(reject_pdu(rejected))
             return None
         known = self._allows(proposal.calling_ae_title, link.peer_host)
-        accepted, answer = accept(proposal, content, _choose if known else _choose_verification)
+        accepted, answer = accept(proposal, content, self._choice(proposal) if known else _choose_verification)
         link.contexts = frozenset(accepted.contexts)
         link.established = True
         await link.send(answer)
         return proposal, accepted
+
+    def _choice(self, proposal: Proposal) -> Chooses:
+        return _choose_uncompressed if proposal.calling_ae_title in self._uncompressed_only_from else _choose
 
     def _rejects(self, proposal: Proposal, host: str) -> Rejected | None:
         standing = sum(link.established for link in self._associations.values())
@@ -274,3 +284,8 @@ def _choose(context: Context) -> str | None:
     if not is_storage_class(context.abstract_syntax):
         return None
     return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")
+
+
+def _choose_uncompressed(context: Context) -> str | None:
+    plain = tuple(syntax for syntax in context.transfer_syntaxes if syntax in UNCOMPRESSED)
+    return _choose(Context(context.abstract_syntax, plain))

@@ -245,6 +245,17 @@ async def test_each_context_is_accepted_as_its_sender_prefers_it(receiver):
     }
 
 
+async def test_a_pacs_that_is_to_send_uncompressed_images_has_its_compressed_contexts_refused(tmp_path):
+    receiver = Receiver(tmp_path, uncompressed_only_from=frozenset(["THEM"]))
+    await receiver.scp.start()
+    async with connected(receiver) as peer:
+        proposed = [Context(CT, (JPEG2000,)), Context(CT, (JPEG2000, EXPLICIT))]
+        pdu_type, content, contexts = await peer.associate(proposed)
+        accepted = read_answer(pdu_type, content, contexts).contexts
+    assert {n: c.transfer_syntaxes for n, c in accepted.items()} == {3: (EXPLICIT,)}
+    await receiver.scp.stop(drain_for=0.1)
+
+
 def violation(pdu):
     return pytest.param(pdu, id=pdu[:12].hex())
 

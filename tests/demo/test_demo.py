@@ -1,0 +1,32 @@
+"""The demo itself, with Orthanc and with the simulator that stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+WITHOUT_ORTHANC = """
+import gateway.demo as demo
+def none():
+    raise demo.NoOrthanc("none")
+demo.find_orthanc = none
+raise SystemExit(demo.run(keep=False))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-m", "gateway", "demo"], ["-c", WITHOUT_ORTHANC]], ids=["orthanc", "simulator"]
+)
+async def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(arguments, tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "200"}
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=-1, stderr=-2, env=environment)
+    out, _ = await asyncio.wait_for(process.communicate(), 100)
+    said = out.decode()
+    assert process.returncode == 0, said
+    assert "33 data sets with the PACS: equal, byte by byte" in said
+    assert "a PDF that opens" in said
+    assert ("a simulator of ours, since Orthanc is not installed" in said) == (arguments[0] == "-c")
+    assert list(tmp_path.iterdir()) == []
