@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
+import secrets
 import shutil
 import signal
 import ssl
@@ -36,6 +38,7 @@ from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp import StorageScp
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.cache import Budget, StudyCache
+from gateway.studies.deferred import DeferredInstances, DeferredUrls
 from gateway.studies.fetch import Fetcher, Pacs
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
@@ -176,12 +179,13 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         gateway = await stack.enter_async_context(open_gateway(config))
         http = web.Application()
         cors = Cors(config.avara.allowed_origins)
-        presigner = _presigner(config, gateway.store)
+        deferred = DeferredUrls(_kept_secret(config.state_dir / "deferred.key"), config.gateway_url)
         handler = StudyAccessHandler(
             fetcher=gateway.fetcher,
             cache=gateway.cache,
             journal=gateway.journal,
-            presigner=presigner,
+            presigner=_presigner(config, gateway.store),
+            deferred=deferred,
             revalidate_after=config.cache.revalidate_after,
             url_expiry=int(config.cache.url_expiry),
         )
@@ -197,6 +201,10 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         )
         http.router.add_route("*", config.avara.path, endpoint.handle)
         http.router.add_get("/health", gateway.health().handle)
+        waiting = DeferredInstances(
+            deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=gateway.store, cors=cors
+        )
+        http.router.add_routes(waiting.routes())
         if config.store.endpoint is None:
             front = StoreFront(
                 lambda: gateway.store.endpoint, bucket=config.store.bucket, cors=cors, max_upload=MAX_UPLOAD
@@ -270,6 +278,18 @@ def _store(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
         credentials=Credentials(store.access_key, store.secret_key.get_secret_value()),
         ca_file=str(store.ca_file) if store.ca_file else None,
     )
+
+
+def _kept_secret(path: Path) -> bytes:
+    """A random secret that stays the same over restarts, in a file for its owner only."""
+    if not path.exists():
+        new = path.with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    return path.read_bytes()
 
 
 def _presigner(config: Config, store: ObjectStore) -> Presigner:

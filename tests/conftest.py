@@ -26,10 +26,10 @@ import pytest
 from gateway import app
 from gateway.avara.signature import sign
 from gateway.config import Config, load
-from gateway.demo.orthanc import Orthanc, dies_with_us, free_port
+from gateway.demo.orthanc import Orthanc, dies_with_us
 from gateway.demo.simulator import PacsSimulator
 from gateway.objects import Credentials, ObjectStore
-from gateway.objects.embedded import EmbeddedStore
+from gateway.objects.embedded import EmbeddedStore, free_port
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 AE_TITLE = "AVARAGW"

@@ -83,7 +83,9 @@ class HttpConfig(Section):
     host: Host = Field("127.0.0.1", description="Address to listen on; a reverse proxy with HTTPS stands before it.")
     port: Port = Field(8080, description="Port to listen on.")
     public_url: Origin | None = Field(
-        None, description="Under which URL browsers and Avara reach this server. Needed with the embedded store."
+        None,
+        description="Under which URL Avara and browsers reach this server; deferred URLs begin with it, and with the "
+        "embedded store every URL does.",
     )
     max_body: Size = Field(1_000_000, description="Largest webhook that is read.")
 
@@ -230,8 +232,8 @@ class Config(Section):
         for key, url in (("http.public_url", self.http.public_url), ("the images' URL", public)):
             if url and url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
                 found.append(f"{key} is {url}: a page served over HTTPS may not open it: give it HTTPS")
-        if self.http.public_url is None and self.store.endpoint is None and self.store.public_endpoint is None:
-            found.append("http.public_url is not set: the images' URLs work on this machine only")
+        if self.http.public_url is None:
+            found.append("http.public_url is not set: URLs that the gateway serves itself work on this machine only")
         if self.store.endpoint is not None and not self.store.secure and not _is_loopback(self.store.endpoint):
             found.append("store.secure is false: patient images go to the store unencrypted: keep that network apart")
         if not _is_loopback(self.http.host):
@@ -247,6 +249,11 @@ class Config(Section):
             return self.store.public_endpoint
         if self.store.endpoint is not None:
             return f"{'https' if self.store.secure else 'http'}://{self.store.endpoint}"
+        return self.gateway_url
+
+    @property
+    def gateway_url(self) -> str:
+        """The origin under which browsers reach the gateway itself."""
         return self.http.public_url or f"http://{_for_url(self.http.host)}:{self.http.port}"
 
     @property

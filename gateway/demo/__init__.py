@@ -20,9 +20,10 @@ import aiohttp
 from rich.console import Console
 
 from gateway.avara.signature import sign
-from gateway.demo.orthanc import NoOrthanc, Orthanc, dies_with_us, find_orthanc, free_port
+from gateway.demo.orthanc import NoOrthanc, Orthanc, dies_with_us, find_orthanc
 from gateway.demo.sample import sample_study
 from gateway.demo.simulator import PacsSimulator
+from gateway.objects.embedded import free_port
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+
+from gateway.objects.embedded import free_port
 
 READY_WITHIN = 30.0
 """Seconds; it takes about one."""
@@ -35,14 +36,6 @@ def find_orthanc() -> str:
     if found is None:
         raise NoOrthanc("Orthanc is not installed: apt-get install orthanc")
     return found
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Orthanc:

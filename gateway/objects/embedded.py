@@ -13,6 +13,7 @@ import ctypes
 import json
 import logging
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -88,7 +89,12 @@ class EmbeddedStore:
             self._secrets = _kept_secrets(self._directory / "secrets.json")
         except OSError as e:
             raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
-        await self._launch(program)
+        try:
+            await self._launch(program)
+        except StoreUnavailable:
+            # Once more, on other ports: one of those that were free may have been taken meanwhile.
+            self._ports = {}
+            await self._launch(program)
         self._supervisor = asyncio.create_task(self._supervise(program))
 
     async def stop(self) -> None:
@@ -231,18 +237,26 @@ def _free_ports(previous: dict[str, int]) -> dict[str, int]:
     """A free loopback port for each server; the ones of before where they still are free."""
     if previous and all(_is_free(port) for port in previous.values()):
         return previous
-    with contextlib.ExitStack() as stack:
-        ports: dict[str, int] = {}
-        for name in _PORTS:
-            for _ in range(200):
-                taken = stack.enter_context(socket.socket())
-                taken.bind(("127.0.0.1", 0))
-                port = taken.getsockname()[1]
-                # Its admin server insists on a gRPC port 10000 above its own.
-                if name != "admin.port" or (port + 10000 <= 65535 and _is_free(port + 10000)):
-                    break
-            ports[name] = port
-        return ports
+    ports: dict[str, int] = {}
+    for name in _PORTS:
+        port = free_port()
+        # Its admin server insists on a gRPC port 10000 above its own.
+        while port in ports.values() or (name == "admin.port" and not _is_free(port + 10000)):
+            port = free_port()
+        ports[name] = port
+    return ports
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago.
+
+    From below the range that kernels give to outgoing connections (RFC 6056 §2.1, and Linux from 32768 up), so that
+    none of those takes it before it is listened on.
+    """
+    while True:
+        port = random.randint(20_000, 32_000)  # noqa: S311  (nobody has to fail to guess it)
+        if _is_free(port):
+            return port
 
 
 def _is_free(port: int) -> bool:

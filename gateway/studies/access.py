@@ -1,8 +1,8 @@
 """Answers ``study.access_requested``: URLs of every instance, in time (avara-contract: Answers).
 
 A cached study that was compared with the PACS a moment ago is answered at once. Else the fetch is joined, or
-begun, and its end awaited as long as the answer can wait; what has arrived by then is answered, with an error
-that says what has not, and the fetch goes on.
+begun, and its end awaited as long as the answer can wait; then what has arrived is answered with presigned URLs,
+what is still on its way with deferred ones, and the fetch goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
@@ -20,6 +21,7 @@ from gateway.journal import Journal
 from gateway.objects import Presigner
 from gateway.studies import keys, media
 from gateway.studies.cache import StudyCache
+from gateway.studies.deferred import DeferredUrls
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -74,6 +76,7 @@ class StudyAccessHandler:
         cache: StudyCache,
         journal: Journal,
         presigner: Presigner,
+        deferred: DeferredUrls,
         revalidate_after: float,
         url_expiry: int,
     ) -> None:
@@ -82,6 +85,7 @@ class StudyAccessHandler:
         self._cache = cache
         self._journal = journal
         self._presigner = presigner
+        self._deferred = deferred
         self._revalidate_after = revalidate_after
         self._url_expiry = url_expiry
         self._validated: dict[str, float] = {}
@@ -146,17 +150,15 @@ class StudyAccessHandler:
                 return StudyAccess(authorized=True, error="the gateway cannot store the study now; ask again later")
 
     def _so_far(self, flight: Flight) -> StudyAccess:
-        """What can be said of a study whose fetch goes on."""
+        """What can be said of a study whose fetch goes on: deferred URLs for what is on its way."""
         instances = {i.sop_instance_uid: i for i in reading_order(list(flight.stored.values()))}
-        count = flight.expected_count or (len(flight.expected) if flight.expected else None)
-        of = f" of {count}" if count else ""
-        error = f"{len(instances)}{of} instances are here, the others are being fetched: ask again for more"
-        if not instances:
-            return StudyAccess(
-                authorized=True, error="the study is being fetched from the PACS: ask again for its URLs"
-            )
         index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
-        return self._signed(prepare(index), error)
+        listed = len(instances) + len(flight.missing)
+        error = None
+        if flight.expected is None or listed < (flight.expected_count or 0):
+            of = f" of {flight.expected_count}" if flight.expected_count else ""
+            error = f"{listed}{of} instances can be given so far, the study is being fetched: ask again for the others"
+        return self._signed(prepare(index), error, on_their_way=flight.missing)
 
     def _note_validated(self, uid: str) -> None:
         if len(self._validated) > 10_000:
@@ -174,12 +176,15 @@ class StudyAccessHandler:
             self._prepared.popitem(last=False)
         return self._signed(prepared, error)
 
-    def _signed(self, prepared: Prepared, error: str | None) -> StudyAccess:
+    def _signed(self, prepared: Prepared, error: str | None, on_their_way: Sequence[str] = ()) -> StudyAccess:
         expiry = self._url_expiry
         media_urls = self._presigner.get_urls(prepared.media_keys, expires_in=expiry)
         return StudyAccess(
             authorized=True,
-            urls=self._presigner.get_urls(prepared.keys, expires_in=expiry),
+            urls=[
+                *self._presigner.get_urls(prepared.keys, expires_in=expiry),
+                *self._deferred.urls(prepared.index.study_instance_uid, on_their_way, expires_in=expiry),
+            ],
             error=error,
             media_urls=[
                 MediaUrl(mime_type=mime_type, url=url, file_name=name)

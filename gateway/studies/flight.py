@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
@@ -44,7 +45,7 @@ class Flight:
         self.store_failure: str | None = None
         """The latest failure to bring an instance into the store."""
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._changed = asyncio.Event()
+        self._awaited: dict[str, asyncio.Future[Instance]] = {}
 
     @property
     def outcome(self) -> Outcome | None:
@@ -52,37 +53,42 @@ class Flight:
         return self._outcome.result() if self._outcome.done() else None
 
     def end(self, outcome: Outcome) -> None:
-        """Ends the flight and wakes everybody who waits for it."""
+        """Ends the flight; everybody who waits for it goes on."""
         if not self._outcome.done():
             self._outcome.set_result(outcome)
-        self.changed()
-
-    def changed(self) -> None:
-        """Wakes those who watch for progress."""
-        self._changed.set()
-        self._changed = asyncio.Event()
 
     async def ended(self, within: float | None = None) -> Outcome | None:
         """Waits up to *within* seconds for the end; None when it did not come. Never cancels the fetch."""
         await asyncio.wait([self._outcome], timeout=within)
         return self.outcome
 
-    async def progress(self) -> None:
-        """Waits until something changed."""
-        await self._changed.wait()
+    async def instance(self, sop_instance_uid: str, within: float) -> Instance | None:
+        """Waits for one instance; None where the fetch ends without it.
+
+        Costs a future, however many instances arrive meanwhile. Raises TimeoutError after *within* seconds.
+        """
+        if sop_instance_uid not in self.stored and self.outcome is None:
+            loop = asyncio.get_running_loop()
+            arrival = self._awaited.setdefault(sop_instance_uid, loop.create_future())
+            either: list[asyncio.Future[Any]] = [arrival, self._outcome]
+            done, _ = await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise TimeoutError
+        return self.stored.get(sop_instance_uid)
 
     def expect(self, listed: Iterable[tuple[str, str]]) -> None:
         """Adds (SOP Instance UID, Series Instance UID) pairs to what the PACS is known to have."""
         if self.expected is None:
             self.expected = {}
         self.expected.update(listed)
-        self.changed()
 
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""
         self.stored[instance.sop_instance_uid] = instance
         self.grew = True
-        self.changed()
+        arrival = self._awaited.pop(instance.sop_instance_uid, None)
+        if arrival is not None:
+            arrival.set_result(instance)
 
     def refuse(self, reason: str) -> None:
         """There is no room: what comes from now on is refused, and the fetch ends."""

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from gateway.demo.orthanc import free_port
 from gateway.demo.sample import sample_study
+from gateway.objects.embedded import free_port
 from tests.conftest import AE_TITLE, KEY, describe
 
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.objects import ObjectStore, Presigner
-from gateway.objects.embedded import EmbeddedStore
+from gateway.objects.embedded import EmbeddedStore, free_port
 from gateway.objects.front import Cors, StoreFront
 
 
@@ -74,7 +74,7 @@ async def test_no_server_of_it_takes_a_strangers_write(embedded):
 
 @pytest.fixture
 async def front(embedded):
-    port = _free_port()
+    port = free_port()
     made = StoreFront(lambda: embedded.endpoint, bucket="dicom", cors=Cors(["https://viewer.example"]), max_upload=1000)
     async with made:
         application = web.Application()
@@ -93,12 +93,6 @@ async def front(embedded):
             f"gateway.example:{port}",
         )
         await runner.cleanup()
-
-
-def _free_port():
-    from gateway.demo.orthanc import free_port
-
-    return free_port()
 
 
 async def through(front, method, url, **more):

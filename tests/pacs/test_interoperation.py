@@ -8,8 +8,8 @@ import pytest
 from pydicom import dcmread
 from pynetdicom import AE
 
-from gateway.demo.orthanc import free_port
 from gateway.demo.sample import sample_study
+from gateway.objects.embedded import free_port
 from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts

@@ -1,12 +1,12 @@
 """Study access end to end: a signed webhook in, URLs out, against a real Orthanc and a real S3 store.
 
-Left out here: what a PACS does wrong (test_misbehaviour.py), eviction (test_cache.py), browsers (tests/browser).
+Left out here: what a PACS does wrong (test_misbehaviour.py), answers before the last instance (test_deferred.py),
+eviction (test_cache.py), browsers (tests/browser).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.studies import keys
@@ -151,24 +151,6 @@ async def test_the_studys_two_names_are_remembered(orthanc, start):
     assert await gateway.parts.journal.study_instance_uid_of("stu_0123") == "1.2.3.4.5"
 
 
-async def test_the_answer_leaves_in_time_and_the_fetch_goes_on(simulator, start):
-    study, sample = sample_study()
-    simulator.add(*(i.content for i in sample))
-    simulator.behaviour.delay_per_instance = 0.1
-    gateway = await start(simulator, avara={"webhook_keys": [_key()], "answer_within": "1s"})
-    began = time.monotonic()
-    answer = await gateway.ask(study)
-    took = time.monotonic() - began
-    assert took < 1.0  # the promise itself, not a measure of speed
-    assert answer["authorized"] is True
-    assert 0 < len(answer["urls"]) < len(sample)
-    assert f"of {len(sample)} instances" in answer["error"]
-    for url in answer["urls"]:
-        await gateway.open(url)
-    await gateway.quiet()
-    assert len((await gateway.ask(study))["urls"]) == len(sample)
-
-
 async def test_captures_and_reports_are_not_acknowledged_before_they_are_built(orthanc, start):
     gateway = await start(orthanc)
     data = {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}
@@ -178,7 +160,3 @@ async def test_captures_and_reports_are_not_acknowledged_before_they_are_built(o
     status, answer = await gateway.post({"id": "w", "type": "report.delivered", "data": report})
     assert status == 501
     assert "success" not in answer
-
-
-def _key() -> str:
-    return "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

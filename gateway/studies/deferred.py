@@ -1,0 +1,153 @@
+"""Deferred URLs: for instances that are still on their way when the answer has to leave.
+
+Such a URL names an instance that the PACS lists, and carries the gateway's own signature over study, instance
+and expiry. Opened, it waits for the instance, then gives the same bytes that a presigned URL would; after a
+restart of the gateway it begins the fetch again. So the answer to a study of any size leaves in time, and the
+viewer's first slices load while the last are on their way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway.objects import ObjectStore, StoreError
+from gateway.objects.front import Cors
+from gateway.studies import keys
+from gateway.studies.cache import StudyCache
+from gateway.studies.fetch import Fetcher
+from gateway.studies.index import Instance
+from gateway.uid import is_uid
+
+log = logging.getLogger(__name__)
+
+PATH = "/deferred/{study}/{instance}"
+
+WAIT = 120.0
+"""Seconds that a request waits for its instance; browsers give up after a few minutes themselves."""
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class DeferredUrls:
+    """Makes deferred URLs, and checks them when they come back."""
+
+    def __init__(self, secret: bytes, public_url: str) -> None:
+        """*secret* has to stay the same over restarts; *public_url* is the gateway's, without a path."""
+        self._secret = secret
+        self._base = f"{urlsplit(public_url).scheme}://{urlsplit(public_url).netloc}"
+
+    def urls(self, study_instance_uid: str, sop_instance_uids: Sequence[str], *, expires_in: int) -> list[str]:
+        """A URL for each instance, valid for *expires_in* seconds."""
+        expires = int(time.time()) + expires_in
+        prefix = self._base + PATH.split("{", maxsplit=1)[0] + study_instance_uid
+        return [
+            f"{prefix}/{uid}?expires={expires}&signature={self._sign(study_instance_uid, uid, expires)}"
+            for uid in sop_instance_uids
+        ]
+
+    def allows(self, study_instance_uid: str, sop_instance_uid: str, expires: str, signature: str) -> bool:
+        """Whether these are the parts of a URL that was made here and has not expired; in constant time."""
+        if not (expires.isascii() and expires.isdecimal() and len(expires) < 13 and signature.isascii()):
+            return False
+        right = self._sign(study_instance_uid, sop_instance_uid, int(expires))
+        return hmac.compare_digest(right, signature) and time.time() < int(expires)
+
+    def _sign(self, study_instance_uid: str, sop_instance_uid: str, expires: int) -> str:
+        said = f"{study_instance_uid}/{sop_instance_uid}/{expires}".encode()
+        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
+
+
+class DeferredInstances:
+    """Serves deferred URLs: GET and HEAD, with ranges, and the store's CORS rules."""
+
+    def __init__(
+        self, urls: DeferredUrls, *, fetcher: Fetcher, cache: StudyCache, store: ObjectStore, cors: Cors
+    ) -> None:
+        self._urls = urls
+        self._fetcher = fetcher
+        self._cache = cache
+        self._store = store
+        self._cors = cors
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the gateway's HTTP server has to serve."""
+        return [web.route("*", PATH, self._handle)]
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "OPTIONS":
+            return self._cors.preflight(request, ("GET", "HEAD"))
+        allowed = self._cors.headers(request.headers.get("Origin"))
+        if request.method not in ("GET", "HEAD"):
+            return _error(405, "GET or HEAD", allowed | {"Allow": "GET, HEAD"})
+        study, uid = request.match_info["study"], request.match_info["instance"]
+        query = request.query
+        if not self._urls.allows(study, uid, query.get("expires", ""), query.get("signature", "")):
+            return _error(403, "this URL has expired, or was altered", allowed)
+        assert is_uid(study) and is_uid(uid)  # noqa: PT018  (we signed it)
+        try:
+            async with self._cache.pinned(study):
+                instance = await self._instance(study, uid)
+                if instance is None:
+                    return _error(404, "the PACS did not deliver this instance", allowed)
+                return await self._serve(request, keys.instance(study, uid), instance.size, allowed)
+        except TimeoutError:
+            return _error(504, "the instance has not arrived yet; ask again", allowed | {"Retry-After": "5"})
+        except StoreError as e:
+            log.warning("deferred instance %s: %s", uid, e)
+            return _error(503, "the store is not available now", allowed)
+
+    async def _instance(self, study: str, uid: str) -> Instance | None:
+        """The instance, once it is stored; None where its fetch ended without it. Raises TimeoutError."""
+        flight = self._fetcher.flight(study)
+        if flight is None:
+            index = await self._cache.index(study)
+            if index is not None and uid in index.instances:
+                return index.instances[uid]
+            flight = self._fetcher.fetch(study)
+        return await flight.instance(uid, WAIT)
+
+    async def _serve(self, request: web.Request, key: str, size: int, allowed: dict[str, str]) -> web.StreamResponse:
+        headers = allowed | {"Content-Type": "application/dicom", "Accept-Ranges": "bytes"}
+        span = _span(request.headers.get("Range", ""), size)
+        if span is None:
+            return _error(416, "the range lies outside the object", allowed | {"Content-Range": f"bytes */{size}"})
+        start, end = span
+        whole = (start, end) == (0, size) and "Range" not in request.headers
+        if not whole:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        response = web.StreamResponse(status=200 if whole else 206, headers=headers)
+        response.content_length = end - start
+        if request.method == "HEAD":
+            await response.prepare(request)
+            return response
+        async with self._store.read(key, offset=start, length=None if whole else end - start) as chunks:
+            await response.prepare(request)
+            async for chunk in chunks:
+                await response.write(chunk)
+        await response.write_eof()
+        return response
+
+
+def _span(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last; None where the range lies outside. As S3 has it, several ranges,
+    or what is none, mean the whole (RFC 9110 §14.2)."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match[1] == match[2] == "":
+        return 0, size
+    if match[1] == "":
+        start, end = max(size - int(match[2]), 0), size
+    else:
+        start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
+    return (start, end) if start < end else None
+
+
+def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=headers)
