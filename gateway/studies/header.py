@@ -51,12 +51,13 @@ WANTED = frozenset(
 )  # fmt: skip
 
 
-def read_header(incoming: IncomingInstance, *, size: int) -> tuple[str, Instance]:
-    """The Study Instance UID of an instance, and what the index keeps of it; *size* is its stored bytes.
+def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
+    """The Study Instance UID of an instance, and what the index keeps of it; its size is that of the data set.
 
     Only what identifies it has to be right. Whatever else is absent or cannot be read is left out: it
-    costs an entry in the manifest, never the instance. Raises MalformedDataSet where the data set cannot
-    be parsed, lacks a UID, has one that is none, or is another instance than the request said.
+    costs an entry in the manifest, never the instance. The data set says which instance it is: that is what a
+    PACS lists and a viewer reads, and some C-STORE requests of old images name another one. Raises
+    MalformedDataSet where the data set cannot be parsed, lacks a UID, or has one that is none.
     """
     raw = read_elements(incoming.body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED)
 
@@ -67,15 +68,13 @@ def read_header(incoming: IncomingInstance, *, size: int) -> tuple[str, Instance
         return value
 
     study_instance_uid = uid(STUDY_INSTANCE_UID, "Study Instance UID")
-    if uid(SOP_INSTANCE_UID, "SOP Instance UID") != incoming.sop_instance_uid:
-        raise MalformedDataSet("the data set's SOP Instance UID differs from the C-STORE request's")
     charset = raw.get(CHARACTER_SET, b"")
     return study_instance_uid, Instance(
-        sop_instance_uid=incoming.sop_instance_uid,
+        sop_instance_uid=uid(SOP_INSTANCE_UID, "SOP Instance UID"),
         series_instance_uid=uid(SERIES_INSTANCE_UID, "Series Instance UID"),
         sop_class_uid=incoming.sop_class_uid,
         transfer_syntax_uid=incoming.transfer_syntax_uid,
-        size=size,
+        size=incoming.body.size,
         modality=string(raw.get(MODALITY)),
         series_number=integer(raw.get(SERIES_NUMBER)),
         series_description=text(raw.get(SERIES_DESCRIPTION, b""), charset).strip(),

@@ -61,6 +61,10 @@ class Instance:
     rescale_intercept: float | None = None
     media: Media | None = None
 
+    def with_size(self, size: int) -> Instance:
+        """The same instance, stored in *size* bytes."""
+        return dataclasses.replace(self, size=size)
+
     def with_media(self, media: Media) -> Instance:
         """The same instance, with what was unpacked from it."""
         return dataclasses.replace(self, media=media)

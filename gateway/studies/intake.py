@@ -95,17 +95,18 @@ class Intake:
 
     async def _admit(self, incoming: IncomingInstance) -> _Admitted | int:
         """Decides whether an instance is taken in; a status is the refusal to answer with."""
-        prefix = file_header(
-            incoming.sop_class_uid,
-            incoming.sop_instance_uid,
-            incoming.transfer_syntax_uid,
-            source_ae_title=incoming.calling_ae_title,
-        )
         try:
-            study_instance_uid, instance = read_header(incoming, size=len(prefix) + incoming.body.size)
+            study_instance_uid, instance = read_header(incoming)
         except MalformedDataSet as e:
             log.warning("refused an instance from %s: %s", incoming.calling_ae_title, e)
             return Status.CANNOT_UNDERSTAND
+        prefix = file_header(
+            incoming.sop_class_uid,
+            instance.sop_instance_uid,
+            incoming.transfer_syntax_uid,
+            source_ae_title=incoming.calling_ae_title,
+        )
+        instance = instance.with_size(len(prefix) + incoming.body.size)
         flight = self._flights.get(study_instance_uid)
         if flight is None:
             flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)

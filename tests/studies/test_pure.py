@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import warnings
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from gateway.demo.sample import small_pdf
+from gateway.pacs.elements import MalformedDataSet
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.spool import MemoryBody
 from gateway.studies import media
@@ -129,7 +131,24 @@ def header(**values):
     d.SOPInstanceUID, d.StudyInstanceUID, d.SeriesInstanceUID = "1.2.3.4", "1.2.3", "1.2.3.1"
     for name, value in values.items():
         setattr(d, name, value)
-    return read_header(incoming(d), size=100)[1]
+    return read_header(incoming(d))[1]
+
+
+def test_the_data_set_says_which_instance_it_is():
+    assert header(SOPInstanceUID="1.2.3.99").sop_instance_uid == "1.2.3.99"
+
+
+@pytest.mark.parametrize("uid", ["", "../x", "1.2.3.x"])
+def test_a_data_set_without_a_valid_uid_is_refused(uid):
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        d = Dataset()
+        d.SOPInstanceUID, d.StudyInstanceUID, d.SeriesInstanceUID = "1.2.3.4", "1.2.3", "1.2.3.1"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            setattr(d, keyword, uid)
+            made = incoming(d)
+        with pytest.raises(MalformedDataSet, match="absent or not a UID"):
+            read_header(made)
 
 
 def test_position_is_along_the_normal_of_the_slice():

@@ -1,0 +1,160 @@
+"""What is promised when the machine, the store or the process fails in the middle of a fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+
+import aiohttp
+import pytest
+
+from gateway.demo.sample import sample_study
+from gateway.objects import StoreUnavailable
+from gateway.objects.embedded import free_port
+from gateway.studies import keys
+from gateway.studies.outcome import Complete, NotStored
+from tests.conftest import AE_TITLE, KEY, describe
+
+STUDY, SAMPLE = sample_study()
+
+
+@pytest.fixture
+def pacs(simulator):
+    simulator.add(*(i.content for i in SAMPLE))
+    return simulator
+
+
+async def test_an_instance_that_did_not_reach_the_store_is_asked_for_again(pacs, start, monkeypatch):
+    gateway = await start(pacs)
+    put, failures = gateway.parts.store.put, 5
+
+    async def sometimes(key, parts, *, content_type):
+        nonlocal failures
+        if "/instances/" in key and failures:
+            failures -= 1
+            raise StoreUnavailable("away")
+        await put(key, parts, content_type=content_type)
+
+    monkeypatch.setattr(gateway.parts.store, "put", sometimes)
+    assert isinstance(await gateway.parts.fetcher.fetch(STUDY).ended(30), Complete)
+    assert [r for r in pacs.requests if r.startswith("MOVE")][:2] == ["MOVE STUDY", "MOVE IMAGE 5"]
+
+
+async def test_a_store_that_goes_away_is_told_and_the_next_request_succeeds(pacs, start, monkeypatch):
+    gateway = await start(pacs)
+    with monkeypatch.context() as away:
+
+        async def fail(*args, **kwargs):
+            raise StoreUnavailable("the store is away")
+
+        away.setattr(gateway.parts.store, "put", fail)
+        away.setattr(gateway.parts.store, "put_stream", fail)
+        assert isinstance(await gateway.parts.fetcher.fetch(STUDY).ended(30), NotStored)
+        answer = await gateway.ask(STUDY)
+        assert (answer["urls"], answer["error"]) == ([], "the gateway cannot store the study now; ask again later")
+    assert len((await gateway.ask(STUDY))["urls"]) == len(SAMPLE)
+
+
+async def test_after_a_kill_in_mid_fetch_nothing_looks_whole_and_the_study_opens(pacs, tmp_path, weed):
+    """kill -9, then a new start on the same state: no half study, and the next request fetches it all."""
+    port, dicom_port = free_port(), free_port()
+    path = tmp_path / "gateway.yaml"
+    document = {
+        "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
+        "avara": {"webhook_keys": [KEY], "answer_within": "20s"},
+        "dicom": {"host": "127.0.0.1", "port": dicom_port},
+        "pacs": [describe(pacs)],
+        "store": {
+            "endpoint": weed.endpoint,
+            "access_key": weed.credentials.access_key,
+            "secret_key": weed.credentials.secret_key,
+            "secure": False,
+            "bucket": "killed",
+        },
+        "state_dir": str(tmp_path / "state"),
+    }
+    path.write_text(json.dumps(document))
+    pacs.destinations[AE_TITLE] = ("127.0.0.1", dicom_port)
+    pacs.behaviour.delay_per_instance = 0.1
+    async with weed.store("killed") as store, aiohttp.ClientSession() as http:
+        serving = await serve(path, http, port)
+        asking = asyncio.create_task(ask(http, port))
+        stored = 0
+        async with asyncio.timeout(30):
+            while stored < 5:
+                stored = len([o async for o in store.list(keys.study(STUDY))])
+                await asyncio.sleep(0.05)
+        os.kill(serving.pid, signal.SIGKILL)
+        await serving.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert await store.head(keys.index(STUDY)) is None
+        pacs.behaviour.delay_per_instance = 0.0
+        again = await serve(path, http, port)
+        try:
+            answer = await ask(http, port)
+            assert len(answer["urls"]) == len(SAMPLE)
+            assert "error" not in answer
+        finally:
+            again.terminate()
+            assert await again.wait() == 0
+
+
+async def serve(path, http, port):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", "serve", "-c", str(path), stdout=-3, stderr=-3
+    )
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with http.get(f"http://127.0.0.1:{port}/health") as answer:
+                    if answer.status == 200:
+                        return process
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+
+
+async def ask(http, port):
+    from gateway.avara.signature import sign
+
+    data = {"studyId": "stu_1", "studyInstanceUid": STUDY}
+    body = json.dumps({"id": "whe_1", "type": "study.access_requested", "data": data}).encode()
+    async with http.post(f"http://127.0.0.1:{port}/webhooks/avara", data=body, headers=sign(KEY, "m", body)) as answer:
+        return await answer.json()
+
+
+async def test_health_tells_what_does_not_work_and_nothing_more(pacs, start, monkeypatch):
+    monkeypatch.setattr("gateway.admin.health.FRESH", 0.0)
+    gateway = await start(pacs)
+    url = f"http://127.0.0.1:{gateway.config.http.port}/health"
+    async with gateway.http.get(url) as answer:
+        assert (answer.status, (await answer.json())["status"]) == (200, "ok")
+    await gateway.parts.scp.stop(drain_for=0.1)  # the process lives, the listener is dead (field note 25)
+    async with gateway.http.get(url) as answer:
+        said = await answer.json()
+        assert answer.status == 503
+        assert said["checks"] == {"store": "ok", "dicom_listener": "failing", "journal": "ok"}
+
+
+async def test_every_dicom_socket_sends_at_once_and_acknowledges_at_once(pacs, start, monkeypatch):
+    """TCP_NODELAY and TCP_QUICKACK, on what we accept and on what we request; QUICKACK again after each read."""
+    from gateway.pacs import link
+
+    set_again = []
+    acknowledge = link.Link._acknowledge_at_once
+
+    def watch(self):
+        acknowledge(self)
+        assert self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        set_again.append(self)
+
+    monkeypatch.setattr(link.Link, "_acknowledge_at_once", watch)
+    gateway = await start(pacs)
+    assert isinstance(await gateway.parts.fetcher.fetch(STUDY).ended(30), Complete)
+    links = set(set_again)
+    assert len(links) >= 4  # ours to find, list and move; the PACS's to store
+    assert all(set_again.count(one) >= 2 for one in links)
