@@ -90,7 +90,10 @@ class Orthanc:
             self._process = await asyncio.create_subprocess_exec(
                 program, str(path), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=dies_with_us
             )
-        self._http = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
+        # It closes a kept connection at moments of its own, so none is kept.
+        self._http = aiohttp.ClientSession(
+            self.url, timeout=aiohttp.ClientTimeout(total=60), connector=aiohttp.TCPConnector(force_close=True)
+        )
         try:
             async with asyncio.timeout(READY_WITHIN):
                 while not await self._answers():

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
 from gateway.avara.events import Event, StudyAccessRequested
 from gateway.avara.signature import Delivery
-from gateway.journal import Journal
+from gateway.journal import Journal, JournalError
 from gateway.objects import Presigner
 from gateway.studies import keys, media
 from gateway.studies.cache import StudyCache
@@ -99,11 +99,19 @@ class StudyAccessHandler:
             # Before the answer leaves: a report may name this study by Avara's id alone, and the URLs
             # must outlive an eviction that begins now.
             validity = time.time() + self._url_expiry
-            await self._journal.access(event.data.study_id, uid, urls_valid_until=validity)
+            await self._note(event, validity)
             answer = await self._answer(uid, delivery)
             if answer.urls:
-                await self._journal.access(event.data.study_id, uid, urls_valid_until=validity)
+                await self._note(event, validity)
             return answer
+
+    async def _note(self, event: StudyAccessRequested, urls_valid_until: float) -> None:
+        data = event.data
+        try:
+            await self._journal.access(data.study_id, data.study_instance_uid, urls_valid_until=urls_valid_until)
+        except JournalError as e:
+            # The radiologist reads all the same; what is at stake is a URL that an eviction may end early.
+            log.error("event %s is not noted: %s", event.id, e)
 
     async def _answer(self, uid: str, delivery: Delivery) -> StudyAccess:
         now = time.monotonic()

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from gateway.demo.sample import sample_study
+from gateway.journal import JournalError
 from gateway.objects import StoreUnavailable
 from gateway.objects.embedded import free_port
 from gateway.studies import keys
@@ -125,6 +126,16 @@ async def ask(http, port):
     body = json.dumps({"id": "whe_1", "type": "study.access_requested", "data": data}).encode()
     async with http.post(f"http://127.0.0.1:{port}/webhooks/avara", data=body, headers=sign(KEY, "m", body)) as answer:
         return await answer.json()
+
+
+async def test_a_journal_that_fails_does_not_keep_a_study_from_opening(pacs, start, monkeypatch):
+    gateway = await start(pacs)
+
+    async def fail(*args, **kwargs):
+        raise JournalError("its disk is full")
+
+    monkeypatch.setattr(gateway.parts.journal, "access", fail)
+    assert len((await gateway.ask(STUDY))["urls"]) == len(SAMPLE)
 
 
 async def test_health_tells_what_does_not_work_and_nothing_more(pacs, start, monkeypatch):

@@ -1,1 +1,0 @@
-"""Use case 3, ``report.delivered``: bring the signed report back into the hospital."""
