@@ -46,6 +46,9 @@ MOVE_DESTINATION_UNKNOWN = 0xA801
 IDENTIFIER_DOES_NOT_MATCH = 0xA900
 CANCELLED = 0xFE00
 
+TELL_EVERY = 100
+"""Instances of a list that are told of at once, while the others are still being listed."""
+
 BUSY_RETRIES = 4
 """Times that an association refused for now ("local limit exceeded", field note 8) is asked for again."""
 
@@ -104,6 +107,8 @@ class MoveOutcome:
     failed_sop_instance_uids: tuple[str, ...] = ()
     comment: str = ""
 
+
+OnFound = Callable[[Sequence[InstanceRef]], None]
 
 _RECORD = frozenset((
     CHARACTER_SET, STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN, STUDY_DESCRIPTION, PATIENT_NAME,
@@ -176,10 +181,8 @@ class PacsClient:
             pass
         return found
 
-    async def list_instances(
-        self, study_instance_uid: str, on_found: Callable[[Sequence[InstanceRef]], None] | None = None
-    ) -> InstanceList:
-        """Every instance that the PACS lists, series by series; *on_found* is told of each series' as it comes.
+    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+        """Every instance that the PACS lists, series by series; *on_found* is told of them as they come.
 
         IMAGE level is asked for with the Series Instance UID, as the hierarchical model has it: some PACS
         answer nothing else (field note 3). One that answers neither is no error: the list is then not
@@ -195,7 +198,7 @@ class PacsClient:
                     if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
                 ]
                 for series_uid in dict.fromkeys(uid for uid in series if is_uid(uid)):
-                    listed = await self._list_series(association, study_instance_uid, series_uid)
+                    listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
                     if not listed:
                         return InstanceList(
                             tuple(found.values()),
@@ -203,23 +206,23 @@ class PacsClient:
                             f"{self.peer} lists series {series_uid} and none of its instances",
                         )
                     found.update((ref.sop_instance_uid, ref) for ref in listed)
-                    if on_found is not None:
-                        on_found(listed)
             except OperationFailed as e:
                 return InstanceList(tuple(found.values()), False, str(e))
         if not found:
             return InstanceList((), False, f"{self.peer} lists no series of the study")
         return InstanceList(tuple(found.values()), True)
 
-    async def _list_series(self, association: Association, study_uid: str, series_uid: str) -> list[InstanceRef]:
+    async def _list_series(
+        self, association: Association, study_uid: str, series_uid: str, on_found: OnFound | None
+    ) -> list[InstanceRef]:
         keys = {
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series_uid,
             SOP_INSTANCE_UID: "",
             SOP_CLASS_UID: "",
         }
-        refs = []
-        dropped = 0
+        refs: list[InstanceRef] = []
+        told = dropped = 0
         async for raw in self._find(association, "IMAGE", keys, _IMAGE):
             uid, sop_class = string(raw.get(SOP_INSTANCE_UID)), string(raw.get(SOP_CLASS_UID))
             # A PACS that takes a key for a suggestion answers with other studies' instances, too.
@@ -231,6 +234,11 @@ class PacsClient:
                 refs.append(InstanceRef(series_uid, uid, sop_class if is_uid(sop_class) else ""))
             else:
                 dropped += 1
+            if on_found is not None and len(refs) - told >= TELL_EVERY:
+                on_found(refs[told:])
+                told = len(refs)
+        if on_found is not None and told < len(refs):
+            on_found(refs[told:])
         if dropped:
             log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series_uid)
         return refs
