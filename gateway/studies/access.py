@@ -18,7 +18,7 @@ from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
 from gateway.avara.events import Event, StudyAccessRequested
 from gateway.avara.signature import Delivery
 from gateway.journal import Journal, JournalError
-from gateway.objects import Presigner
+from gateway.objects import Presigner, StoreError
 from gateway.studies import keys, media
 from gateway.studies.cache import StudyCache
 from gateway.studies.deferred import DeferredUrls
@@ -117,7 +117,11 @@ class StudyAccessHandler:
         now = time.monotonic()
         held = None
         if self._fetcher.flight(uid) is None:
-            held = await self._cache.index(uid)
+            try:
+                held = await self._cache.index(uid)
+            except StoreError as e:
+                log.warning("the index of study %s cannot be read: %s", uid, e)
+                return StudyAccess(authorized=True, error="the gateway's store is not available now; ask again later")
             if held is not None and held.complete and now - self._validated.get(uid, -1e9) < self._revalidate_after:
                 return self._with_urls(held)
         flight = self._fetcher.fetch(uid)

@@ -81,15 +81,20 @@ class Intake:
 
     async def __call__(self, incoming: IncomingInstance) -> int:
         """Takes one instance in; returns the C-STORE status to answer with."""
-        admitted = None
+        body = incoming.body
         try:
             admitted = await self._admit(incoming)
-            if isinstance(admitted, int):
-                return admitted
-            await self._wait_for_room(incoming.body)
-        finally:
-            if not isinstance(admitted, _Admitted):
-                incoming.body.close()
+            if isinstance(admitted, _Admitted):
+                await self._wait_for_room(body)
+        except BaseException:
+            body.close()
+            raise
+        if isinstance(admitted, int):
+            body.close()
+            return admitted
+        if self._flights.get(admitted.flight.study_instance_uid) is not admitted.flight:
+            await self._leave_room(body)  # the fetch ended while this one waited: its index is written
+            return Status.OUT_OF_RESOURCES
         self._start_put(admitted)
         return Status.SUCCESS
 

@@ -128,6 +128,21 @@ async def ask(http, port):
         return await answer.json()
 
 
+async def test_a_store_that_is_away_when_asked_is_an_answer_and_not_a_crash(pacs, start, monkeypatch):
+    gateway = await start(pacs)
+
+    async def fail(key):
+        raise StoreUnavailable("store at 10.1.2.3 is away")
+
+    monkeypatch.setattr(gateway.parts.store, "get", fail)
+    answer = await gateway.ask(STUDY)
+    assert answer == {
+        "authorized": True,
+        "urls": [],
+        "error": "the gateway's store is not available now; ask again later",
+    }
+
+
 async def test_a_journal_that_fails_does_not_keep_a_study_from_opening(pacs, start, monkeypatch):
     gateway = await start(pacs)
 
