@@ -312,7 +312,7 @@ class PacsClient:
             comment,
         )
         if status == IDENTIFIER_DOES_NOT_MATCH or 0xC000 <= status <= 0xCFFF:
-            self._raise_for(status, reply, "C-MOVE")
+            self._raise_for(status, reply, "C-MOVE", f"; is {self._advertised} registered in it, and does it reach us?")
         return outcome
 
     # -- what requests share
@@ -371,14 +371,14 @@ class PacsClient:
                 raise ProtocolViolation(f"{self.peer} sent something else than a response")
             return reply
 
-    def _raise_for(self, status: int | None, reply: Message, what: str) -> None:
+    def _raise_for(self, status: int | None, reply: Message, what: str, hint: str = "") -> None:
         if status == 0x0000:
             return
         if status is None:
             raise ProtocolViolation(f"{self.peer}: a response to {what} without a status")
         comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
         raise OperationFailed(
-            f"{self.peer} answers {what} with status {status:04X}{f' ({comment})' if comment else ''}",
+            f"{self.peer} answers {what} with status {status:04X}{f' ({comment})' if comment else ''}{hint}",
             status=status,
             transient=0xA700 <= status <= 0xA7FF or status == 0x0122,
         )

