@@ -48,6 +48,10 @@ ARTIM = 30.0
 IDLE = 15 * 60.0
 """Seconds without a byte after which an association is aborted."""
 
+CONNECTIONS_AN_ASSOCIATION = 4
+"""Connections for each association that is allowed: room for those that ask and are rejected with a reason,
+and a bound on those that never ask."""
+
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
 
@@ -133,6 +137,10 @@ class StorageScp:
 
     def _connected(self, link: Link) -> None:
         link.messages_ahead = 1
+        if len(self._associations) >= CONNECTIONS_AN_ASSOCIATION * self._max_associations:
+            log.warning("closed a connection from %s: too many wait to associate", link.peer_host)
+            link.close(linger=0)
+            return
         task = asyncio.get_running_loop().create_task(self._serve(link))
         self._associations[task] = link
         task.add_done_callback(lambda t: self._associations.pop(t, None))

@@ -323,6 +323,16 @@ async def test_a_connection_that_never_asks_for_an_association_is_closed(tmp_pat
     await receiver.scp.stop(drain_for=0.1)
 
 
+async def test_connections_that_never_ask_are_bounded_in_number(tmp_path):
+    receiver = Receiver(tmp_path, max_associations=1)
+    await receiver.scp.start()
+    async with contextlib.AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(connected(receiver)) for _ in range(4)]
+        assert await (await stack.enter_async_context(connected(receiver))).closed()
+        assert (await idle[0].associate())[0] == 2  # one that was there before is served
+    await receiver.scp.stop(drain_for=0.1)
+
+
 async def test_an_association_on_which_nothing_comes_is_aborted(tmp_path):
     receiver = Receiver(tmp_path, idle=0.2)
     await receiver.scp.start()
