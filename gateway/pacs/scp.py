@@ -48,8 +48,8 @@ ARTIM = 30.0
 IDLE = 15 * 60.0
 """Seconds without a byte after which an association is aborted."""
 
-CONNECTIONS_AN_ASSOCIATION = 4
-"""Connections for each association that is allowed: room for those that ask and are rejected with a reason,
+WAITING_CONNECTIONS = 128
+"""Connections that may stand besides the associations: room for those that ask and are rejected with a reason,
 and a bound on those that never ask."""
 
 SPOOL_ABOVE = 2 * 1024 * 1024
@@ -137,7 +137,7 @@ class StorageScp:
 
     def _connected(self, link: Link) -> None:
         link.messages_ahead = 1
-        if len(self._associations) >= CONNECTIONS_AN_ASSOCIATION * self._max_associations:
+        if len(self._associations) >= self._max_associations + WAITING_CONNECTIONS:
             log.warning("closed a connection from %s: too many wait to associate", link.peer_host)
             link.close(linger=0)
             return

@@ -323,7 +323,8 @@ async def test_a_connection_that_never_asks_for_an_association_is_closed(tmp_pat
     await receiver.scp.stop(drain_for=0.1)
 
 
-async def test_connections_that_never_ask_are_bounded_in_number(tmp_path):
+async def test_connections_that_never_ask_are_bounded_in_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.pacs.scp.WAITING_CONNECTIONS", 3)
     receiver = Receiver(tmp_path, max_associations=1)
     await receiver.scp.start()
     async with contextlib.AsyncExitStack() as stack:
