@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -300,19 +301,41 @@ class PacsSimulator:
         nodelay = [(evt.EVT_CONN_OPEN, lambda e: self._count(e, 0))]
         assoc = ae.associate(host, port, ae_title=request.MoveDestination, evt_handlers=nodelay)
         try:
-            for sent, d in enumerate(datasets):
-                if not assoc.is_established or self._stopping.is_set():
-                    break
-                if b.abort_after is not None and sent >= b.abort_after:
-                    assoc.abort()
-                    return False
-                time.sleep(b.delay_per_instance)
-                assoc.send_c_store(d, originator_aet=self.ae_title, originator_id=request.MessageID)
-                if b.send_twice:
-                    if b.other_bytes_second_time:
-                        d.InstitutionName = "Sent again"
-                    assoc.send_c_store(d)
+            with without_reactor(assoc):
+                for sent, d in enumerate(datasets):
+                    if not assoc.is_established or self._stopping.is_set():
+                        break
+                    if b.abort_after is not None and sent >= b.abort_after:
+                        assoc.abort()
+                        return False
+                    time.sleep(b.delay_per_instance)
+                    status = assoc.send_c_store(d, originator_aet=self.ae_title, originator_id=request.MessageID)
+                    if "Status" not in status:  # the association is gone
+                        break
+                    if b.send_twice:
+                        if b.other_bytes_second_time:
+                            d.InstitutionName = "Sent again"
+                        assoc.send_c_store(d)
         finally:
             if assoc.is_established:
                 assoc.release()
         return True
+
+
+@contextmanager
+def without_reactor(assoc: Any) -> Iterator[None]:
+    """Keeps pynetdicom's own thread off an association while this one sends on it.
+
+    Between two `send_*` calls that thread runs for a moment, and on a busy machine it still does when the next
+    response comes in, takes it for an unexpected message and drops it: the sender then waits for its time-out.
+    """
+    checkpoint = assoc._reactor_checkpoint
+    if assoc.is_established:
+        checkpoint.clear()
+        time.sleep(0.02)  # longer than a round of the thread, so that it stands at the checkpoint
+    assoc._reactor_checkpoint = threading.Event()  # what `send_*` opens and closes from here on; nobody waits at it
+    try:
+        yield
+    finally:
+        assoc._reactor_checkpoint = checkpoint
+        checkpoint.set()

@@ -9,6 +9,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 
 from gateway.demo.sample import sample_study
+from gateway.demo.simulator import without_reactor
 from gateway.objects.embedded import free_port
 from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import PacsUnreachable
@@ -79,7 +80,8 @@ async def test_real_images_sent_by_pynetdicom_arrive_as_they_are(receiver, path,
         ae.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
         assoc = ae.associate("127.0.0.1", receiver.port, ae_title="US")
         assert assoc.is_established
-        status = assoc.send_c_store(path).Status
+        with without_reactor(assoc):
+            status = assoc.send_c_store(path).Status
         assoc.release()
         return status
 

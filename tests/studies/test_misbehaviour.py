@@ -12,6 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from gateway.demo.sample import sample_study
+from gateway.demo.simulator import without_reactor
 from gateway.studies import keys
 from gateway.studies.outcome import Complete, NotStored, Partial, Unreachable
 
@@ -238,7 +239,8 @@ async def push(pacs, gateway, files, *, expected):
             ae.add_requested_context(d.SOPClassUID, d.file_meta.TransferSyntaxUID)
         assoc = ae.associate("127.0.0.1", gateway.parts.scp.port, ae_title="AVARAGW")
         assert assoc.is_established
-        statuses = {assoc.send_c_store(d).Status for d in datasets}
+        with without_reactor(assoc):
+            statuses = {assoc.send_c_store(d).Status for d in datasets}
         assoc.release()
         return statuses
 
