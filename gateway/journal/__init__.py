@@ -1,5 +1,6 @@
-"""What must survive a crash: facts (which studyId is which study) and the ledger of the cache."""
+"""What must survive a crash: facts (which studyId is which study), the ledger of the cache, and durable jobs."""
 
+from gateway.journal.jobs import Job, Jobs, JobState
 from gateway.journal.journal import CachedStudy, Journal, JournalError, StudyState
 
-__all__ = ["CachedStudy", "Journal", "JournalError", "StudyState"]
+__all__ = ["CachedStudy", "Job", "JobState", "Jobs", "Journal", "JournalError", "StudyState"]

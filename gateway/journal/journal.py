@@ -80,7 +80,7 @@ class Journal:
             event.listen(engine, "begin", _immediate)
         journal = cls(engine, parsed.render_as_string(hide_password=True))
         try:
-            await journal._run(_migrate)
+            await journal.run(_migrate)
         except BaseException:
             await journal.close()
             raise
@@ -91,7 +91,9 @@ class Journal:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown()
 
-    async def _run(self, call: Callable[[Connection], T]) -> T:
+    async def run(self, call: Callable[[Connection], T]) -> T:
+        """What *call* returns, as one transaction: all of it is on the disk afterwards, or none."""
+
         def transaction() -> T:
             try:
                 with self._engine.begin() as connection:
@@ -109,12 +111,12 @@ class Journal:
 
     async def remember_study(self, study_id: str, study_instance_uid: str) -> None:
         """Avara's *study_id* is this study. Where it was another one before, the latest word counts."""
-        await self._run(lambda c: _remember(c, study_id, study_instance_uid, time.time()))
+        await self.run(lambda c: _remember(c, study_id, study_instance_uid, time.time()))
 
     async def study_instance_uid_of(self, study_id: str) -> str | None:
         """The study that Avara calls *study_id*; None where it never asked for it."""
         wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
-        return await self._run(lambda c: c.execute(wanted).scalar_one_or_none())
+        return await self.run(lambda c: c.execute(wanted).scalar_one_or_none())
 
     # -- the ledger of the cache
 
@@ -125,7 +127,7 @@ class Journal:
             if not _set(c, study_instance_uid, state=StudyState.FILLING.value):
                 _add(c, study_instance_uid, StudyState.FILLING)
 
-        await self._run(note)
+        await self.run(note)
 
     async def filled(self, study_instance_uid: str, *, size: int, instances: int) -> None:
         """The index was written."""
@@ -134,7 +136,7 @@ class Journal:
             if not _set(c, study_instance_uid, state=StudyState.READY.value, size=size, instances=instances):
                 _add(c, study_instance_uid, StudyState.READY, size=size, instances=instances)
 
-        await self._run(note)
+        await self.run(note)
 
     async def access(self, study_id: str, study_instance_uid: str, *, urls_valid_until: float) -> None:
         """An answer with URLs of the study is about to leave; its objects stay until those have expired."""
@@ -147,18 +149,18 @@ class Journal:
             longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
             c.execute(update(cached_studies).where(longer).values(urls_valid_until=urls_valid_until))
 
-        await self._run(note)
+        await self.run(note)
 
     async def forgotten(self, study_instance_uid: str) -> None:
         """The study's objects are gone from the store."""
-        await self._run(
+        await self.run(
             lambda c: c.execute(delete(cached_studies).where(cached_studies.c.study_instance_uid == study_instance_uid))
         )
 
     async def cached_studies(self) -> list[CachedStudy]:
         """Every study in the ledger, least recently used first."""
         wanted = select(cached_studies).order_by(cached_studies.c.last_used)
-        return await self._run(lambda c: [_cached(row) for row in c.execute(wanted)])
+        return await self.run(lambda c: [_cached(row) for row in c.execute(wanted)])
 
     async def cached_study(self, study_instance_uid: str) -> CachedStudy | None:
         """One study of the ledger; None where it is not in it."""
@@ -168,7 +170,7 @@ class Journal:
             row = c.execute(wanted).one_or_none()
             return _cached(row) if row is not None else None
 
-        return await self._run(read)
+        return await self.run(read)
 
 
 def _durable(connection: Any, _: Any) -> None:

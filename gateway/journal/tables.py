@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -29,3 +42,54 @@ cached_studies = Table(
     Index("cached_studies_by_use", "last_used"),
 )
 """What lies in the object store, for eviction."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("ended", Float),
+    Column("leased_by", String(64)),
+    Column("leased_until", Float),
+    Column("last_error", Text, nullable=False),
+    Column("token", String(128)),
+    UniqueConstraint("kind", "subject", name="jobs_by_subject"),
+    Index("jobs_by_due", "state", "next_at"),
+    Index("jobs_by_token", "token"),
+)
+"""Work that has to be done however often it fails; (kind, subject) is what makes it the same work."""
+
+job_history = Table(
+    "job_history",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("said", Text, nullable=False),
+    Index("job_history_by_job", "job_id"),
+)
+"""What happened to a job, for the operator."""
+
+upload_slots = Table(
+    "upload_slots",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("webhook_id", String(256), nullable=False, unique=True),
+    Column("study_id", String(256), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64)),
+    Column("sop_instance_uid", String(64)),
+    Column("created", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("taken", String(64)),
+    Column("closed", Boolean, nullable=False),
+    Index("upload_slots_by_closed", "closed", "expires"),
+)
+"""Upload URLs that were given out; ``taken`` is the SHA-256 of the upload that won."""

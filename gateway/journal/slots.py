@@ -1,0 +1,85 @@
+"""Upload slots: which upload URLs were given out, for what, and until when (contract: secondary captures)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from gateway.journal.tables import upload_slots
+
+GRACE = 15 * 60.0
+"""Seconds after its URL's expiry until which an upload may still arrive: it was begun in time."""
+
+KEPT_FOR = 90 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place where one object may be uploaded. Times are unix seconds."""
+
+    id: str
+    webhook_id: str
+    study_id: str
+    study_instance_uid: str
+    series_instance_uid: str | None
+    """Of the object, where Avara announced it; so too ``sop_instance_uid``."""
+    sop_instance_uid: str | None
+    created: float
+    expires: float
+    taken: str | None = None
+    """SHA-256, in hex, of the first valid upload."""
+
+    @property
+    def key(self) -> str:
+        """Where in the store the upload goes."""
+        return f"{INBOX}{self.id}"
+
+
+INBOX = "inbox/"
+"""The prefix of every upload's key."""
+
+
+def grant(c: Connection, slot: Slot) -> Slot:
+    """Keeps *slot*; or the one that the same webhook was given before."""
+    known = c.execute(select(upload_slots).where(upload_slots.c.webhook_id == slot.webhook_id)).one_or_none()
+    if known is not None:
+        return _slot(known)
+    c.execute(
+        insert(upload_slots).values(
+            id=slot.id, webhook_id=slot.webhook_id, study_id=slot.study_id,
+            study_instance_uid=slot.study_instance_uid, series_instance_uid=slot.series_instance_uid,
+            sop_instance_uid=slot.sop_instance_uid, created=slot.created, expires=slot.expires, closed=False,
+        )
+    )  # fmt: skip
+    return slot
+
+
+def get(c: Connection, slot_id: str) -> Slot | None:
+    """The slot of this id."""
+    row = c.execute(select(upload_slots).where(upload_slots.c.id == slot_id)).one_or_none()
+    return _slot(row) if row is not None else None
+
+
+def take(c: Connection, slot_id: str, sha256: str) -> None:
+    """The first valid upload of a slot has won."""
+    c.execute(update(upload_slots).where(upload_slots.c.id == slot_id).values(taken=sha256))
+
+
+def open_slots(c: Connection) -> Sequence[Slot]:
+    """Slots to which an upload may still come; those whose time has passed are closed."""
+    now = time.time()
+    over = (upload_slots.c.expires < now - GRACE) & ~upload_slots.c.closed
+    c.execute(update(upload_slots).where(over).values(closed=True))
+    c.execute(delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < now - KEPT_FOR)))
+    return [_slot(row) for row in c.execute(select(upload_slots).where(~upload_slots.c.closed))]
+
+
+def _slot(row: Any) -> Slot:
+    return Slot(
+        row.id, row.webhook_id, row.study_id, row.study_instance_uid, row.series_instance_uid, row.sop_instance_uid,
+        row.created, row.expires, row.taken,
+    )  # fmt: skip

@@ -1,0 +1,274 @@
+"""Durable jobs: done once however often they fail, and never twice at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gateway.journal import Jobs, JobState, Journal
+from gateway.journal import jobs as table
+from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
+from gateway.journal.worker import CannotBeDone, Done, Kind, Step, TryLater, Worker
+
+
+@pytest.fixture
+async def journal(tmp_path):
+    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def jobs(journal):
+    return Jobs(journal)
+
+
+@pytest.fixture
+async def work(journal):
+    workers = []
+
+    async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
+        worker = Worker(journal, {"test": Kind(handler, at_once, retry_for)}, owner=owner)
+        workers.append(worker)
+        await worker.start()
+        return worker
+
+    yield begin
+    for worker in workers:
+        await worker.stop()
+
+
+async def until(jobs, job_id, state, within=10.0):
+    async with asyncio.timeout(within):
+        while (job := await jobs.get(job_id)).state is not state:
+            await asyncio.sleep(0.02)
+    return job
+
+
+async def test_the_same_work_is_one_job(jobs):
+    first, new = await jobs.add("test", "a", {"n": 1})
+    again, new_again = await jobs.add("test", "a", {"n": 2})
+    assert (new, new_again) == (True, False)
+    assert again.id == first.id
+    assert again.payload == {"n": 1}
+
+
+async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
+    times = []
+
+    async def handler(job):
+        times.append(time.monotonic())
+        if len(times) < 3:
+            raise TryLater("the PACS is away")
+        return Done("stored")
+
+    job, _ = await jobs.add("test", "a", {})
+    await work(handler)
+    await until(jobs, job.id, JobState.DONE)
+    assert 0.7 < times[1] - times[0] < 2.5
+    assert times[2] - times[1] > 1.4
+    said = [entry.said for entry in await jobs.history(job.id)]
+    assert said == [
+        "added", "attempt 1 failed: the PACS is away", "attempt 2 failed: the PACS is away", "done: stored",
+    ]  # fmt: skip
+
+
+def test_pauses_grow_to_a_quarter_of_an_hour_and_no_further():
+    assert pause_after(1) < 1.3
+    assert LONGEST_PAUSE * 0.7 < pause_after(12) < LONGEST_PAUSE * 1.3
+    assert pause_after(10_000) < LONGEST_PAUSE * 1.3
+
+
+async def test_what_cannot_be_done_waits_for_an_operator(jobs, work):
+    fixed = False
+
+    async def handler(job):
+        if not fixed:
+            raise CannotBeDone("no context accepted")
+        return Done("stored")
+
+    job, _ = await jobs.add("test", "a", {})
+    await work(handler)
+    held = await until(jobs, job.id, JobState.QUARANTINED)
+    assert held.last_error == "no context accepted"
+    await asyncio.sleep(0.2)
+    assert (await jobs.get(job.id)).attempts == 1  # not tried again by itself
+    fixed = True
+    await jobs.retry(job.id)
+    await until(jobs, job.id, JobState.DONE)
+
+
+async def test_a_job_is_given_up_in_time_and_not_dropped(jobs, work, monkeypatch):
+    monkeypatch.setattr(table, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(table, "LONGEST_PAUSE", 0.002)
+
+    async def handler(job):
+        raise TryLater("still away")
+
+    job, _ = await jobs.add("test", "a", {})
+    await work(handler, retry_for=0.0)
+    held = await until(jobs, job.id, JobState.QUARANTINED)
+    assert held.attempts == 10  # a clock that jumps alone ends nothing
+    assert "given up after 10 attempts" in held.last_error
+    assert "still away" in held.last_error
+
+
+async def test_an_error_of_our_own_is_tried_again_and_shows_no_internals(jobs, work, caplog):
+    async def handler(job):
+        if job.attempts == 1:
+            raise ValueError("secret")
+        return Done("")
+
+    job, _ = await jobs.add("test", "a", {})
+    await work(handler)
+    await until(jobs, job.id, JobState.DONE)
+    assert "secret" not in " ".join(e.said for e in await jobs.history(job.id))
+    caplog.clear()
+
+
+async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
+    seen = []
+
+    async def handler(job):
+        seen.append(dict(job.payload))
+        return Step("sent", {"sent": True}) if not job.payload else Done("committed")
+
+    job, _ = await jobs.add("test", "a", {})
+    await work(handler)
+    await until(jobs, job.id, JobState.DONE)
+    assert seen == [{}, {"sent": True}]
+
+
+async def test_two_workers_never_have_the_same_job(journal, jobs, work):
+    running, most, done = 0, 0, []
+
+    async def handler(job):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        assert job.id not in done
+        await asyncio.sleep(0.01)
+        done.append(job.id)
+        running -= 1
+        return Done("")
+
+    made = [(await jobs.add("test", str(n), {}))[0].id for n in range(20)]
+    await work(handler, owner="one", at_once=2)
+    await work(handler, owner="two", at_once=2)
+    for job_id in made:
+        await until(jobs, job_id, JobState.DONE)
+    assert sorted(done) == made
+    assert most <= 4
+
+
+async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, jobs, work):
+    job, _ = await jobs.add("test", "a", {})
+    taken = await journal.run(lambda c: table.lease(c, ["test"], "the dead", 0.5))
+    assert taken.id == job.id
+    assert await journal.run(lambda c: table.lease(c, ["test"], "other", 60)) is None
+    began = time.monotonic()
+    ended = asyncio.Event()
+
+    async def handler(job):
+        ended.set()
+        return Done("")
+
+    await work(handler)
+    await asyncio.wait_for(ended.wait(), 10)
+    assert time.monotonic() - began > 0.4
+
+
+async def test_a_worker_takes_up_what_its_former_life_held(journal, jobs, work):
+    job, _ = await jobs.add("test", "a", {})
+    await journal.run(lambda c: table.lease(c, ["test"], "one", 3600))
+
+    async def handler(job):
+        return Done("")
+
+    await work(handler, owner="one")
+    assert (await until(jobs, job.id, JobState.DONE)).attempts == 2
+
+
+async def test_a_crash_loop_finds_growing_pauses(journal, jobs):
+    await jobs.add("test", "a", {})
+    due = []
+    for _ in range(4):
+        await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = 0"))
+        taken = await journal.run(lambda c: table.lease(c, ["test"], "one", 60))
+        due.append(taken.next_at - time.time())  # on the disk before the work begins
+        await journal.run(lambda c: table.release_all(c, "one"))
+    assert due == sorted(due)
+    assert due[-1] > 5
+
+
+async def test_a_clock_that_ran_ahead_does_not_stop_the_jobs(journal, jobs):
+    await jobs.add("test", "a", {})
+    await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = next_at + 864000"))
+    assert await journal.run(lambda c: table.lease(c, ["test"], "one", 60)) is not None
+
+
+async def test_stopping_gives_a_job_back_at_once(jobs, work):
+    begun = asyncio.Event()
+
+    async def handler(job):
+        begun.set()
+        await asyncio.sleep(60)
+
+    job, _ = await jobs.add("test", "a", {})
+    worker = await work(handler)
+    await asyncio.wait_for(begun.wait(), 5)
+    await worker.stop()
+    assert (await jobs.get(job.id)).state is JobState.WAITING
+
+
+async def test_what_was_discarded_may_come_again(jobs):
+    job, _ = await jobs.add("test", "a", {})
+    assert (await jobs.discard(job.id, "not wanted")).state is JobState.DISCARDED
+    other, new = await jobs.add("test", "a", {})
+    assert new
+    assert other.id != job.id
+    with pytest.raises(Unfit, match="nothing to discard"):
+        await jobs.discard(job.id, "twice")
+    with pytest.raises(Unfit, match="there is no job 99"):
+        await jobs.retry(99)
+
+
+async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    code = (
+        "import asyncio\n"
+        "from gateway.journal import *\n"
+        "from gateway.journal.worker import *\n"
+        "async def handler(job):\n"
+        "    print('at work', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "async def main():\n"
+        f"    journal = await Journal.open({url!r})\n"
+        "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
+        "    await Worker(journal, {'test': Kind(handler, 1, 60)}, owner='one').start()\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "at work\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    journal = await Journal.open(url)
+    done = asyncio.Event()
+
+    async def handler(job):
+        assert job.payload == {"n": 1}
+        done.set()
+        return Done("")
+
+    worker = Worker(journal, {"test": Kind(handler, 1, 60)}, owner="one")
+    await worker.start()
+    await asyncio.wait_for(done.wait(), 10)
+    await worker.stop()
+    await journal.close()
