@@ -23,18 +23,26 @@ from aiohttp import web
 from gateway.admin.checks import MoveProbe, Subject
 from gateway.admin.control import Control
 from gateway.admin.health import Health
-from gateway.avara.answers import Answer, SecondaryCaptureAccess
+from gateway.avara.answers import Answer
 from gateway.avara.endpoint import Refusal, WebhookEndpoint
 from gateway.avara.events import Event
 from gateway.avara.signature import Delivery, WebhookVerifier
+from gateway.captures.check import Policy, UploadChecker
+from gateway.captures.deliver import CaptureDeliverer, StoredCapture
+from gateway.captures.grant import CaptureAccessHandler
+from gateway.captures.inbox import Inbox
+from gateway.captures.jobs import CHECK, CLEAN, STORE
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
-from gateway.journal import Journal, JournalError
+from gateway.journal import Journal, JournalError, StudyState
+from gateway.journal.worker import Kind, Worker
 from gateway.objects import Credentials, ObjectStore, Presigner, StoreError
 from gateway.objects.embedded import EmbeddedStore
 from gateway.objects.front import Cors, StoreFront
 from gateway.pacs.client import PacsClient
+from gateway.pacs.commitment import CommitmentResult
 from gateway.pacs.peer import Peer, Timeouts
+from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp import StorageScp
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.cache import Budget, StudyCache
@@ -44,9 +52,6 @@ from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 
 log = logging.getLogger(__name__)
-
-MAX_UPLOAD = 512_000_000
-"""Bytes of one upload through the gateway's own HTTP port."""
 
 DRAIN = 5.0
 """Seconds that open requests and associations have to end at shutdown."""
@@ -107,7 +112,12 @@ class Gateway:
                 for title in (pacs.ae_title, *pacs.sending_ae_titles)
             ),
             tls=_tls(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
+            on_commitment=self._committed if config.captures.storage_commitment else None,
         )
+        self.clients = {pacs.name: pacs.client for pacs in self.pacs}
+        self.worker = Worker(journal, owner="gateway")
+        self.inbox = Inbox(store, journal, added=self.worker.wake)
+        self.deliverer = self._captures()
         self.subject = Subject(
             pacs={pacs.name: pacs.client for pacs in self.pacs},
             store=store,
@@ -116,6 +126,61 @@ class Gateway:
             destination=config.dicom.ae_title,
             advertised=config.advertised,
         )
+
+    def _captures(self) -> CaptureDeliverer:
+        config = self.config.captures
+        spool_dir = self.config.state_dir / "spool"
+        targets = config.targets or [self.pacs[0].name]
+        policy = Policy(
+            targets=targets,
+            max_size=config.max_size,
+            allowed_sop_classes=config.allowed_sop_classes,
+            coerce_patient=config.on_patient_mismatch == "coerce",
+        )
+        checker = UploadChecker(
+            store=self.store,
+            journal=self.journal,
+            pacs=[self.clients[name] for name in dict.fromkeys((*targets, *self.clients))],
+            policy=policy,
+            spool_dir=spool_dir,
+            added=self.worker.wake,
+        )
+        deliverer = CaptureDeliverer(
+            objects=self.store,
+            journal=self.journal,
+            targets=self.clients,
+            storage_commitment=config.storage_commitment,
+            keep_for=config.keep_after_stored,
+            retry_for=config.retry_for,
+            spool_dir=spool_dir,
+            on_stored=self._adopt,
+        )
+        self.worker.take_on(CHECK, Kind(checker, 2, config.retry_for))
+        self.worker.take_on(STORE, Kind(deliverer, 4, config.retry_for))
+        self.worker.take_on(CLEAN, Kind(deliverer.clean, 1, config.retry_for))
+        return deliverer
+
+    async def _committed(self, result: CommitmentResult) -> None:
+        await self.deliverer.on_commitment(result)
+        self.worker.wake()
+
+    async def _adopt(self, capture: StoredCapture) -> None:
+        """Lets the cache know of a capture that a PACS has now."""
+        incoming = IncomingInstance(
+            sop_class_uid=capture.sop_class_uid,
+            sop_instance_uid=capture.sop_instance_uid,
+            transfer_syntax_uid=capture.transfer_syntax_uid,
+            calling_ae_title=self.config.dicom.ae_title,
+            called_ae_title=self.config.dicom.ae_title,
+            peer_host="",
+            body=capture.body,
+        )
+        await self.fetcher.adopt(capture.study_instance_uid, incoming)
+
+    async def is_cached(self, study_instance_uid: str) -> bool:
+        """Whether the store has the study whole, as far as the ledger says."""
+        study = await self.journal.cached_study(study_instance_uid)
+        return study is not None and study.state is StudyState.READY
 
     def _allows(self, calling_ae_title: str, host: str) -> bool:
         return any(calling_ae_title in pacs.sending_ae_titles for pacs in self.pacs)
@@ -189,11 +254,20 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
             revalidate_after=config.cache.revalidate_after,
             url_expiry=int(config.cache.url_expiry),
         )
+        captures = CaptureAccessHandler(
+            journal=gateway.journal,
+            presigner=_presigner(config, gateway.store),
+            pacs=list(gateway.clients.values()),
+            is_cached=gateway.is_cached,
+            opened=gateway.inbox.slot_opened,
+            enabled=config.captures.enabled,
+            upload_expiry=int(config.captures.upload_expiry),
+        )
         endpoint = WebhookEndpoint(
             WebhookVerifier([key.get_secret_value() for key in config.avara.webhook_keys]),
             {
                 "study.access_requested": handler,
-                "secondary_capture.access_requested": _no_captures,
+                "secondary_capture.access_requested": captures,
                 "report.delivered": _no_reports,
             },
             max_body=config.http.max_body,
@@ -207,10 +281,17 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         http.router.add_routes(waiting.routes())
         if config.store.endpoint is None:
             front = StoreFront(
-                lambda: gateway.store.endpoint, bucket=config.store.bucket, cors=cors, max_upload=MAX_UPLOAD
+                lambda: gateway.store.endpoint,
+                bucket=config.store.bucket,
+                cors=cors,
+                max_upload=config.captures.max_size,
             )
             await stack.enter_async_context(front)
             http.router.add_routes(front.routes())
+        await gateway.worker.start()
+        stack.push_async_callback(gateway.worker.stop)
+        gateway.inbox.start()
+        stack.push_async_callback(gateway.inbox.stop)
         # No access log: it would hold every presigned URL. The endpoint tells what was asked and answered.
         runner = web.AppRunner(http, access_log=None, shutdown_timeout=DRAIN)
         await runner.setup()
@@ -238,10 +319,6 @@ async def serve(config: Config) -> None:
         await stop.wait()
         log.info("stopping")
     log.info("stopped")
-
-
-async def _no_captures(event: Event, delivery: Delivery) -> Answer:
-    return SecondaryCaptureAccess(authorized=False, error="this gateway does not take secondary captures yet")
 
 
 async def _no_reports(event: Event, delivery: Delivery) -> Answer:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.config.values import AETitle, Duration, Size
+from gateway.uid import is_uid
 
 
 class Section(BaseModel):
@@ -63,6 +64,12 @@ def _bucket(value: str) -> str:
 def _text(value: object) -> object:
     # An AE title or a name of digits only is a number to YAML.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _sop_class(value: str) -> str:
+    if not is_uid(value):
+        raise ValueError("not a SOP Class UID: write it like 1.2.840.10008.5.1.4.1.1.7")
+    return value
 
 
 def _state_dir(value: Path) -> Path:
@@ -194,6 +201,42 @@ class CacheConfig(Section):
     )
 
 
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+CAPTURE_CLASSES = (
+    _SECONDARY_CAPTURE, *(f"{_SECONDARY_CAPTURE}.{n}" for n in range(1, 5)),  # single and multi-frame
+    "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF
+    "1.2.840.10008.5.1.4.1.1.88.59",  # Key Object Selection Document
+    *(f"1.2.840.10008.5.1.4.1.1.11.{n}" for n in range(1, 13)),  # Presentation States
+)  # fmt: skip
+"""What a viewer makes of its own accord. Structured Reports are a clinical statement: they are to be allowed."""
+
+
+class CapturesConfig(Section):
+    """Secondary captures: what the viewer uploads, and how it gets into the PACS."""
+
+    enabled: bool = Field(True, description="Whether upload URLs are given out at all.")
+    targets: list[str] = Field([], description="Names of the PACS that captures are stored in. Left out: the first.")
+    upload_expiry: Annotated[Duration, Field(ge=60, le=86400)] = Field(
+        900.0, description="How long an upload URL works."
+    )
+    max_size: Annotated[Size, Field(ge=1_000_000)] = Field(512_000_000, description="Largest upload that is taken.")
+    allowed_sop_classes: list[Annotated[str, AfterValidator(_sop_class)]] = Field(
+        list(CAPTURE_CLASSES), description="SOP Class UIDs that are taken; SR has to be added."
+    )
+    on_patient_mismatch: Literal["quarantine", "coerce"] = Field(
+        "quarantine",
+        description="What becomes of a capture whose patient is not the study's: it waits for an operator, or takes "
+        "the PACS's patient attributes, which is recorded in it.",
+    )
+    storage_commitment: bool = Field(
+        False, description="Whether the PACS has to commit itself to a capture before it counts as stored."
+    )
+    keep_after_stored: Duration = Field(86400.0, description="How long our copy is kept once the PACS has it.")
+    retry_for: Annotated[Duration, Field(ge=60)] = Field(
+        72 * 3600.0, description="How long storing is tried before an operator has to decide."
+    )
+
+
 class LogConfig(Section):
     """The log, on standard error."""
 
@@ -212,6 +255,7 @@ class Config(Section):
     )
     store: StoreConfig = StoreConfig()
     cache: CacheConfig = CacheConfig()
+    captures: CapturesConfig = CapturesConfig()
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
@@ -223,6 +267,9 @@ class Config(Section):
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"pacs: two of the same name: {', '.join(double)}")
+        unknown = [name for name in self.captures.targets if name not in names]
+        if unknown:
+            raise ValueError(f"captures.targets: no PACS is named {unknown[0]}; there are {', '.join(names)}")
         return self
 
     def warnings(self) -> list[str]:

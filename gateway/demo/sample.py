@@ -18,6 +18,7 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     MRImageStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
@@ -53,6 +54,30 @@ def synthetic_ct(study_instance_uid: str, count: int, rows: int, columns: int) -
         _geometry(d, number, rows, columns)
         d.PixelData = pixels[: rows * columns * 2]
         yield SampleInstance(d.SOPInstanceUID, _part10(d))
+
+
+def sample_capture(
+    study_instance_uid: str, *, syntax: str = ExplicitVRLittleEndian, **attributes: object
+) -> SampleInstance:
+    """A secondary capture as a viewer makes it of a sample study; *attributes* go over its own."""
+    d = _base(study_instance_uid, generate_uid(None), 99, "OT", SecondaryCaptureImageStorage, 1, syntax)
+    for keyword in ("AccessionNumber", "StudyID", "ReferringPhysicianName"):
+        delattr(d, keyword)  # the viewer does not know them
+    d.ConversionType, d.SeriesDescription = "WSD", "Key image"
+    d.Rows, d.Columns, d.SamplesPerPixel, d.PhotometricInterpretation = 48, 64, 3, "RGB"
+    d.BitsAllocated = d.BitsStored = 8
+    d.HighBit, d.PixelRepresentation, d.PlanarConfiguration = 7, 0, 0
+    d.PixelData = bytes(n * 7 % 256 for n in range(48 * 64 * 3))
+    for keyword, value in attributes.items():
+        if value is None:
+            delattr(d, keyword)
+        else:
+            setattr(d, keyword, value)
+    d.file_meta.MediaStorageSOPClassUID, d.file_meta.MediaStorageSOPInstanceUID = d.SOPClassUID, d.SOPInstanceUID
+    if syntax == RLELossless:
+        d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        d.compress(RLELossless, generate_instance_uid=False)
+    return SampleInstance(d.SOPInstanceUID, _part10(d))
 
 
 def _base(

@@ -28,8 +28,15 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from gateway.demo.storage import Storage, uid_of
+
 SUCCESS, PENDING, CANCELLED, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xFE00, 0xC001, 0xA801
 SUBOPERATIONS_FAILED = 0xB000
+
+_OF_STUDY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "ReferringPhysicianName", "StudyDate", "StudyTime", "StudyDescription",
+)  # fmt: skip
 
 
 @dataclass
@@ -91,12 +98,13 @@ class PacsSimulator:
         self._open = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self.storage = Storage(keep=self.add, has=lambda uid: uid in self._instances)
         self._server: Any = None
 
     def add(self, *files: bytes) -> None:
         """Puts Part 10 files into it."""
         for content in files:
-            uid = str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)
+            uid = uid_of(content)
             with self._lock:
                 self._instances[uid] = content
 
@@ -120,12 +128,14 @@ class PacsSimulator:
             StudyRootQueryRetrieveInformationModelMove,
         ):
             ae.add_supported_context(abstract, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        self._queries = list(ae.supported_contexts)
         handlers = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_CONN_OPEN, lambda e: self._count(e, 1)),
             (evt.EVT_CONN_CLOSE, lambda e: self._count(e, -1)),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_ACCEPTED, self._accepted),
+            *self.storage.handlers(),
         ]
         self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = self._server.socket.getsockname()[1]
@@ -151,6 +161,7 @@ class PacsSimulator:
             self._open += by
 
     def _requested(self, event: Any) -> None:
+        event.assoc.acceptor.supported_contexts = [*self._queries, *self.storage.contexts()]
         limit = self.behaviour.max_associations
         rejection = None
         if self.behaviour.refuse_calling_ae:
@@ -218,7 +229,8 @@ class PacsSimulator:
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
         if level == "STUDY":
             answer.SpecificCharacterSet = d.get("SpecificCharacterSet", "")
-            answer.PatientName, answer.PatientID = d.get("PatientName", ""), d.get("PatientID", "")
+            for keyword in _OF_STUDY:
+                setattr(answer, keyword, d.get(keyword, ""))
             if self.behaviour.character_set is not None:
                 # Bytes that no declared character set explains.
                 answer.SpecificCharacterSet = "ISO_IR 100"

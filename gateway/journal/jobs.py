@@ -29,6 +29,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15 * 60.0
 LEAST_ATTEMPTS = 10
 """A job is never given up before so many, so that a clock that jumps by a week ends nothing."""
 
+FURTHEST = 31 * 86400.0
+"""Seconds; a time further off was written by a clock that ran ahead."""
+
 KEPT_FOR = 90 * 86400.0
 """Seconds for which a job that is done is remembered, and with it that its work need not be done again."""
 
@@ -95,10 +98,10 @@ def add(
     *,
     said: str = "",
     quarantined: str = "",
-    token: str | None = None,
+    after: float = 0.0,
 ) -> tuple[Job, bool]:
-    """The job of this kind and subject, and whether it is new. One with *quarantined*, a reason, waits for an
-    operator from the start."""
+    """The job of this kind and subject, and whether it is new; due *after* so many seconds. One with
+    *quarantined*, a reason, waits for an operator from the start."""
     known = find(c, kind, subject)
     if known is not None:
         return known, False
@@ -106,7 +109,7 @@ def add(
     state = JobState.QUARANTINED if quarantined else JobState.WAITING
     row = {
         "kind": kind, "subject": subject, "state": state.value, "payload": json.dumps(payload), "attempts": 0,
-        "created": now, "since": now, "next_at": now, "last_error": quarantined[:MAX_TEXT], "token": token,
+        "created": now, "since": now, "next_at": now + after, "last_error": quarantined[:MAX_TEXT],
         "ended": now if quarantined else None,
     }  # fmt: skip
     inserted = c.execute(insert(jobs).values(row)).inserted_primary_key
@@ -145,8 +148,7 @@ def note(c: Connection, job_id: int, said: str) -> None:
 def lease(c: Connection, kinds: Collection[str], owner: str, seconds: float) -> Job | None:
     """The job of one of *kinds* that is due for the longest, for *owner* alone for so many *seconds*."""
     now = time.time()
-    # A time further off than any pause was written by a clock that ran ahead.
-    due = or_(jobs.c.next_at <= now, jobs.c.next_at > now + 4 * LONGEST_PAUSE)
+    due = or_(jobs.c.next_at <= now, jobs.c.next_at > now + FURTHEST)
     free = or_(
         jobs.c.state == JobState.WAITING.value,
         and_(
@@ -191,7 +193,6 @@ def again(
     failed: bool,
     after: float | None = None,
     payload: Mapping[str, Any] | None = None,
-    token: str | None = None,
 ) -> None:
     """A job is to go on later: *after* so many seconds, or when its next attempt is due. One that did not fail
     but took a step begins a new series of attempts."""
@@ -199,8 +200,6 @@ def again(
     values["last_error"] = said[:MAX_TEXT] if failed else ""
     if payload is not None:
         values["payload"] = json.dumps(payload)
-    if token is not None:
-        values["token"] = token
     now = time.time()
     if not failed:
         values |= {"attempts": 0, "since": now, "next_at": now}
@@ -210,10 +209,17 @@ def again(
     note(c, job.id, f"attempt {job.attempts} failed: {said}" if failed else said)
 
 
+def set_token(c: Connection, job_id: int, token: str) -> None:
+    """From now on an answer that names *token* is for this job."""
+    c.execute(update(jobs).where(jobs.c.id == job_id).values(token=token))
+
+
 def hasten(c: Connection, job_id: int, said: str, payload: Mapping[str, Any]) -> None:
-    """What a waiting job waited for has come: it goes on now."""
-    waiting = and_(jobs.c.id == job_id, jobs.c.state == JobState.WAITING.value)
-    c.execute(update(jobs).where(waiting).values(next_at=time.time(), payload=json.dumps(payload)))
+    """What a job waits for has come: it is in its payload now, and the job goes on at once if it waits."""
+    under_way = jobs.c.state.in_([JobState.WAITING.value, JobState.RUNNING.value])
+    c.execute(update(jobs).where(jobs.c.id == job_id, under_way).values(payload=json.dumps(payload)))
+    waiting = jobs.c.state == JobState.WAITING.value
+    c.execute(update(jobs).where(jobs.c.id == job_id, waiting).values(next_at=time.time()))
     note(c, job_id, said)
 
 

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Transaction = Connection
+"""What is done to the journal as one: the functions of :mod:`gateway.journal.jobs` and ``slots`` take it."""
+
 BUSY_TIMEOUT = 10.0
 """Seconds that a call waits for another process's transaction."""
 

@@ -56,8 +56,6 @@ class Step:
     said: str
     payload: Mapping[str, Any]
     after: float = 0.0
-    token: str | None = None
-    """What the answer that the job waits for will name."""
 
 
 Ended = Done | Step | None
@@ -78,15 +76,19 @@ class Kind:
 class Worker:
     """Does the jobs of some kinds until it is stopped. What it is stopped in is done again later."""
 
-    def __init__(self, journal: Journal, kinds: Mapping[str, Kind], *, owner: str) -> None:
+    def __init__(self, journal: Journal, *, owner: str) -> None:
         """*owner* names this worker among those of the journal, and stays the same over restarts."""
         self._journal = journal
         self._jobs = Jobs(journal)
-        self._kinds = kinds
+        self._kinds: dict[str, Kind] = {}
         self._owner = owner
         self._running: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+
+    def take_on(self, name: str, kind: Kind) -> None:
+        """Jobs of this kind are this worker's, too; to be said before it starts."""
+        self._kinds[name] = kind
 
     async def start(self) -> None:
         """Begins to work, with what was under way when this worker was killed. Raises JournalError."""
@@ -187,8 +189,8 @@ def _record(c: Any, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind
         case Done(said, payload):
             log.info("job %d (%s) is done: %s", job.id, job.kind, said)
             table.end(c, job.id, JobState.DONE, said, payload)
-        case Step(said, payload, after, token):
-            table.again(c, job, said, failed=False, payload=payload, after=after, token=token)
+        case Step(said, payload, after):
+            table.again(c, job, said, failed=False, payload=payload, after=after)
         case CannotBeDone():
             log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, ended)
             table.end(c, job.id, JobState.QUARANTINED, str(ended), ended.payload)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import aiohttp
@@ -350,6 +351,27 @@ class ObjectStore:
                 return True
 
         return await self._retried("PUT", "?cors", put)
+
+    async def created(self, prefix: str) -> AsyncIterator[None]:
+        """Yields whenever the store says that an object under *prefix* was created.
+
+        MinIO's extension of S3 (``ListenBucketNotification``); where there is none, or it ends, StoreError is
+        raised. Nothing may depend on it: what is created while nobody listens is never told of.
+        """
+        path = f"/{self.bucket}"
+        query = f"events=s3%3AObjectCreated%3A%2A&ping=10&prefix={quote(prefix, safe='')}&suffix="
+        signed = self._signer.headers("GET", self._host, path, {}, query)
+        try:
+            async with self._session.get(self._url(f"{path}?{query}"), headers=signed) as answer:
+                await self._check(answer, "?events")
+                if "xml" in answer.content_type:  # a server that does not know the question lists the bucket
+                    raise StoreError(f"{self} does not tell of new objects")
+                async for line in answer.content:
+                    if b'"Records"' in line:
+                        yield
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as e:
+            raise self._unavailable(e) from e
+        raise StoreUnavailable(f"{self} ended its notifications")
 
     async def refuses_anonymous(self) -> bool:
         """Whether a request without a signature is refused. Raises StoreError."""

@@ -12,12 +12,16 @@ from gateway.pacs.errors import AssociationRejected, NoContextAccepted, PacsUnre
 from gateway.pacs.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Message, data_pdus
 from gateway.pacs.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.peer import Peer
+from gateway.pacs.receiver import Body
 
 RELEASE_RQ_PDU = bytes((RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 RELEASE_RP_PDU = bytes((RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 
 RELEASE_WITHIN = 2.0
 """Seconds that a PACS has to answer our A-RELEASE-RQ before we abort; nothing is lost by not waiting."""
+
+PIECE = 1024 * 1024
+"""Bytes of a data set that are read and written at a time."""
 
 _IN_MEMORY = 64 * 1024 * 1024
 """Bytes; what an SCU is sent as a data set (an identifier) is small, so this is a bound, not a plan."""
@@ -129,11 +133,32 @@ class Association:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
 
-    async def send(self, context_id: int, command: dimse.Command, data: bytes | memoryview | None = None) -> None:
-        """Sends one message. Raises PacsUnreachable where the association is gone."""
+    async def send(
+        self, context_id: int, command: dimse.Command, data: bytes | memoryview | Body | None = None
+    ) -> None:
+        """Sends one message, a :class:`Body` a piece at a time. Raises PacsUnreachable where the association is
+        gone, OSError where the body cannot be read."""
         pdus = data_pdus(context_id, dimse.encode(command), command=True, last=True, max_pdu=self._max_pdu)
-        if data is not None:
+        if isinstance(data, bytes | memoryview):
             pdus += data_pdus(context_id, data, command=False, last=True, max_pdu=self._max_pdu)
+            data = None
+        await self._write(pdus)
+        if data is not None:
+            await self._send_body(context_id, data)
+
+    async def _send_body(self, context_id: int, body: Body) -> None:
+        room = self._max_pdu - 6
+        piece = max(PIECE // room, 1) * room  # whole PDUs
+        at = 0
+        while at < body.size:
+            data = await asyncio.to_thread(body.read, at, piece) if body.spooled else body.read(at, piece)
+            if not data:
+                self.abort("the data set ended early")
+                raise OSError("a data set that is shorter than it was")
+            at += len(data)
+            await self._write(data_pdus(context_id, data, command=False, last=at >= body.size, max_pdu=self._max_pdu))
+
+    async def _write(self, pdus: list[bytes | memoryview]) -> None:
         try:
             await asyncio.wait_for(self._link.send(pdus), self.peer.timeouts.respond)
         except (ConnectionClosed, TimeoutError) as e:

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.pacs import dimse
@@ -129,11 +129,14 @@ class PacsClient:
         self._turns = asyncio.Semaphore(peer.max_associations)
 
     @asynccontextmanager
-    async def _association(self, *abstract_syntaxes: str) -> AsyncIterator[Association]:
-        contexts = [Context(syntax, _SYNTAXES) for syntax in abstract_syntaxes]
+    async def association(self, contexts: Sequence[Context]) -> AsyncIterator[Association]:
+        """An association of ours with it, when its turn comes. Raises PacsError."""
         async with self._turns:
             async with await self._open(contexts) as association:
                 yield association
+
+    def _association(self, *abstract_syntaxes: str) -> AbstractAsyncContextManager[Association]:
+        return self.association([Context(syntax, _SYNTAXES) for syntax in abstract_syntaxes])
 
     async def _open(self, contexts: Sequence[Context]) -> Association:
         pause = 0.25  # seconds

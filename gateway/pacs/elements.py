@@ -29,8 +29,8 @@ INFLATE_LIMIT = 1024 * 1024
 DEPTH_LIMIT = 32
 """Nested sequences that are followed; no object that means well has more than a few."""
 
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
 
@@ -51,11 +51,11 @@ def read_elements(data: memoryview | bytes, transfer_syntax_uid: str, wanted: Co
         except zlib.error as e:
             raise MalformedDataSet("a deflated data set that cannot be inflated") from e
     big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
-    reader = _Reader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT_LITTLE_ENDIAN, big=big)
+    reader = ElementReader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT_LITTLE_ENDIAN, big=big)
     return reader.read(wanted)
 
 
-class _Reader:
+class ElementReader:
     """Walks the elements of one encoding."""
 
     def __init__(self, data: memoryview, *, explicit: bool, big: bool) -> None:
@@ -67,14 +67,15 @@ class _Reader:
         self._length = struct.Struct(order + "I").unpack_from
 
     def read(self, wanted: Collection[int]) -> dict[int, bytes]:
+        """The raw values of the top-level elements in *wanted*. Raises MalformedDataSet."""
         data, end, last = self._data, self._end, max(wanted)
         found: dict[int, bytes] = {}
         at = 0
         while at + 8 <= end:
-            tag, vr, length, value = self._element(at, explicit=self._explicit)
+            tag, vr, length, value = self.element(at, explicit=self._explicit)
             if tag > last:
                 break
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 at = self._after_sequence(value, explicit=self._explicit and vr != b"UN", depth=1)
                 continue
             at = value + length
@@ -85,7 +86,7 @@ class _Reader:
                 found[tag] = _swapped(raw, _SWAPPED[vr]) if self._big and vr in _SWAPPED else raw
         return found
 
-    def _element(self, at: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
+    def element(self, at: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR, value length and value offset of the element at *at*; 8 bytes of it are there."""
         if not explicit:
             group, element, length = self._tag_length(self._data, at)
@@ -106,20 +107,20 @@ class _Reader:
         if depth > DEPTH_LIMIT:
             raise MalformedDataSet("sequences nested too deep")
         while at + 8 <= self._end:
-            tag, _, length, value = self._element(at, explicit=False)
-            if tag == _SEQUENCE_END:
+            tag, _, length, value = self.element(at, explicit=False)
+            if tag == SEQUENCE_END:
                 return value
-            if tag != _ITEM:
+            if tag != ITEM:
                 raise MalformedDataSet("a sequence with something between its items")
-            at = value + length if length != _UNDEFINED else self._after_item(value, explicit=explicit, depth=depth)
+            at = value + length if length != UNDEFINED else self._after_item(value, explicit=explicit, depth=depth)
         return self._end
 
     def _after_item(self, at: int, *, explicit: bool, depth: int) -> int:
         while at + 8 <= self._end:
-            tag, vr, length, value = self._element(at, explicit=explicit)
-            if tag == _ITEM_END:
+            tag, vr, length, value = self.element(at, explicit=explicit)
+            if tag == ITEM_END:
                 return value
-            if length == _UNDEFINED:
+            if length == UNDEFINED:
                 at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=depth + 1)
             else:
                 at = value + length

@@ -24,6 +24,8 @@ from gateway.pacs.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model (PS3.4 J.3); here so that :func:`accept` can let the PACS be its SCP."""
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
@@ -195,8 +197,13 @@ def accept(proposal: Proposal, content: bytes, chooses: Chooses) -> tuple[Accept
     primitive.result, primitive.result_source = 0, 1
     served = {c.abstract_syntax for c in accepted.values()}
     # We are the SCP of whatever we accept; a requestor that wants to be one is told no. Where it wants nothing
-    # else, silence says so: without an answer the default roles hold (PS3.7 D.3.3.4.2).
-    roles = [_role(s, scu=True, scp=False) for s, (scu, _) in proposal.roles.items() if scu and s in served]
+    # else, silence says so: without an answer the default roles hold (PS3.7 D.3.3.4.2). A PACS that brings the
+    # result of a storage commitment is its SCP, though.
+    roles = [
+        _role(s, scu=scu, scp=True) if s == STORAGE_COMMITMENT and scp else _role(s, scu=True, scp=False)
+        for s, (scu, scp) in proposal.roles.items()
+        if s in served and (scu or s == STORAGE_COMMITMENT)
+    ]
     _user_information(primitive, roles)
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(primitive)

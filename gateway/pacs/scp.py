@@ -11,6 +11,7 @@ from pynetdicom.sop_class import _STORAGE_CLASSES
 
 from gateway.pacs import dimse
 from gateway.pacs.association import RELEASE_RP_PDU
+from gateway.pacs.commitment import OnCommitment, read_report, report_response
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.link import (
     ASSOCIATE_RQ,
@@ -26,7 +27,10 @@ from gateway.pacs.negotiation import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
     LOCAL_LIMIT_EXCEEDED,
+    STORAGE_COMMITMENT,
     VERIFICATION,
     Accepted,
     Chooses,
@@ -93,9 +97,11 @@ class StorageScp:
         idle: float = IDLE,
         uncompressed_only_from: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
+        on_commitment: OnCommitment | None = None,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
-        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds."""
+        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment*
+        takes what a PACS reports of a storage commitment; without it none is taken."""
         self._ae_title = ae_title
         self._host, self._port = host, port
         self._handler = handler
@@ -105,6 +111,7 @@ class StorageScp:
         self._artim, self._idle = artim, idle
         self._uncompressed_only_from = uncompressed_only_from
         self._tls = tls
+        self._on_commitment = on_commitment
         self._server: asyncio.Server | None = None
         self._associations: dict[asyncio.Task[None], Link] = {}
         self._stopping = False
@@ -193,7 +200,15 @@ class StorageScp:
         return proposal, accepted
 
     def _choice(self, proposal: Proposal) -> Chooses:
-        return _choose_uncompressed if proposal.calling_ae_title in self._uncompressed_only_from else _choose
+        choose = _choose_uncompressed if proposal.calling_ae_title in self._uncompressed_only_from else _choose
+
+        def with_commitment(context: Context) -> str | None:
+            if context.abstract_syntax != STORAGE_COMMITMENT or self._on_commitment is None:
+                return choose(context)
+            readable = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+            return next((syntax for syntax in context.transfer_syntaxes if syntax in readable), "")
+
+        return with_commitment
 
     def _rejects(self, proposal: Proposal, host: str) -> Rejected | None:
         standing = sum(link.established for link in self._associations.values())
@@ -231,11 +246,14 @@ class StorageScp:
     async def _answer(self, link: Link, proposal: Proposal, accepted: Accepted, message: Message) -> None:
         context = accepted.contexts[message.context_id]
         field = message.command[dimse.COMMAND_FIELD]
-        if field == dimse.C_STORE_RQ and context.abstract_syntax != VERIFICATION:
+        if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
             status = await self._store(link, proposal, context, message)
         elif field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             message.close()
             status = Status.SUCCESS
+        elif field == dimse.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
+            await self._report(link, accepted, context, message)
+            return
         elif field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
             message.close()
             return
@@ -245,6 +263,18 @@ class StorageScp:
         reply = dimse.encode(dimse.response(message.command, status))
         pdus = data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu)
         await link.send(pdus)
+
+    async def _report(self, link: Link, accepted: Accepted, context: Context, message: Message) -> None:
+        assert self._on_commitment is not None, "its context is accepted only with a handler"
+        result = read_report(message, context.transfer_syntaxes[0])
+        try:
+            await self._on_commitment(result)
+            status = Status.SUCCESS
+        except Exception:
+            log.exception("the result of storage commitment %s could not be kept", result.transaction_uid)
+            status = Status.PROCESSING_FAILURE
+        reply = dimse.encode(report_response(message, status))
+        await link.send(data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu))
 
     async def _store(self, link: Link, proposal: Proposal, context: Context, message: Message) -> int:
         command = message.command

@@ -46,9 +46,11 @@ class FileBody:
 
     spooled = True
 
-    def __init__(self, file: FileIO, size: int) -> None:
+    def __init__(self, file: FileIO, size: int, *, start: int = 0) -> None:
+        """*size* bytes of *file*, from *start* on."""
         self._file = file
         self._size = size
+        self._start = start
 
     @property
     def size(self) -> int:
@@ -61,7 +63,7 @@ class FileBody:
 
     def read(self, offset: int, limit: int) -> bytes:
         """Up to *limit* bytes from *offset*."""
-        return os.pread(self._file.fileno(), limit, offset)
+        return os.pread(self._file.fileno(), min(limit, self._size - offset), self._start + offset)
 
     def close(self) -> None:
         """Gives the disk space back."""

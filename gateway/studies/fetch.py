@@ -18,6 +18,7 @@ from gateway.journal import JournalError
 from gateway.objects import StoreError
 from gateway.pacs.client import InstanceList, InstanceRef, PacsClient, StudyRecord
 from gateway.pacs.errors import PacsError
+from gateway.pacs.receiver import IncomingInstance
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -39,6 +40,9 @@ HEAD_START = 1.0
 
 TOTAL_LIMIT = 4 * 3600.0
 """Seconds that one C-MOVE may take, however steadily it delivers."""
+
+ADOPTS_WITHIN = 60.0
+"""Seconds that an instance to be adopted waits for a fetch of its study to end."""
 
 PUSH_QUIET = 5.0
 """Seconds without a new instance after which a pushed study is taken to have been sent."""
@@ -83,6 +87,45 @@ class Fetcher:
         if not any(calling_ae_title in pacs.sending_ae_titles for pacs in self._pacs):
             return None
         return self._flights.get(study_instance_uid) or self._begin(study_instance_uid)
+
+    async def adopt(self, study_instance_uid: str, incoming: IncomingInstance) -> bool:
+        """Adds an instance that a PACS now has, because we stored it there, to its study in the cache.
+
+        False where it is not added: the study is not cached, or is being fetched for long. *incoming* is taken
+        over. Raises StoreError.
+        """
+        held = None
+        while (flight := self._flights.get(study_instance_uid)) is not None or held is None:
+            if flight is not None and await flight.ended(ADOPTS_WITHIN) is None:
+                break
+            held = await self._cache.index(study_instance_uid)
+            if held is None:
+                break
+        if held is None or flight is not None:
+            incoming.body.close()
+            return False
+        return await self._adopt(held, incoming)
+
+    async def _adopt(self, held: StudyIndex, incoming: IncomingInstance) -> bool:
+        # A flight of its own, so that whoever asks for the study meanwhile waits for the new index.
+        flight = self._flights[held.study_instance_uid] = Flight(held.study_instance_uid)
+        flight.held = held
+        flight.stored.update(held.instances)
+        index = held
+        self._intake.expect(flight)
+        try:
+            async with self._cache.pinned(held.study_instance_uid):
+                try:
+                    await self._intake(incoming)
+                finally:
+                    self._intake.expect_no_more(flight)
+                    await self._intake.settle(flight)
+                if flight.grew:
+                    index = await self._write_index(flight, complete=held.complete, pacs=held.pacs)
+            return flight.grew
+        finally:
+            del self._flights[held.study_instance_uid]
+            flight.end(Complete(index) if index.complete else Partial(index, (), "it was so before"))
 
     async def stop(self) -> None:
         """Ends every flight: associations are aborted, what waits is answered."""

@@ -34,7 +34,8 @@ async def work(journal):
     workers = []
 
     async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
-        worker = Worker(journal, {"test": Kind(handler, at_once, retry_for)}, owner=owner)
+        worker = Worker(journal, owner=owner)
+        worker.take_on("test", Kind(handler, at_once, retry_for))
         workers.append(worker)
         await worker.start()
         return worker
@@ -209,7 +210,7 @@ async def test_a_crash_loop_finds_growing_pauses(journal, jobs):
 
 async def test_a_clock_that_ran_ahead_does_not_stop_the_jobs(journal, jobs):
     await jobs.add("test", "a", {})
-    await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = next_at + 864000"))
+    await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = next_at + 86400000"))
     assert await journal.run(lambda c: table.lease(c, ["test"], "one", 60)) is not None
 
 
@@ -251,7 +252,9 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "async def main():\n"
         f"    journal = await Journal.open({url!r})\n"
         "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
-        "    await Worker(journal, {'test': Kind(handler, 1, 60)}, owner='one').start()\n"
+        "    worker = Worker(journal, owner='one')\n"
+        "    worker.take_on('test', Kind(handler, 1, 60))\n"
+        "    await worker.start()\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -267,7 +270,8 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         done.set()
         return Done("")
 
-    worker = Worker(journal, {"test": Kind(handler, 1, 60)}, owner="one")
+    worker = Worker(journal, owner="one")
+    worker.take_on("test", Kind(handler, 1, 60))
     await worker.start()
     await asyncio.wait_for(done.wait(), 10)
     await worker.stop()

@@ -1,0 +1,114 @@
+"""Fills in what an object lacks of its study, and records what was changed (PS3.3 C.12.1).
+
+Nothing that is there is changed, save the patient's attributes where the operator's configuration says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from gateway import __version__
+from gateway.captures.identity import Patient
+from gateway.pacs.client import StudyRecord
+
+UTF_8 = "ISO_IR 192"
+SYSTEM = "Avara Gateway"
+
+
+def patient_of(attributes: Dataset) -> Patient:
+    """Who an object says that its patient is."""
+    return Patient(
+        str(attributes.get("PatientID") or ""),
+        str(attributes.get("PatientName") or ""),
+        str(attributes.get("PatientBirthDate") or ""),
+    )
+
+
+def patient_in(record: StudyRecord) -> Patient:
+    """Who the PACS says that a study's patient is."""
+    return Patient(record.patient_id, record.patient_name, record.patient_birth_date)
+
+
+def fill(attributes: Dataset, record: StudyRecord) -> list[str]:
+    """Gives an object the attributes of its study that it lacks; their keywords."""
+    known = {
+        "AccessionNumber": record.accession_number,
+        "StudyID": record.study_id,
+        "ReferringPhysicianName": record.referring_physician,
+    }
+    lacking = {keyword: value for keyword, value in known.items() if value and not attributes.get(keyword)}
+    _set(attributes, lacking)
+    return list(lacking)
+
+
+def coerce_patient(attributes: Dataset, record: StudyRecord) -> list[str]:
+    """Gives an object the patient that the PACS has for its study, and keeps the former values in it as Original
+    Attributes Sequence (0400,0561); the keywords of what was changed."""
+    known = {
+        "PatientID": record.patient_id,
+        "IssuerOfPatientID": record.issuer_of_patient_id,
+        "PatientName": record.patient_name,
+        "PatientBirthDate": record.patient_birth_date,
+        "PatientSex": record.patient_sex,
+    }
+    changed = {keyword: v for keyword, v in known.items() if v and str(attributes.get(keyword) or "") != v}
+    if not changed:
+        return []
+    former = Dataset()
+    for keyword in changed:
+        setattr(former, keyword, attributes.get(keyword) or "")
+    item = Dataset()
+    item.SourceOfPreviousValues = ""
+    item.AttributeModificationDateTime = _now()
+    item.ModifyingSystem = SYSTEM
+    item.ReasonForTheAttributeModification = "COERCE"
+    item.ModifiedAttributesSequence = Sequence([former])
+    _set(attributes, changed)
+    attributes.OriginalAttributesSequence = Sequence([*(attributes.get("OriginalAttributesSequence") or ()), item])
+    return list(changed)
+
+
+def sign(attributes: Dataset, what: str) -> None:
+    """Says in the object that this gateway had a hand in it: Contributing Equipment Sequence (0018,A001)."""
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109103", "DCM", "Modifying Equipment"
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = Sequence([purpose])
+    item.Manufacturer = "Avara"
+    item.ManufacturerModelName = SYSTEM
+    item.SoftwareVersions = __version__
+    item.ContributionDateTime = _now()
+    item.ContributionDescription = what
+    attributes.ContributingEquipmentSequence = Sequence(
+        [*(attributes.get("ContributingEquipmentSequence") or ()), item]
+    )
+
+
+def encoded(attributes: Dataset, transfer_syntax_uid: str) -> bytes:
+    """The attributes as the start of a data set in *transfer_syntax_uid*."""
+    syntax = UID(transfer_syntax_uid)
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
+    write_dataset(buffer, Dataset({tag: element for tag, element in attributes._dict.items() if tag.group != 2}))
+    result: bytes = buffer.getvalue()
+    return result
+
+
+def _set(attributes: Dataset, values: Mapping[str, str]) -> None:
+    if any(not value.isascii() for value in values.values()) and attributes.get("SpecificCharacterSet") != UTF_8:
+        # Its own character set may have no letters for them: all of its texts in one that has every letter.
+        attributes.decode()
+        attributes.SpecificCharacterSet = UTF_8
+    for keyword, value in values.items():
+        setattr(attributes, keyword, value)
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().strftime("%Y%m%d%H%M%S.%f%z")

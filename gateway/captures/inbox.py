@@ -1,0 +1,112 @@
+"""Notices uploads: by listing the inbox, which works with every S3 server and after every restart.
+
+Where the store can tell of new objects, that only makes it sooner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from gateway.captures import jobs as names
+from gateway.journal import JobState, Journal, JournalError, Transaction, jobs, slots
+from gateway.objects import ObjectStore, StoreError
+from gateway.objects.client import ObjectInfo
+
+log = logging.getLogger(__name__)
+
+LOOKS_EVERY = 1.0
+"""Seconds between two listings while slots are open."""
+
+LOOKS_ANYWAY_EVERY = 300.0
+"""Seconds between two listings while none is: for what no slot explains."""
+
+TELLS_AGAIN_AFTER = 60.0
+"""Seconds before a store that tells of new objects is asked to again, once it has ended that."""
+
+
+class Inbox:
+    """Watches the inbox and adds a job for every upload that it has not seen."""
+
+    def __init__(self, store: ObjectStore, journal: Journal, *, added: Callable[[], None]) -> None:
+        """*added* is called when a job was added."""
+        self._store = store
+        self._journal = journal
+        self._added = added
+        self._open = asyncio.Event()
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listed_at = -LOOKS_ANYWAY_EVERY
+
+    def start(self) -> None:
+        """Begins to watch, with a look at what came while nobody did."""
+        self._tasks = [asyncio.create_task(self._watch(), name="inbox"), asyncio.create_task(self._listen())]
+
+    async def stop(self) -> None:
+        """Stops watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def slot_opened(self) -> None:
+        """An upload may come from now on."""
+        self._open.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._open.clear()
+            self._news.clear()
+            open_slots = True
+            try:
+                open_slots = bool(await self._journal.run(slots.open_slots))
+                if open_slots or time.monotonic() - self._listed_at >= LOOKS_ANYWAY_EVERY:
+                    await self.look()
+            except (StoreError, JournalError) as e:
+                log.warning("the inbox cannot be looked at: %s", e)
+            event = self._news if open_slots else self._open
+            try:
+                await asyncio.wait_for(event.wait(), LOOKS_EVERY if open_slots else LOOKS_ANYWAY_EVERY)
+            except TimeoutError:
+                continue
+
+    async def _listen(self) -> None:
+        """Where the store tells of new objects, the next look is at once."""
+        while True:
+            try:
+                async for _ in self._store.created(slots.INBOX):
+                    self._news.set()
+            except StoreError as e:
+                log.debug("the store does not tell of new objects: %s", e)
+            await asyncio.sleep(TELLS_AGAIN_AFTER)
+
+    async def look(self) -> None:
+        """Lists the inbox once. Raises StoreError, JournalError."""
+        found = [info async for info in self._store.list(slots.INBOX)]
+        self._listed_at = time.monotonic()
+        if not found:
+            return
+        done = await self._journal.run(lambda c: self._note(c, found))
+        if done:
+            # What is left of uploads that were dealt with before: the same bytes sent again, or a crash.
+            await self._store.delete(done)
+
+    def _note(self, c: Transaction, found: Sequence[ObjectInfo]) -> list[str]:
+        """Adds a job for each upload that is new; the keys of those that have been dealt with."""
+        done, any_new = [], False
+        for info in found:
+            slot_id = info.key.removeprefix(slots.INBOX)
+            subject = names.check_subject(slot_id, info.etag)
+            payload = {"slot": slot_id, "key": info.key, "size": info.size}
+            if slots.get(c, slot_id) is None:
+                reason = "nobody was given this upload URL, as far as the journal knows: was it replaced?"
+                _, new = jobs.add(c, names.CHECK, subject, payload, quarantined=reason)
+                continue
+            job, new = jobs.add(c, names.CHECK, subject, payload, said=f"uploaded, {info.size} bytes")
+            any_new |= new
+            if not new and job.state is not JobState.RUNNING and job.payload.get("key") != info.key:
+                done.append(info.key)
+        if any_new:
+            self._added()
+        return done
