@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from datetime import UTC, datetime
 
 
@@ -32,5 +33,8 @@ def set_up_logging(level: str, form: str) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Libraries that tell at INFO what only their own developers ask for.
-    for name in ("alembic", "aiohttp", "asyncio", "urllib3", "pynetdicom", "pydicom"):
+    for name in ("alembic", "aiohttp", "asyncio", "urllib3", "pynetdicom"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # pydicom tells of an odd value by quoting it, and values are patient data.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")

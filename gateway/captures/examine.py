@@ -16,9 +16,9 @@ from io import FileIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian
+from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from gateway.pacs.elements import DEFLATED, ElementReader, MalformedDataSet, string
+from gateway.pacs.elements import ElementReader, MalformedDataSet, string
 from gateway.pacs.part10 import file_header
 from gateway.pacs.structure import PixelData, read_structure
 from gateway.uid import is_uid
@@ -30,7 +30,6 @@ MAX_META = 64 * 1024
 MAX_HEADER = 128 * 1024 * 1024
 """Bytes before the pixel data, an encapsulated document included: they are held in memory while they are read."""
 
-DEFLATED_EXPLICIT = "1.2.840.10008.1.2.1.99"
 CHUNK = 1024 * 1024
 
 
@@ -71,23 +70,16 @@ def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Uploa
         raise Unacceptable(f"it has {size} bytes; captures.max_size allows {max_size}")
     if size < 132 + 8:
         raise Unacceptable("it is too short for a DICOM file")
-    with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-        try:
-            meta_end, transfer_syntax_uid = _meta(view)
-            if transfer_syntax_uid in DEFLATED:
-                if transfer_syntax_uid != DEFLATED_EXPLICIT:
-                    raise Unacceptable("its transfer syntax is a deflated one that cannot be stored as a file")
-                deflated = True
-            else:
-                deflated = False
-                structure = read_structure(view[meta_end:], transfer_syntax_uid)
-        except MalformedDataSet as e:
-            raise Unacceptable(f"it is no whole DICOM file: {e}") from e
-        if deflated:
+    # Not closed by hand: an error's traceback may still look at it, and it goes with its last user.
+    view = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+    try:
+        meta_end, transfer_syntax_uid = _meta(view)
+        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
             inflated, inflated_size = _inflate(view, meta_end, spool_dir, max_size)
-    if deflated:
-        file.close()
-        return examine(inflated, inflated_size, spool_dir=spool_dir, max_size=max_size)
+            return _examined_then_closed(file, inflated, inflated_size, spool_dir, max_size)
+        structure = read_structure(view[meta_end:], transfer_syntax_uid)
+    except MalformedDataSet as e:
+        raise Unacceptable(f"it is no whole DICOM file: {e}") from e
     header_end = structure.pixel_data.offset if structure.pixel_data else size - meta_end
     if header_end > MAX_HEADER:
         raise Unacceptable(f"it has {header_end} bytes before its pixel data; {MAX_HEADER} are allowed")
@@ -107,6 +99,16 @@ def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Uploa
     )
 
 
+def _examined_then_closed(former: FileIO, file: FileIO, size: int, spool_dir: Path, max_size: int) -> Upload:
+    try:
+        upload = examine(file, size, spool_dir=spool_dir, max_size=max_size)
+    except BaseException:
+        file.close()
+        raise
+    former.close()
+    return upload
+
+
 def _meta(view: memoryview) -> tuple[int, str]:
     """Where the data set begins, and its transfer syntax."""
     if view[128:132] != PREFIX:
@@ -122,8 +124,7 @@ def _meta(view: memoryview) -> tuple[int, str]:
         if tag == 0x00020010:
             syntax = string(bytes(view[132 + value : 132 + value + length]))
         at = value + length
-    uid = UID(syntax)
-    if not is_uid(syntax) or not uid.is_transfer_syntax or not (uid.is_private or uid in AllTransferSyntaxes):
+    if syntax not in AllTransferSyntaxes:  # a private one cannot be looked into
         raise Unacceptable("its file meta information names no transfer syntax that is known")
     return 132 + at, syntax
 
@@ -134,7 +135,7 @@ def _inflate(view: memoryview, data_offset: int, spool_dir: Path, max_size: int)
     inflate = zlib.decompressobj(-15)
     file = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
     try:
-        size = file.write(_plain_header(view))
+        size = file.write(_plain_header(view[132:data_offset]))
         at = data_offset
         pending = b""
         while (at < reader_end or pending) and not inflate.eof:
@@ -158,8 +159,8 @@ def _inflate(view: memoryview, data_offset: int, spool_dir: Path, max_size: int)
     return file, size
 
 
-def _plain_header(view: memoryview) -> bytes:
-    reader = ElementReader(view[132 : 132 + MAX_META], explicit=True, big=False)
+def _plain_header(meta: memoryview) -> bytes:
+    reader = ElementReader(meta, explicit=True, big=False)
     found = reader.read({0x00020002, 0x00020003, 0x00020010})
     return file_header(string(found.get(0x00020002)), string(found.get(0x00020003)), ExplicitVRLittleEndian)
 
