@@ -1,0 +1,62 @@
+"""A report as the deliveries see it (contract: ``report.delivered``)."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+_NAMESPACE = uuid.UUID("5f4dcf3c-6b57-4d0e-9f38-1a3f5f2b7c61")
+"""Ours, for UIDs that are derived from a report; never to be changed, or a retry would be another object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """What the version before this one was stored as in the PACS."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One version of a signed report, ready to be delivered."""
+
+    report_id: str
+    """Avara's."""
+    study_id: str
+    """Avara's."""
+    study_instance_uid: str
+    version: int
+    """1 for the first; the same report with other content, such as an addendum, is the next one."""
+    is_critical: bool
+    plain_text: str | None
+    pdf: bytes | None
+    """None where Avara's PDF could not be had; the text is delivered all the same."""
+    received: float
+    """Unix seconds at which it was acknowledged."""
+
+    @property
+    def series_instance_uid(self) -> str:
+        """The series of all versions of this report's PDF; stable (PS3.5 Annex B.2)."""
+        return derived_uid("series", self.report_id, self.study_instance_uid)
+
+    @property
+    def document_uid(self) -> str:
+        """SOP Instance UID of the Encapsulated PDF of this version; stable, so that a retry is the same object."""
+        return derived_uid("pdf", self.report_id, self.study_instance_uid, str(self.version))
+
+    @property
+    def text_series_uid(self) -> str:
+        """The series of all versions of this report's Basic Text SR: another modality, so another series."""
+        return derived_uid("text series", self.report_id, self.study_instance_uid)
+
+    @property
+    def text_uid(self) -> str:
+        """SOP Instance UID of the Basic Text SR of this version."""
+        return derived_uid("text", self.report_id, self.study_instance_uid, str(self.version))
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID that is the same for the same parts: a name-based UUID under 2.25 (PS3.5 §B.2)."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
