@@ -28,17 +28,20 @@ from gateway.avara.endpoint import Refusal, WebhookEndpoint
 from gateway.avara.events import Event
 from gateway.avara.signature import Delivery, WebhookVerifier
 from gateway.captures.check import Policy, UploadChecker
-from gateway.captures.deliver import CaptureDeliverer, StoredCapture
 from gateway.captures.grant import CaptureAccessHandler
 from gateway.captures.inbox import Inbox
-from gateway.captures.jobs import CHECK, CLEAN, STORE
+from gateway.captures.jobs import CHECK
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
 from gateway.journal import Journal, JournalError, StudyState
+from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
 from gateway.objects import Credentials, ObjectStore, Presigner, StoreError
 from gateway.objects.embedded import EmbeddedStore
 from gateway.objects.front import Cors, StoreFront
+from gateway.outbox import Outbox, StoredObject
+from gateway.outbox.clean import Cleaner
+from gateway.outbox.outbox import keep_commitment
 from gateway.pacs.client import PacsClient
 from gateway.pacs.commitment import CommitmentResult
 from gateway.pacs.peer import Peer, Timeouts
@@ -55,6 +58,10 @@ log = logging.getLogger(__name__)
 
 DRAIN = 5.0
 """Seconds that open requests and associations have to end at shutdown."""
+
+
+KEEP_CLEANING_FOR = 30 * 86400.0
+"""Seconds for which the removal of an object that nobody needs is tried."""
 
 
 class AlreadyRunning(Exception):
@@ -117,7 +124,8 @@ class Gateway:
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.worker = Worker(journal, owner="gateway")
         self.inbox = Inbox(store, journal, added=self.worker.wake)
-        self.deliverer = self._captures()
+        self.worker.take_on(CLEAN, Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR))
+        self._captures()
         self.subject = Subject(
             pacs={pacs.name: pacs.client for pacs in self.pacs},
             store=store,
@@ -127,7 +135,7 @@ class Gateway:
             advertised=config.advertised,
         )
 
-    def _captures(self) -> CaptureDeliverer:
+    def _captures(self) -> None:
         config = self.config.captures
         spool_dir = self.config.state_dir / "spool"
         targets = config.targets or [self.pacs[0].name]
@@ -137,15 +145,8 @@ class Gateway:
             allowed_sop_classes=config.allowed_sop_classes,
             coerce_patient=config.on_patient_mismatch == "coerce",
         )
-        checker = UploadChecker(
-            store=self.store,
-            journal=self.journal,
-            pacs=[self.clients[name] for name in dict.fromkeys((*targets, *self.clients))],
-            policy=policy,
-            spool_dir=spool_dir,
-            added=self.worker.wake,
-        )
-        deliverer = CaptureDeliverer(
+        outbox = Outbox(
+            "capture",
             objects=self.store,
             journal=self.journal,
             targets=self.clients,
@@ -155,27 +156,35 @@ class Gateway:
             spool_dir=spool_dir,
             on_stored=self._adopt,
         )
+        checker = UploadChecker(
+            store=self.store,
+            journal=self.journal,
+            pacs=[self.clients[name] for name in dict.fromkeys((*targets, *self.clients))],
+            outbox=outbox,
+            policy=policy,
+            spool_dir=spool_dir,
+            added=self.worker.wake,
+        )
         self.worker.take_on(CHECK, Kind(checker, 2, config.retry_for))
-        self.worker.take_on(STORE, Kind(deliverer, 4, config.retry_for))
-        self.worker.take_on(CLEAN, Kind(deliverer.clean, 1, config.retry_for))
-        return deliverer
+        for name, kind in outbox.kinds().items():
+            self.worker.take_on(name, kind)
 
     async def _committed(self, result: CommitmentResult) -> None:
-        await self.deliverer.on_commitment(result)
+        await keep_commitment(self.journal, result)
         self.worker.wake()
 
-    async def _adopt(self, capture: StoredCapture) -> None:
-        """Lets the cache know of a capture that a PACS has now."""
+    async def _adopt(self, stored: StoredObject) -> None:
+        """Lets the cache know of an object that a PACS has now."""
         incoming = IncomingInstance(
-            sop_class_uid=capture.sop_class_uid,
-            sop_instance_uid=capture.sop_instance_uid,
-            transfer_syntax_uid=capture.transfer_syntax_uid,
+            sop_class_uid=stored.sop_class_uid,
+            sop_instance_uid=stored.sop_instance_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
             calling_ae_title=self.config.dicom.ae_title,
             called_ae_title=self.config.dicom.ae_title,
             peer_host="",
-            body=capture.body,
+            body=stored.body,
         )
-        await self.fetcher.adopt(capture.study_instance_uid, incoming)
+        await self.fetcher.adopt(stored.study_instance_uid, incoming)
 
     async def is_cached(self, study_instance_uid: str) -> bool:
         """Whether the store has the study whole, as far as the ledger says."""

@@ -9,10 +9,7 @@ import datetime
 from collections.abc import Mapping
 
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID
 
 from gateway import __version__
 from gateway.captures.identity import Patient
@@ -89,16 +86,6 @@ def sign(attributes: Dataset, what: str) -> None:
     attributes.ContributingEquipmentSequence = Sequence(
         [*(attributes.get("ContributingEquipmentSequence") or ()), item]
     )
-
-
-def encoded(attributes: Dataset, transfer_syntax_uid: str) -> bytes:
-    """The attributes as the start of a data set in *transfer_syntax_uid*."""
-    syntax = UID(transfer_syntax_uid)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
-    write_dataset(buffer, Dataset({tag: element for tag, element in attributes._dict.items() if tag.group != 2}))
-    result: bytes = buffer.getvalue()
-    return result
 
 
 def _set(attributes: Dataset, values: Mapping[str, str]) -> None:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from gateway.captures import amend, identity
 from gateway.captures import jobs as names
@@ -20,13 +15,16 @@ from gateway.journal import Job, JobState, Journal, Transaction, jobs, slots
 from gateway.journal.slots import Slot
 from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.objects.files import Fetched, TooLarge, fetch_to_file, read_file
+from gateway.outbox import Outbox, OutboxObject
+from gateway.outbox.outbox import OtherObject
 from gateway.pacs.client import PacsClient, StudyRecord
+from gateway.pacs.encoding import encode_data_set
 from gateway.pacs.errors import PacsError
 from gateway.pacs.part10 import file_header
 
 log = logging.getLogger(__name__)
 
-CHUNK = 256 * 1024
 CONTENT_TYPE = "application/dicom"
 
 
@@ -52,6 +50,7 @@ class UploadChecker:
         store: ObjectStore,
         journal: Journal,
         pacs: Sequence[PacsClient],
+        outbox: Outbox,
         policy: Policy,
         spool_dir: Path,
         added: Callable[[], None],
@@ -60,6 +59,7 @@ class UploadChecker:
         self._store = store
         self._journal = journal
         self._pacs = pacs
+        self._outbox = outbox
         self._policy = policy
         self._spool_dir = spool_dir
         self._added = added
@@ -71,27 +71,29 @@ class UploadChecker:
         if slot is None:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         try:
-            file, size, sha256 = await fetch_to_file(self._store, key, self._spool_dir, self._policy.max_size)
+            upload = await fetch_to_file(self._store, key, self._spool_dir, self._policy.max_size)
+        except TooLarge:
+            # Too large to be moved about: it stays where it is.
+            raise CannotBeDone(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)") from None
         except ObjectNotFound as e:
-            raise CannotBeDone("the upload is gone from the store") from e
+            raise CannotBeDone("the upload is gone from the store: have it uploaded again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
         except OSError as e:
             raise TryLater(f"the upload cannot be spooled to {self._spool_dir} ({e.strerror}): free space there") from e
-        try:
-            await self._take(job, slot, file, size, sha256)
-        except Unacceptable as e:
-            await self._hold(job, slot, file, size, sha256, str(e))
-        except StoreError as e:
-            raise TryLater(str(e)) from e
-        finally:
-            file.close()
+        with upload.file:
+            try:
+                await self._take(job, slot, upload)
+            except (Unacceptable, OtherObject) as e:
+                await self._hold(job, slot, upload, str(e))
+            except StoreError as e:
+                raise TryLater(str(e)) from e
         await self._forget(key, job)
 
-    async def _take(self, job: Job, slot: Slot, file: FileIO, size: int, sha256: str) -> None:
-        if size < 0:
-            raise Unacceptable(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)")
-        upload = await asyncio.to_thread(examine, file, size, spool_dir=self._spool_dir, max_size=self._policy.max_size)
+    async def _take(self, job: Job, slot: Slot, fetched: Fetched) -> None:
+        upload = await asyncio.to_thread(
+            examine, fetched.file, fetched.size, spool_dir=self._spool_dir, max_size=self._policy.max_size
+        )
         try:
             check(
                 upload,
@@ -100,17 +102,27 @@ class UploadChecker:
                 sop_instance_uid=slot.sop_instance_uid,
                 allowed_sop_classes=self._policy.allowed_sop_classes,
             )
-            if slot.taken not in (None, sha256):
+            if slot.taken not in (None, fetched.sha256):
                 raise Unacceptable("another object was uploaded to the same URL before, and is the one that is stored")
+            # Before it is put beside the other one; it is looked at again where it is added.
+            await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256))
             record = await self._record(slot.study_instance_uid)
             changed = self._amend(upload, record)
-            keys = await self._put(upload, sha256, changed=bool(changed))
+            size = await self._put(upload, fetched.sha256, changed=bool(changed))
             said = f"checked; {', '.join(changed)}" if changed else "checked"
-            await self._journal.run(lambda c: self._accept(c, job, slot, upload, sha256, keys, said))
+            added = OutboxObject(
+                upload.study_instance_uid, upload.sop_class_uid, upload.sop_instance_uid, upload.transfer_syntax_uid,
+                size, fetched.sha256,
+            )  # fmt: skip
+            await self._journal.run(lambda c: self._accept(c, job, slot, added, said))
             self._added()
         finally:
-            if upload.file is not file:
+            if upload.file is not fetched.file:
                 upload.close()
+
+    def _conflicts(self, c: Transaction, sop_instance_uid: str, sha256: str) -> None:
+        for target in self._policy.targets:
+            self._outbox.check(c, target, sop_instance_uid, sha256)
 
     async def _record(self, study_instance_uid: str) -> StudyRecord:
         """What the PACS says of the study. Raises TryLater, Unacceptable."""
@@ -147,17 +159,16 @@ class UploadChecker:
             raise Unacceptable(f"its attributes cannot be read ({type(e).__name__})") from e
         return changed
 
-    async def _put(self, upload: Upload, sha256: str, *, changed: bool) -> dict[str, tuple[str, int]]:
-        """Writes the object for each target; its key and size. Raises StoreError, Unacceptable."""
+    async def _put(self, upload: Upload, sha256: str, *, changed: bool) -> int:
+        """Writes the object for each target; its size in bytes. Raises StoreError, Unacceptable."""
         syntax = upload.transfer_syntax_uid
-        head_end = upload.pixel_data.offset if upload.pixel_data else upload.size - upload.data_offset
         rest_from, head = upload.data_offset, b""
         if changed:
             try:
-                head = await asyncio.to_thread(amend.encoded, upload.attributes, syntax)
-            except Exception as e:
+                head = await asyncio.to_thread(encode_data_set, upload.attributes, syntax)
+            except Exception as e:  # pydicom meets a stranger's values
                 raise Unacceptable(f"its attributes cannot be written anew ({type(e).__name__})") from e
-            rest_from += head_end
+            rest_from = upload.size if upload.pixel_data is None else upload.data_offset + upload.pixel_data.offset
         start = file_header(upload.sop_class_uid, upload.sop_instance_uid, syntax) + head
         size = len(start) + upload.size - rest_from
 
@@ -166,51 +177,28 @@ class UploadChecker:
             async for chunk in read_file(upload.file, rest_from, upload.size):
                 yield chunk
 
-        keys = {}
         for target in self._policy.targets:
-            key = names.accepted_key(target, upload.sop_instance_uid, sha256)
+            key = self._outbox.key(target, upload.sop_instance_uid, sha256)
             await self._store.put_stream(key, size, chunks, content_type=CONTENT_TYPE)
-            keys[target] = (key, size)
-        return keys
+        return size
 
-    def _accept(
-        self,
-        c: Transaction,
-        job: Job,
-        slot: Slot,
-        upload: Upload,
-        sha256: str,
-        keys: Mapping[str, tuple[str, int]],
-        said: str,
-    ) -> None:
+    def _accept(self, c: Transaction, job: Job, slot: Slot, added: OutboxObject, said: str) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done."""
-        for target, (key, size) in keys.items():
-            payload: dict[str, Any] = {
-                "target": target, "key": key, "size": size, "sha256": sha256, "slot": slot.id,
-                "study": upload.study_instance_uid, "sop_class": upload.sop_class_uid,
-                "sop_instance": upload.sop_instance_uid, "transfer_syntax": upload.transfer_syntax_uid,
-            }  # fmt: skip
-            stored, new = jobs.add(
-                c, names.STORE, names.store_subject(target, upload.sop_instance_uid), payload, said=said
-            )
-            if not new and stored.payload.get("sha256") != sha256:
-                raise Unacceptable(
-                    f"other bytes were uploaded before under its SOP Instance UID (job {stored.id}): if this one is "
-                    "the right one, discard that job and retry this"
-                )
-        slots.take(c, slot.id, sha256)
-        jobs.end(c, job.id, JobState.DONE, said, {**job.payload, "key": None, "sop_instance": upload.sop_instance_uid})
+        for target in self._policy.targets:
+            self._outbox.add(c, target, added, said=said, source={"slot": slot.id})
+        slots.take(c, slot.id, added.sha256)
+        jobs.end(c, job.id, JobState.DONE, said, {**job.payload, "key": None, "sop_instance": added.sop_instance_uid})
 
-    async def _hold(self, job: Job, slot: Slot, file: FileIO, size: int, sha256: str, reason: str) -> None:
+    async def _hold(self, job: Job, slot: Slot, upload: Fetched, reason: str) -> None:
         """Moves an upload out of the inbox, where another one may overwrite it, and leaves it to an operator."""
-        key = names.quarantine_key(slot.id, sha256)
-        if job.payload["key"] != key and size >= 0:
+        key = names.quarantine_key(slot.id, upload.sha256)
+        if job.payload["key"] != key:
             try:
-                await self._store.put_stream(key, size, lambda: read_file(file, 0, size), content_type=CONTENT_TYPE)
+                await self._store.put_stream(
+                    key, upload.size, lambda: read_file(upload.file, 0, upload.size), content_type=CONTENT_TYPE
+                )
             except StoreError as e:
                 raise TryLater(str(e)) from e
-        elif size < 0:
-            key = job.payload["key"]  # too large to be moved about: it stays where it is
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
         payload = {**job.payload, "key": key}
         await self._journal.run(lambda c: jobs.end(c, job.id, JobState.QUARANTINED, reason, payload))
@@ -223,36 +211,3 @@ class UploadChecker:
             await self._store.delete([key])
         except StoreError as e:  # the next look at the inbox removes it
             log.info("what was uploaded as %s is not removed yet: %s", key, e)
-
-
-async def fetch_to_file(
-    store: ObjectStore, key: str, spool_dir: Path, max_size: int | None = None
-) -> tuple[FileIO, int, str]:
-    """An object as an unnamed file, its size (-1 where it is over *max_size*) and its SHA-256.
-
-    Raises ObjectNotFound, StoreError, OSError.
-    """
-    digest, size = hashlib.sha256(), 0
-    file: FileIO = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
-    try:
-        async with store.read(key) as chunks:
-            async for chunk in chunks:
-                size += len(chunk)
-                if max_size is not None and size > max_size:
-                    return file, -1, hashlib.sha256(key.encode()).hexdigest()
-                digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
-    except BaseException:
-        file.close()
-        raise
-    return file, size, digest.hexdigest()
-
-
-async def read_file(file: FileIO, start: int, end: int) -> AsyncIterator[bytes]:
-    """The bytes of a file from *start* to *end*, a piece at a time."""
-    while start < end:
-        chunk = await asyncio.to_thread(os.pread, file.fileno(), min(CHUNK, end - start), start)
-        if not chunk:
-            raise OSError("a spool file that is shorter than it was")
-        start += len(chunk)
-        yield chunk

@@ -35,6 +35,12 @@ FURTHEST = 31 * 86400.0
 KEPT_FOR = 90 * 86400.0
 """Seconds for which a job that is done is remembered, and with it that its work need not be done again."""
 
+CLEAN = "object.clean"
+"""The kind of jobs that remove objects from the store; so that whatever ends a job can say so in its transaction."""
+
+DISCARDED_KEPT_FOR = 7 * 86400.0
+"""Seconds for which the object of a discarded job is kept, for an operator who thinks better of it."""
+
 MAX_TEXT = 2000
 """Characters of an error or of a line of history."""
 
@@ -209,6 +215,19 @@ def again(
     note(c, job.id, f"attempt {job.attempts} failed: {said}" if failed else said)
 
 
+def clean(c: Connection, key: str, *, after: float) -> None:
+    """The object *key* is to be removed from the store in *after* seconds, unless another job needs it then."""
+    add(c, CLEAN, f"{key[:200]} {time.time_ns()}", {"key": key}, after=after)
+
+
+def user_of(c: Connection, key: str) -> int | None:
+    """A job that is not over and needs the object *key*."""
+    alive = jobs.c.state.in_([s.value for s in (JobState.WAITING, JobState.RUNNING, JobState.QUARANTINED)])
+    names_it = jobs.c.payload.contains(json.dumps(key), autoescape=True)
+    wanted = select(jobs.c.id).where(alive, jobs.c.kind != CLEAN, names_it).limit(1)
+    return c.execute(wanted).scalar_one_or_none()
+
+
 def set_token(c: Connection, job_id: int, token: str) -> None:
     """From now on an answer that names *token* is for this job."""
     c.execute(update(jobs).where(jobs.c.id == job_id).values(token=token))
@@ -289,6 +308,8 @@ class Jobs:
                     + ("let it end first" if job.state is JobState.RUNNING else "there is nothing to discard")
                 )
             end(c, job_id, JobState.DISCARDED, why)
+            if job.payload.get("key"):
+                clean(c, job.payload["key"], after=DISCARDED_KEPT_FOR)
             # Its subject may come again: what was discarded is no proof that the work was done.
             c.execute(update(jobs).where(jobs.c.id == job_id).values(subject=f"{job.subject[:200]} discarded {job_id}"))
             return _known(c, job_id)

@@ -9,9 +9,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.filereader import read_dataset
 
-from gateway.captures.amend import coerce_patient, encoded, fill, sign
+from gateway.captures.amend import coerce_patient, fill, sign
 from gateway.demo.sample import sample_capture
 from gateway.pacs.client import StudyRecord
+from gateway.pacs.encoding import encode_data_set
 
 RECORD = StudyRecord(
     study_instance_uid="1.2.3", instances=1, series=1, patient_id="P-9", patient_name="Петров^Иван",
@@ -25,7 +26,7 @@ def attributes(**given):
 
 
 def again(d, syntax="1.2.840.10008.1.2.1"):
-    return read_dataset(io.BytesIO(encoded(d, syntax)), syntax == "1.2.840.10008.1.2", is_little_endian=True)
+    return read_dataset(io.BytesIO(encode_data_set(d, syntax)), syntax == "1.2.840.10008.1.2", is_little_endian=True)
 
 
 def test_only_what_is_lacking_is_filled():

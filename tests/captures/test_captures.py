@@ -110,7 +110,7 @@ async def test_bytes_of_an_object_that_lacks_nothing_are_not_touched(pacs, viewe
     await viewer.upload(sent.content)
     job = await viewer.stored()
     assert (await viewer.jobs.history(job.id))[0].said == "checked"
-    ours = await viewer.gateway.parts.store.get((await keys(viewer, "captures/"))[0])
+    ours = await viewer.gateway.parts.store.get((await keys(viewer, "outbox/"))[0])
     assert (
         ours[144 + int.from_bytes(ours[140:144], "little") :]
         == sent.content[144 + int.from_bytes(sent.content[140:144], "little") :]
@@ -149,7 +149,7 @@ async def test_other_bytes_under_one_sop_instance_uid_are_a_conflict_for_an_oper
     await viewer.stored()
     other = sample_capture(STUDY, SOPInstanceUID=capture.sop_instance_uid, SeriesDescription="Other bytes")
     await viewer.upload(other.content)
-    assert "other bytes were uploaded before under its SOP Instance UID" in await viewer.held()
+    assert "other bytes were stored under its SOP Instance UID" in await viewer.held()
     assert [uid for uid, _ in pacs.storage.received] == [capture.sop_instance_uid]
     assert len(await keys(viewer, "quarantine/")) == 1
 
@@ -181,8 +181,8 @@ async def test_every_target_gets_it(pacs, viewer_of, start):
 async def test_our_copy_goes_once_it_was_kept_long_enough(pacs, viewer_of):
     viewer = await viewer_of(pacs, captures={"keep_after_stored": "1s"})
     await viewer.upload(sample_capture(STUDY).content)
-    await viewer.ended("capture.clean", "done")
-    assert await keys(viewer, "captures/") == []
+    await viewer.ended("object.clean", "done")
+    assert await keys(viewer, "outbox/") == []
 
 
 async def test_what_was_uploaded_while_the_gateway_was_down_is_found(pacs, start, weed, viewer_of):

@@ -25,10 +25,10 @@ from pathlib import Path
 from gateway import app
 from gateway.admin.logs import set_up_logging
 from gateway.captures.check import UploadChecker
-from gateway.captures.deliver import CaptureDeliverer
 from gateway.captures.inbox import Inbox
 from gateway.config import load
-from gateway.journal.worker import Worker
+from gateway.outbox.clean import Cleaner
+from gateway.outbox.outbox import Outbox
 
 place, method = sys.argv[2].split(".")
 def die(*args, **options):
@@ -43,10 +43,10 @@ STEPS = {
     "noticed, not checked": "UploadChecker.__call__",
     "checked, not accepted": "UploadChecker._accept",
     "accepted, still in the inbox": "UploadChecker._forget",
-    "about to be stored": "CaptureDeliverer._store",
-    "stored, nobody told": "CaptureDeliverer._tell",
-    "stored, not recorded": "CaptureDeliverer._done",
-    "recorded, not removed": "CaptureDeliverer.clean",
+    "about to be stored": "Outbox._store",
+    "stored, nobody told": "Outbox._tell",
+    "stored, not recorded": "Outbox._done",
+    "recorded, not removed": "Cleaner.__call__",
 }
 
 
@@ -115,11 +115,11 @@ async def test_a_kill_at_any_step_loses_nothing_and_stores_once(pacs, weed, run,
         async with asyncio.timeout(30):
             while True:
                 states = {j.kind: j.state.value for j in await Jobs(journal).list()}
-                if states == dict.fromkeys(("capture.check", "capture.store", "capture.clean"), "done"):
+                if states == dict.fromkeys(("capture.check", "capture.store", "object.clean"), "done"):
                     break
                 await asyncio.sleep(0.1)
             async with weed.store(document["store"]["bucket"]) as store:
-                while [o for prefix in ("inbox/", "captures/", "quarantine/") async for o in store.list(prefix)]:
+                while [o for prefix in ("inbox/", "outbox/", "quarantine/") async for o in store.list(prefix)]:
                     await asyncio.sleep(0.1)
     finally:
         await journal.close()
