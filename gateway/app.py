@@ -92,6 +92,11 @@ def state_dir(path: Path) -> Iterator[Path]:
         yield path
 
 
+def journal_file(directory: Path) -> Path:
+    """The journal in a ``state_dir``."""
+    return directory.absolute() / "journal.db"
+
+
 class Gateway:
     """A running gateway: its parts, for those who look at them."""
 
@@ -219,7 +224,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
     """The gateway without its HTTP side: able to fetch. Raises AlreadyRunning, OSError, StoreError, JournalError."""
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(state_dir(config.state_dir))
-        journal = await Journal.open(f"sqlite:///{directory.absolute() / 'journal.db'}")
+        journal = await Journal.open(f"sqlite:///{journal_file(directory)}")
         stack.push_async_callback(journal.close)
         embedded = None
         if config.store.endpoint is None:

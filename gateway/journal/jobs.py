@@ -163,7 +163,8 @@ def lease(c: Connection, kinds: Collection[str], owner: str, seconds: float) -> 
         ),
     )
     wanted = select(jobs).where(jobs.c.kind.in_(kinds), due, free).order_by(jobs.c.next_at, jobs.c.id).limit(1)
-    row = c.execute(wanted).one_or_none()
+    # SQLite's transactions take turns anyway; elsewhere two workers must not take the same row.
+    row = c.execute(wanted.with_for_update(skip_locked=True)).one_or_none()
     if row is None:
         return None
     attempts = row.attempts + 1

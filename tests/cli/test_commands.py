@@ -53,7 +53,7 @@ async def study(orthanc):
 async def test_help_teaches_every_command():
     code, out, _ = await run("--help")
     assert code == 0
-    for command in ("serve", "check", "send-event", "fetch", "demo", "config"):
+    for command in ("serve", "check", "send-event", "fetch", "jobs", "demo", "config"):
         assert command in out
         code, said, _ = await run(command, "--help")
         assert code == 0

@@ -28,5 +28,7 @@ async def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(arguments, 
     assert process.returncode == 0, said
     assert "33 data sets with the PACS: equal, byte by byte" in said
     assert "a PDF that opens" in said
+    assert "its pixels equal, byte by byte; filled in from the PACS: AccessionNumber" in said
+    assert "34 URLs, the capture among them" in said
     assert ("a simulator of ours, since Orthanc is not installed" in said) == (arguments[0] == "-c")
     assert list(tmp_path.iterdir()) == []

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import secrets
-import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gateway import __version__
+from gateway.cli.common import CONFIG, CONFIG_FILE, Failed, load_config, run
+from gateway.cli.jobs import jobs
 
 if TYPE_CHECKING:
     from gateway.config import Config
-
-CONFIG = click.option(
-    "-c",
-    "--config",
-    "path",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The configuration file.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,9 +40,9 @@ def serve(path: Path) -> None:
     from gateway import app
     from gateway.admin.logs import set_up_logging
 
-    config = _load(path)
+    config = load_config(path)
     set_up_logging(config.log.level, config.log.format)
-    _run(app.serve(config))
+    run(app.serve(config))
 
 
 @main.command()
@@ -78,7 +68,7 @@ def check(path: Path) -> None:
     for warning in config.warnings():
         _tell(None, "configuration", warning)
     _tell(True, "webhook key", f"{len(config.avara.webhook_keys)} configured")
-    if not _run(_check(config)):
+    if not run(_check(config)):
         raise SystemExit(1)
 
 
@@ -137,7 +127,7 @@ def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None,
     \b
     Example: avara-gateway send-event -c gateway.yaml study.access_requested --study-instance-uid 1.2.840.1
     """
-    config = _load(path)
+    config = load_config(path)
     url, full = options.pop("url"), options.pop("full")
     fields = _event_data(type_, options)
     if data is not None:
@@ -147,7 +137,7 @@ def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None,
             raise click.BadParameter("not a JSON object", param_hint="--data") from None
     event = {"id": f"whe_{secrets.token_hex(16)}", "type": type_, "data": fields}
     url = url or f"http://{_reachable(config.http.host)}:{config.http.port}{config.avara.path}"
-    _run(_send(config, url, event, webhook_id or f"msg_{secrets.token_hex(12)}", full=full))
+    run(_send(config, url, event, webhook_id or f"msg_{secrets.token_hex(12)}", full=full))
 
 
 def _event_data(type_: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +172,7 @@ async def _send(config: Config, url: str, event: dict[str, Any], webhook_id: str
             said = await answer.text()
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         reason = "does not answer" if isinstance(e, TimeoutError) else "cannot be reached"
-        raise _Failed(f"{url} {reason}: is the gateway running? avara-gateway serve -c FILE") from e
+        raise Failed(f"{url} {reason}: is the gateway running? avara-gateway serve -c FILE") from e
     click.echo(f"{answer.status} in {(time.monotonic() - began) * 1000:.0f} ms")
     try:
         shown = json.loads(said)
@@ -218,8 +208,8 @@ def fetch(path: Path, study_uid: str) -> None:
 
     if not is_uid(study_uid):
         raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
-    config = _load(path)
-    if not _run(_fetch(config, study_uid)):
+    config = load_config(path)
+    if not run(_fetch(config, study_uid)):
         raise SystemExit(1)
 
 
@@ -266,13 +256,13 @@ def demo(keep: bool) -> None:
     Starts a PACS with a small study, the embedded store and the gateway, sends a signed event as Avara would,
     opens every URL that comes back and compares it with what the PACS holds.
     """
-    from gateway.demo import run
+    from gateway import demo as shown
 
-    raise SystemExit(run(keep=keep))
+    raise SystemExit(shown.run(keep=keep))
 
 
 @main.command("config")
-@click.option("-c", "--config", "path", type=click.Path(dir_okay=False, path_type=Path), help="The configuration file.")
+@click.option("-c", "--config", "path", type=CONFIG_FILE, help="The configuration file.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the file instead, for editors.")
 def config_command(path: Path | None, schema: bool) -> None:
     """Print the configuration as it is in effect, secrets masked.
@@ -290,44 +280,14 @@ def config_command(path: Path | None, schema: bool) -> None:
         raise click.UsageError("name the configuration file: -c FILE")
     from gateway.config import effective
 
-    config = _load(path)
+    config = load_config(path)
     click.echo(effective(config), nl=False)
     for warning in config.warnings():
         click.echo(f"note: {warning}", err=True)
-
-
-class _Failed(Exception):
-    """A command could not do its work; the text says why."""
-
-
-def _load(path: Path) -> Config:
-    from gateway.config import ConfigError, load
-
-    try:
-        return load(path)
-    except ConfigError as e:
-        for mistake in e.mistakes:
-            click.echo(str(mistake), err=True)
-        raise SystemExit(1) from None
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    from gateway import app
-
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # whoever read what we print has seen enough
-        os._exit(0)
-    except (*app.CANNOT_START, _Failed) as e:
-        click.echo(f"avara-gateway: {app.why(e)}", err=True)
-        raise SystemExit(1) from None
 
 
 def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not listened on)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+main.add_command(jobs)

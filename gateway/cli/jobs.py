@@ -1,0 +1,224 @@
+"""``jobs``: what is under way to the PACS and elsewhere, what waits for an operator, and what is to become of it.
+
+Works on the journal itself, so beside a running gateway, which looks at it every second, and without one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.common import CONFIG, Failed, load_config, run
+
+if TYPE_CHECKING:
+    from gateway.journal import Job, Journal
+
+_COLOURS = {"quarantined": "red", "waiting": "yellow", "running": "cyan", "done": "green"}
+
+_SUBJECTS = ("sop_instance", "report", "study", "slot", "key")
+"""What of a job's payload says what it is about: identifiers, never patient data."""
+
+
+@click.group()
+def jobs() -> None:
+    """Captures and reports under way: list them, look at one, try again, discard.
+
+    A job that cannot be done as things are is quarantined: it waits for you. Put right what its last error says,
+    then `retry` it; or `discard` it. Nothing is ever dropped by itself.
+
+    \b
+    Example: avara-gateway jobs list -c /etc/avara-gateway/gateway.yaml
+             avara-gateway jobs retry -c /etc/avara-gateway/gateway.yaml 17
+    """
+
+
+@jobs.command("list")
+@CONFIG
+@click.option("--all", "every", is_flag=True, help="Also those that are done or discarded.")
+@click.option("--state", type=click.Choice(["waiting", "running", "quarantined", "done", "discarded"]), multiple=True)
+@click.option("--kind", multiple=True, help="Only jobs of this kind, such as capture.store.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most that are shown.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
+def list_jobs(
+    path: Path, every: bool, state: tuple[str, ...], kind: tuple[str, ...], limit: int, as_json: bool
+) -> None:
+    """Show what is not over yet, the latest first.
+
+    Ends with 1 where a job waits for an operator, so that a monitor can run it.
+
+    \b
+    Example: avara-gateway jobs list -c gateway.yaml --state quarantined
+    """
+    from gateway.journal import JobState
+
+    wanted = [JobState(s) for s in state] or (
+        [] if every else [JobState.WAITING, JobState.RUNNING, JobState.QUARANTINED]
+    )
+
+    async def work(journal: Journal) -> tuple[list[Job], dict[str, int]]:
+        from gateway.journal import Jobs
+
+        found = await Jobs(journal).list(wanted, kind, limit=limit)
+        counts: dict[str, int] = {}
+        for (_, where), number in (await Jobs(journal).counts()).items():
+            counts[where.value] = counts.get(where.value, 0) + number
+        return list(found), counts
+
+    found, counts = _with_journal(path, work)
+    for job in found:
+        click.echo(json.dumps(_line(job)) if as_json else _shown(job))
+    if not as_json:
+        known = ", ".join(f"{n} {where}" for where, n in sorted(counts.items()))
+        click.echo(f"{len(found)} shown; in all: {known}" if counts else "no job yet")
+    if counts.get("quarantined"):
+        raise SystemExit(1)
+
+
+@jobs.command("show")
+@CONFIG
+@click.argument("number", type=int)
+@click.option("--payload", is_flag=True, help="Also what the job works with; of a report it may hold patient data.")
+def show_job(path: Path, number: int, payload: bool) -> None:
+    """Show one job with everything that happened to it.
+
+    \b
+    Example: avara-gateway jobs show -c gateway.yaml 17
+    """
+
+    async def work(journal: Journal) -> tuple[Job | None, Any]:
+        from gateway.journal import Jobs
+
+        return await Jobs(journal).get(number), await Jobs(journal).history(number)
+
+    job, history = _with_journal(path, work)
+    if job is None:
+        raise Failed(f"there is no job {number}: avara-gateway jobs list -c {path} --all shows all")
+    click.echo(_shown(job))
+    for name in _SUBJECTS:
+        if job.payload.get(name):
+            click.echo(f"  {name.replace('_', ' ')}: {job.payload[name]}")
+    for entry in history:
+        click.echo(f"  {_moment(entry.at)}  {entry.said}")
+    if payload:
+        click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
+
+
+@jobs.command("retry")
+@CONFIG
+@click.argument("numbers", type=int, nargs=-1)
+@click.option("--quarantined", is_flag=True, help="All that wait for an operator.")
+def retry_jobs(path: Path, numbers: tuple[int, ...], quarantined: bool) -> None:
+    """Try jobs again, now and then with pauses, as if they were new.
+
+    \b
+    Example: avara-gateway jobs retry -c gateway.yaml 17 18
+             avara-gateway jobs retry -c gateway.yaml --quarantined
+    """
+    if bool(numbers) == quarantined:
+        raise click.UsageError("name jobs by their numbers, or say --quarantined for all that wait for you")
+
+    async def work(journal: Journal) -> list[int]:
+        from gateway.journal import Jobs, JobState
+
+        table = Jobs(journal)
+        chosen = list(numbers) or [j.id for j in await table.list([JobState.QUARANTINED], limit=100_000)]
+        for number in chosen:
+            await table.retry(number)
+        return chosen
+
+    chosen = _with_journal(path, work)
+    click.echo(f"{_jobs(chosen)} tried again, at once where the gateway runs" if chosen else "no job is quarantined")
+
+
+@jobs.command("discard")
+@CONFIG
+@click.argument("numbers", type=int, nargs=-1, required=True)
+@click.option("--why", required=True, help="For the record.")
+def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
+    """End jobs undone. What they were to bring is kept for seven more days, then removed.
+
+    \b
+    Example: avara-gateway jobs discard -c gateway.yaml 17 --why "uploaded to the wrong study"
+    """
+
+    async def work(journal: Journal) -> None:
+        from gateway.journal import Jobs
+
+        for number in numbers:
+            await Jobs(journal).discard(number, f"by an operator: {why}")
+
+    _with_journal(path, work)
+    click.echo(f"{_jobs(numbers)} discarded")
+
+
+def _jobs(numbers: Any) -> str:
+    return f"job{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+
+
+def _with_journal(path: Path, work: Callable[[Journal], Awaitable[Any]]) -> Any:
+    config = load_config(path)
+
+    async def opened() -> Any:
+        from gateway.journal.jobs import Unfit
+
+        async with _journal(config.state_dir) as journal:
+            try:
+                return await work(journal)
+            except Unfit as e:
+                raise Failed(str(e)) from e
+
+    return run(opened())
+
+
+@asynccontextmanager
+async def _journal(state_dir: Path) -> AsyncIterator[Journal]:
+    from gateway import app
+    from gateway.journal import Journal
+
+    file = app.journal_file(state_dir)
+    try:
+        there = file.is_file()
+    except PermissionError:
+        raise Failed(f"{file} cannot be read: run this as the gateway's own user, or as root") from None
+    if not there:
+        raise Failed(f"there is no journal {file}: has the gateway run with this configuration?")
+    journal = await Journal.open(f"sqlite:///{file}")
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+def _line(job: Job) -> dict[str, Any]:
+    about = {name: job.payload[name] for name in _SUBJECTS if job.payload.get(name)}
+    return {
+        "id": job.id, "kind": job.kind, "state": job.state.value, "attempts": job.attempts, "created": job.created,
+        "next_at": job.next_at, "ended": job.ended, "last_error": job.last_error, **about,
+    }  # fmt: skip
+
+
+def _shown(job: Job) -> str:
+    state = click.style(f"{job.state.value:<11}", fg=_COLOURS.get(job.state.value))
+    about = next((str(job.payload[name]) for name in _SUBJECTS if job.payload.get(name)), job.subject)
+    line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {about}"
+    if job.state.value == "waiting":
+        pause = max(job.next_at - time.time(), 0)
+        line += f"  (attempt {job.attempts + 1} in {_span(pause)})"
+    return line + (f"\n        {job.last_error}" if job.last_error else "")
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

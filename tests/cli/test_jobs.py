@@ -1,0 +1,96 @@
+"""``jobs``: an operator sees what waits, why, and decides. Real processes on a real journal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.journal import Jobs, JobState, Journal, jobs
+
+from .test_commands import run, write  # noqa: F401  (a fixture)
+
+SPECIMEN = {"sop_instance": "1.2.3.4", "study": "1.2.3", "key": "outbox/1.2.3.4/abc", "patient": "Müller^Renée"}
+
+
+@pytest.fixture
+async def desk(write):  # noqa: F811
+    """The configuration of a gateway, and its journal with a job that is held and one that is done."""
+    path, document = write({"name": "main", "ae_title": "PACS", "host": "127.0.0.1", "port": 104})
+    directory = document["state_dir"]
+    Path(directory).mkdir()
+    journal = await Journal.open(f"sqlite:///{directory}/journal.db")
+
+    def fill(c):
+        held, _ = jobs.add(c, "capture.store", "1.2.3.4 main", SPECIMEN)
+        jobs.end(c, held.id, JobState.QUARANTINED, "PACS main takes no such SOP class: enable it there")
+        done, _ = jobs.add(c, "capture.check", "slot etag", {"slot": "slot"})
+        jobs.end(c, done.id, JobState.DONE, "checked")
+
+    await journal.run(fill)
+    yield path, journal
+    await journal.close()
+
+
+async def test_what_waits_for_an_operator_is_listed_with_its_reason_and_fails_a_monitor(desk):
+    path, _ = desk
+    code, out, _ = await run("jobs", "list", "-c", path)
+    assert code == 1
+    assert "quarantined" in out
+    assert "PACS main takes no such SOP class: enable it there" in out
+    assert "capture.check" not in out
+    assert "1 shown; in all: 1 done, 1 quarantined" in out
+    _, out, _ = await run("jobs", "list", "-c", path, "--all", "--json")
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["done", "quarantined"]
+
+
+async def test_a_job_is_shown_with_its_history_and_without_patient_data(desk):
+    path, _ = desk
+    code, out, _ = await run("jobs", "show", "-c", path, "1")
+    assert code == 0
+    assert "sop instance: 1.2.3.4" in out
+    assert "added" in out
+    assert "quarantined: PACS main takes no such SOP class" in out
+    assert "Müller" not in out
+    _, out, _ = await run("jobs", "show", "-c", path, "1", "--payload")
+    assert "Müller" in out
+
+
+async def test_a_retried_job_waits_for_a_worker_again(desk):
+    path, journal = desk
+    code, out, _ = await run("jobs", "retry", "-c", path, "--quarantined")
+    assert (code, out) == (0, "job 1 tried again, at once where the gateway runs\n")
+    job = await Jobs(journal).get(1)
+    assert (job.state, job.attempts) == (JobState.WAITING, 0)
+    code, _, error = await run("jobs", "retry", "-c", path, "2")
+    assert code == 1
+    assert error == "avara-gateway: job 2 is done: there is nothing to retry\n"
+
+
+async def test_a_discarded_jobs_object_goes_later(desk):
+    path, journal = desk
+    code, out, _ = await run("jobs", "discard", "-c", path, "1", "--why", "a test image")
+    assert (code, out) == (0, "job 1 discarded\n")
+    assert (await Jobs(journal).get(1)).state is JobState.DISCARDED
+    assert (await Jobs(journal).history(1))[-1].said == "discarded: by an operator: a test image"
+    (clean,) = await Jobs(journal).list(kinds=[jobs.CLEAN])
+    assert clean.payload == {"key": SPECIMEN["key"]}
+    assert clean.next_at - clean.created == pytest.approx(jobs.DISCARDED_KEPT_FOR, abs=1)
+
+
+async def test_misuse_is_told_and_changes_nothing(desk, write):  # noqa: F811
+    path, journal = desk
+    for arguments, said in (
+        (("show", "-c", path, "99"), "there is no job 99"),
+        (("discard", "-c", path, "2", "--why", "x"), "job 2 is done: there is nothing to discard"),
+    ):
+        code, _, error = await run("jobs", *arguments)
+        assert code == 1
+        assert said in error
+    assert (await run("jobs", "retry", "-c", path))[0] == 2
+    assert [j.state for j in await Jobs(journal).list()] == [JobState.DONE, JobState.QUARANTINED]
+    other, _ = write({"name": "main", "ae_title": "P", "host": "h", "port": 104}, state_dir=str(path.parent / "none"))
+    code, _, error = await run("jobs", "list", "-c", other)
+    assert code == 1
+    assert "has the gateway run with this configuration?" in error
