@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import subprocess
 
 import pytest
 
+from gateway.demo.orthanc import dies_with_us
 from gateway.demo.sample import sample_study
 from gateway.journal import Jobs
+from gateway.objects.embedded import free_port
 
 STUDY, SAMPLE = sample_study()
 
@@ -82,3 +85,34 @@ async def viewer_of(start):
 @pytest.fixture
 async def viewer(pacs, viewer_of):
     return await viewer_of(pacs)
+
+
+@pytest.fixture
+def dcmqrscp(tmp_path):
+    """DCMTK's query and retrieve SCP, empty: its directory, and how a configuration describes it."""
+    directory, port = tmp_path / "dcmqrscp", free_port()
+    directory.mkdir()
+    settings = directory.parent / "dcmqrscp.cfg"
+    settings.write_text(
+        f"""
+NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+DCMTK {directory} RW (200, 1024mb) ANY
+AETable END
+"""
+    )
+    process = subprocess.Popen(
+        ["dcmqrscp", "-c", str(settings)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=dies_with_us,
+    )
+    yield directory, {"name": "dcmtk", "ae_title": "DCMTK", "host": "127.0.0.1", "port": port}
+    process.terminate()
+    process.wait(10)

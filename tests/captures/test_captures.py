@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import subprocess
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.demo.simulator import PacsSimulator
-from gateway.journal import JobState
+from gateway.journal import JobState, slots
 
 from .conftest import SAMPLE, STUDY
 
@@ -33,8 +34,8 @@ async def test_a_slot_is_one_put_url_that_is_kept_before_it_leaves(viewer):
     assert answer["authorized"] is True
     assert len(answer["uploadUrls"]) == 1
     assert set(answer) == {"authorized", "uploadUrls"}
-    slots = await viewer.gateway.parts.journal.run(__import__("gateway.journal.slots", fromlist=["x"]).open_slots)
-    assert [s.key in answer["uploadUrls"][0] for s in slots] == [True]
+    opened = await viewer.gateway.parts.journal.run(slots.open_slots)
+    assert [s.key in answer["uploadUrls"][0] for s in opened] == [True]
 
 
 async def test_the_same_webhook_gives_the_same_slot(viewer):
@@ -379,3 +380,40 @@ async def test_a_multi_frame_object_and_a_pdf_reach_orthanc(orthanc, viewer_of):
     held = await orthanc.instances(study)
     assert read(held[frames.sop_instance_uid]).NumberOfFrames == 3
     assert read(held[copy.SOPInstanceUID]).EncapsulatedDocument == copy.EncapsulatedDocument
+
+
+# -- slots that end, and PACS of other makers
+
+
+async def test_a_slot_that_nobody_used_expires_and_leaves_nothing_behind(pacs, viewer_of, monkeypatch):
+    viewer = await viewer_of(pacs)
+    monkeypatch.setattr("gateway.journal.slots.GRACE", -3600.0)  # as if an hour had passed
+    answer = await viewer.ask(webhook_id="msg_1")
+    async with asyncio.timeout(10):
+        while await viewer.gateway.parts.journal.run(slots.open_slots):
+            await asyncio.sleep(0.05)
+    assert await keys(viewer, "") == []
+    assert await viewer.jobs.list() == []
+    monkeypatch.undo()
+    # An upload that comes all the same is not lost: the inbox is looked at now and then without a slot, too.
+    assert await viewer.put(answer["uploadUrls"][0], sample_capture(STUDY).content) == 200
+    await viewer.gateway.parts.inbox.look()
+    await viewer.stored()
+
+
+async def test_dcmqrscp_takes_it(dcmqrscp, viewer_of):
+    study, sample = sample_study()
+    directory, described = dcmqrscp
+    for n, instance in enumerate(i for i in sample if b"CT" in i.content[:2000]):
+        (directory / f"in-{n}").write_bytes(instance.content)
+    files = sorted(map(str, directory.glob("in-*")))
+    subprocess.run(["dcmqridx", str(directory), *files], check=True, capture_output=True)
+    viewer = await viewer_of(described)
+    capture = sample_capture(study)
+    await viewer.upload(capture.content, study)
+    job = await viewer.stored()
+    assert "stored in PACS dcmtk" in (await viewer.jobs.history(job.id))[-1].said
+    held = [dcmread(path) for path in directory.iterdir() if path.name not in ("index.dat",) and path.is_file()]
+    (found,) = [d for d in held if d.SOPInstanceUID == capture.sop_instance_uid]
+    assert found.PixelData == read(capture.content).PixelData
+    assert found.AccessionNumber == "DEMO-1"

@@ -8,6 +8,7 @@ import resource
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from gateway.objects import (
     Credentials,
@@ -15,6 +16,7 @@ from gateway.objects import (
     ObjectStore,
     Presigner,
     StoreDenied,
+    StoreError,
     StoreFull,
     StoreUnavailable,
 )
@@ -216,3 +218,48 @@ async def test_a_store_that_nobody_runs_names_the_fix():
     ) as store:
         with pytest.raises(StoreUnavailable, match=r"is store\.endpoint right"):
             await store.get("a")
+
+
+async def test_a_server_that_tells_of_new_objects_is_listened_to_and_another_is_no_failure(s3, s3_server):
+    told = asyncio.Event()
+
+    async def listen():
+        async for _ in s3.created("inbox/"):
+            told.set()
+
+    listening = asyncio.create_task(listen())
+    if s3_server.name == "minio":
+        async with asyncio.timeout(10):
+            while not told.is_set():
+                await s3.put("inbox/a", b"x", content_type="a/b")
+                await asyncio.sleep(0.2)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    else:
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(listening, 10)
+
+
+async def test_notifications_as_minio_words_them_are_understood():
+    async def events(request):
+        assert request.query["prefix"] == "inbox/"
+        assert request.query["events"] == "s3:ObjectCreated:*"
+        assert "AWS4-HMAC-SHA256" in request.headers["Authorization"]
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        await answer.write(b" ")  # how it keeps the connection alive
+        await answer.write(b'{"EventName":"s3:ObjectCreated:Put","Records":[{"s3":{"object":{"key":"inbox%2Fa"}}}]}\n')
+        return answer
+
+    application = web.Application()
+    application.router.add_get("/bucket", events)
+    async with TestServer(application) as server:
+        async with ObjectStore(
+            endpoint=lambda: f"127.0.0.1:{server.port}", secure=False, region="us-east-1", bucket="bucket",
+            credentials=Credentials("key", "secret"),
+        ) as store:  # fmt: skip
+            told = 0
+            with pytest.raises(StoreError, match="ended its notifications"):
+                async for _ in store.created("inbox/"):
+                    told += 1
+    assert told == 1
