@@ -245,6 +245,7 @@ async def test_notifications_as_minio_words_them_are_understood():
         assert request.query["prefix"] == "inbox/"
         assert request.query["events"] == "s3:ObjectCreated:*"
         assert "AWS4-HMAC-SHA256" in request.headers["Authorization"]
+        assert request.headers["Accept-Encoding"] == "identity"
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
         await answer.write(b" ")  # how it keeps the connection alive
