@@ -21,6 +21,7 @@ from gateway.outbox.outbox import OtherObject
 from gateway.pacs.client import PacsClient, StudyRecord
 from gateway.pacs.encoding import encode_data_set
 from gateway.pacs.errors import PacsError
+from gateway.pacs.lookup import find_record
 from gateway.pacs.part10 import file_header
 
 log = logging.getLogger(__name__)
@@ -126,18 +127,13 @@ class UploadChecker:
 
     async def _record(self, study_instance_uid: str) -> StudyRecord:
         """What the PACS says of the study. Raises TryLater, Unacceptable."""
-        failure: PacsError | None = None
-        for client in self._pacs:
-            try:
-                record = await client.find_study(study_instance_uid)
-            except PacsError as e:
-                failure = e
-                continue
-            if record is not None:
-                return record
-        if failure is not None:
-            raise TryLater(f"whose study it is cannot be asked: {failure}")
-        raise Unacceptable("its study is in no PACS any more")
+        try:
+            record = await find_record(self._pacs, study_instance_uid)
+        except PacsError as e:
+            raise TryLater(f"whose study it is cannot be asked: {e}") from e
+        if record is None:
+            raise Unacceptable("its study is in no PACS any more")
+        return record
 
     def _amend(self, upload: Upload, record: StudyRecord) -> list[str]:
         """Makes the object one of its study; what was changed, by keyword. Raises Unacceptable."""

@@ -7,14 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway.config.models import AvaraConfig, Config, StoreConfig
+from gateway.config.models import AvaraConfig, Config
 
 PREFIX = "AVARA_GATEWAY__"
 """Of environment variables: ``AVARA_GATEWAY__HTTP__PORT=8080``, ``AVARA_GATEWAY__PACS__0__HOST=10.1.2.3``."""
@@ -23,6 +23,8 @@ WEBHOOK_KEY = "AVARA_WEBHOOK_KEY"
 """Avara's own name for the variable with a webhook key."""
 
 Path_ = tuple[str | int, ...]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,29 +195,11 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 def _with_secrets(config: Config, environment: Mapping[str, str], source: _Source) -> tuple[Config, list[Mistake]]:
     """Reads what stands in files, so that nobody else has to."""
     mistakes: list[Mistake] = []
-
-    def secret(section: str, key: str, path: Path) -> str:
-        where = source.where((section, key))
-        try:
-            content = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as e:
-            reason = getattr(e, "strerror", None) or "not text"
-            mistakes.append(Mistake(where, f"{section}.{key}", f"cannot read {path}: {reason}; who may read it?"))
-            return ""
-        if not content:
-            mistakes.append(Mistake(where, f"{section}.{key}", f"{path} is empty"))
-        return content
-
-    store = config.store.model_dump(exclude={"access_key_file", "secret_key_file"})
-    store["secret_key"] = config.store.secret_key
-    for name in ("access_key", "secret_key"):
-        path = getattr(config.store, f"{name}_file")
-        if path is not None:
-            content = secret("store", f"{name}_file", path)
-            store[name] = SecretStr(content) if name == "secret_key" else content
+    config = _read_files(config, (), source, mistakes)
     keys = [key.get_secret_value() for key in config.avara.webhook_keys]
     if config.avara.webhook_keys_file is not None:
-        keys += secret("avara", "webhook_keys_file", config.avara.webhook_keys_file).split()
+        where = ("avara", "webhook_keys_file")
+        keys += _content(config.avara.webhook_keys_file, where, source, mistakes).split()
     if environment.get(WEBHOOK_KEY):
         keys.append(environment[WEBHOOK_KEY].strip())
     if not keys and not mistakes:
@@ -230,9 +214,42 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
         return config, mistakes
     try:
         avara = AvaraConfig.model_validate(
-            {**config.avara.model_dump(), "webhook_keys": list(dict.fromkeys(keys)), "webhook_keys_file": None}
+            {**dict(config.avara), "webhook_keys": list(dict.fromkeys(keys)), "webhook_keys_file": None}
         )
     except ValidationError:
-        where = f"{config.avara.webhook_keys_file or WEBHOOK_KEY}"
-        return config, [Mistake(where, "", "not a webhook key: it is whsec_ followed by base64, as Avara shows it")]
-    return config.model_copy(update={"avara": avara, "store": StoreConfig.model_validate(store)}), []
+        place = f"{config.avara.webhook_keys_file or WEBHOOK_KEY}"
+        return config, [Mistake(place, "", "not a webhook key: it is whsec_ followed by base64, as Avara shows it")]
+    return config.model_copy(update={"avara": avara}), []
+
+
+def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake]) -> M:
+    """The section with the content of each file that a field ``x_file`` names in its field ``x``."""
+    read: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        plain = name.removesuffix("_file")
+        if isinstance(value, BaseModel):
+            read[name] = _read_files(value, (*keys, name), source, mistakes)
+        elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            read[name] = [_read_files(item, (*keys, name, n), source, mistakes) for n, item in enumerate(value)]
+        elif plain != name and value is not None and plain in type(section).model_fields:
+            if isinstance(getattr(section, plain), list):
+                continue  # the keys of webhooks, which are joined from several places
+            content = _content(value, (*keys, name), source, mistakes)
+            secret = "SecretStr" in str(type(section).model_fields[plain].annotation)
+            read[plain] = SecretStr(content) if secret else content
+            read[name] = None
+    return section.model_copy(update=read)
+
+
+def _content(path: Path, keys: Path_, source: _Source, mistakes: list[Mistake]) -> str:
+    where, key = source.where(keys), ".".join(map(str, keys))
+    try:
+        content = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        reason = getattr(e, "strerror", None) or "not text"
+        mistakes.append(Mistake(where, key, f"cannot read {path}: {reason}; who may read it?"))
+        return ""
+    if not content:
+        mistakes.append(Mistake(where, key, f"{path} is empty"))
+    return content

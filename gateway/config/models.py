@@ -6,31 +6,21 @@ import base64
 import binascii
 import ipaddress
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from gateway.config.values import AETitle, Duration, Size
+from gateway.config.base import Host, Name, Origin, PeerPort, Port, Section, Title, origin
+from gateway.config.reports import ReportsConfig
+from gateway.config.values import Duration, Size
 from gateway.uid import is_uid
 
 
-class Section(BaseModel):
-    """Base of every section: unknown keys are mistakes, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
-
-
-def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError("not an origin: write it like https://images.example.org, without a path")
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _allowed_origin(value: str) -> str:
-    return value if value == "*" else _origin(value)
+    return value if value == "*" else origin(value)
 
 
 def _path(value: str) -> str:
@@ -61,11 +51,6 @@ def _bucket(value: str) -> str:
     return value
 
 
-def _text(value: object) -> object:
-    # An AE title or a name of digits only is a number to YAML.
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
 def _sop_class(value: str) -> str:
     if not is_uid(value):
         raise ValueError("not a SOP Class UID: write it like 1.2.840.10008.5.1.4.1.1.7")
@@ -76,12 +61,6 @@ def _state_dir(value: Path) -> Path:
     if len(str(value.absolute())) > 90:
         raise ValueError("too long for the control socket that lies in it: 90 characters at most")
     return value
-
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Origin = Annotated[str, AfterValidator(_origin)]
-Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:\-]+$")]
-Title = Annotated[AETitle, BeforeValidator(_text)]
 
 
 class HttpConfig(Section):
@@ -105,6 +84,15 @@ class AvaraConfig(Section):
         [], description="Keys that webhooks are signed with (`whsec_…`); several while they are rotated."
     )
     webhook_keys_file: Path | None = Field(None, description="File with further keys, one a line.")
+    domain: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")] = Field(
+        "avarasoftware.com", description="Avara's domain; reports are fetched from hosts below it."
+    )
+    api_url: Origin = Field("https://api.avarasoftware.com", description="Avara's API.")
+    api_key: SecretStr | None = Field(
+        None,
+        description="Key of Avara's API, to ask for a report again whose URL has expired; needs the extra `avara`.",
+    )
+    api_key_file: Path | None = Field(None, description="File with that key.")
     answer_within: Annotated[Duration, Field(ge=1)] = Field(
         10.0, description="Avara's time-out: every webhook is answered inside it."
     )
@@ -140,12 +128,10 @@ class TlsConfig(Section):
 class PacsConfig(Section):
     """A PACS."""
 
-    name: Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=64)] = Field(
-        description="Your name for it."
-    )
+    name: Name = Field(description="Your name for it.")
     ae_title: Title = Field(description="Its AE title.")
     host: Host = Field(description="Its address.")
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its DICOM port.")
+    port: PeerPort = Field(description="Its DICOM port.")
     max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
     uncompressed_only: bool = Field(
@@ -256,6 +242,7 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     cache: CacheConfig = CacheConfig()
     captures: CapturesConfig = CapturesConfig()
+    reports: ReportsConfig = ReportsConfig()
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
@@ -267,9 +254,13 @@ class Config(Section):
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"pacs: two of the same name: {', '.join(double)}")
-        unknown = [name for name in self.captures.targets if name not in names]
-        if unknown:
-            raise ValueError(f"captures.targets: no PACS is named {unknown[0]}; there are {', '.join(names)}")
+        for key, targets in (
+            ("captures.targets", self.captures.targets),
+            ("reports.pacs.targets", self.reports.pacs.targets or []),
+        ):
+            unknown = [name for name in targets if name not in names]
+            if unknown:
+                raise ValueError(f"{key}: no PACS is named {unknown[0]}; there are {', '.join(names)}")
         return self
 
     def warnings(self) -> list[str]:
@@ -288,6 +279,12 @@ class Config(Section):
                 f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it"
             )
         return found
+
+    @property
+    def report_hosts(self) -> Sequence[str]:
+        """Hosts that a report's PDF may be fetched from."""
+        hosts = self.reports.allowed_hosts
+        return [f"*.{self.avara.domain}"] if hosts is None else hosts
 
     @property
     def public_endpoint(self) -> str:

@@ -114,12 +114,11 @@ class Journal:
 
     async def remember_study(self, study_id: str, study_instance_uid: str) -> None:
         """Avara's *study_id* is this study. Where it was another one before, the latest word counts."""
-        await self.run(lambda c: _remember(c, study_id, study_instance_uid, time.time()))
+        await self.run(lambda c: remember_study(c, study_id, study_instance_uid, time.time()))
 
     async def study_instance_uid_of(self, study_id: str) -> str | None:
         """The study that Avara calls *study_id*; None where it never asked for it."""
-        wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
-        return await self.run(lambda c: c.execute(wanted).scalar_one_or_none())
+        return await self.run(lambda c: study_of(c, study_id))
 
     # -- the ledger of the cache
 
@@ -146,7 +145,7 @@ class Journal:
 
         def note(c: Connection) -> None:
             now = time.time()
-            _remember(c, study_id, study_instance_uid, now)
+            remember_study(c, study_id, study_instance_uid, now)
             study = cached_studies.c.study_instance_uid == study_instance_uid
             c.execute(update(cached_studies).where(study).values(last_used=now))
             longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
@@ -190,7 +189,8 @@ def _immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _remember(c: Connection, study_id: str, study_instance_uid: str, now: float) -> None:
+def remember_study(c: Connection, study_id: str, study_instance_uid: str, now: float) -> None:
+    """As :meth:`Journal.remember_study`, within a transaction; *now* is unix seconds."""
     known = c.execute(select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)).scalar_one_or_none()
     if known is None:
         c.execute(
@@ -206,6 +206,12 @@ def _remember(c: Connection, study_id: str, study_instance_uid: str, now: float)
         .where(studies.c.study_id == study_id)
         .values(study_instance_uid=study_instance_uid, last_seen=now)
     )
+
+
+def study_of(c: Connection, study_id: str) -> str | None:
+    """As :meth:`Journal.study_instance_uid_of`, within a transaction."""
+    wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
+    return c.execute(wanted).scalar_one_or_none()
 
 
 def _set(c: Connection, study_instance_uid: str, **values: Any) -> bool:

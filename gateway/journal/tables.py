@@ -93,3 +93,17 @@ upload_slots = Table(
     Index("upload_slots_by_closed", "closed", "expires"),
 )
 """Upload URLs that were given out; ``taken`` is the SHA-256 of the upload that won."""
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("report_id", String(256), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("has_pdf", Boolean, nullable=False),
+    Column("has_text", Boolean, nullable=False),
+    Column("received", Float, nullable=False),
+    UniqueConstraint("report_id", "content", name="reports_by_content"),
+)
+"""Versions of reports that are, or were, delivered; ``content`` is a SHA-256 over what they say."""

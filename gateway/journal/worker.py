@@ -25,19 +25,20 @@ LOOKS_EVERY = 1.0
 PURGES_EVERY = 3600.0
 
 
-class TryLater(Exception):
-    """A handler failed at what may go well later. The text is for the operator."""
-
-
-class CannotBeDone(Exception):
-    """A handler found that its job cannot be done as things are. The text is for the operator.
-
-    *payload*, where given, replaces the job's.
-    """
+class _NotDone(Exception):
+    """A handler's job is not done. The text is for the operator; *payload*, where given, replaces the job's."""
 
     def __init__(self, text: str, payload: Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.payload = payload
+
+
+class TryLater(_NotDone):
+    """A handler failed at what may go well later."""
+
+
+class CannotBeDone(_NotDone):
+    """A handler found that its job cannot be done as things are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,8 @@ def _record(c: Any, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind
             if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
                 said = f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {ended}"
                 log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, said)
-                table.end(c, job.id, JobState.QUARANTINED, said)
+                table.end(c, job.id, JobState.QUARANTINED, said, ended.payload)
             else:
                 level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
                 log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
-                table.again(c, job, str(ended), failed=True)
+                table.again(c, job, str(ended), failed=True, payload=ended.payload)

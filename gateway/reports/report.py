@@ -5,6 +5,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+
 _NAMESPACE = uuid.UUID("5f4dcf3c-6b57-4d0e-9f38-1a3f5f2b7c61")
 """Ours, for UIDs that are derived from a report; never to be changed, or a retry would be another object."""
 
@@ -55,6 +58,16 @@ class Report:
     def text_uid(self) -> str:
         """SOP Instance UID of the Basic Text SR of this version."""
         return derived_uid("text", self.report_id, self.study_instance_uid, str(self.version))
+
+    @property
+    def stored_document(self) -> Predecessor:
+        """The Encapsulated PDF of this version, as a later one refers to it."""
+        return Predecessor(ENCAPSULATED_PDF, self.document_uid, self.series_instance_uid)
+
+    @property
+    def stored_text(self) -> Predecessor:
+        """The Basic Text SR of this version, as a later one refers to it."""
+        return Predecessor(BASIC_TEXT_SR, self.text_uid, self.text_series_uid)
 
 
 def derived_uid(*parts: str) -> str:

@@ -1,0 +1,122 @@
+"""The configuration of reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from gateway.config.base import Host, Name, PeerPort, Section
+from gateway.config.values import Duration, Size
+
+
+class ReportPacsConfig(Section):
+    """Reports into the PACS, as Encapsulated PDF."""
+
+    targets: list[str] | None = Field(
+        None, description="Names of the PACS that reports are stored in. Left out: the first; `[]`: none."
+    )
+    structured_report: bool = Field(
+        False, description="Whether the text is stored as a Basic Text SR, too; it is where there is no PDF."
+    )
+    storage_commitment: bool = Field(
+        False, description="Whether the PACS has to commit itself to a report before it counts as stored."
+    )
+
+
+class ReportHl7Config(Section):
+    """An HL7 v2 receiver, such as a RIS: reports as ORU^R01 over MLLP."""
+
+    name: Name = Field(description="Your name for it.")
+    host: Host = Field(description="Its address.")
+    port: PeerPort = Field(description="Its MLLP port.")
+    tls: bool = Field(False, description="Whether it speaks TLS.")
+    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
+    certificate_file: Path | None = Field(None, description="PEM file with our certificate, where it asks for one.")
+    key_file: Path | None = Field(None, description="PEM file with its private key.")
+    connect_timeout: Duration = Field(5.0, description="For the connection.")
+    answer_timeout: Duration = Field(30.0, description="Silence after which a message is sent again later.")
+    sending_application: str = Field("AVARAGW", description="MSH-3.")
+    sending_facility: str = Field("", description="MSH-4.")
+    receiving_application: str = Field("", description="MSH-5.")
+    receiving_facility: str = Field("", description="MSH-6.")
+    character_set: str = Field("UNICODE UTF-8", description="MSH-18, and how the message is encoded.")
+    with_pdf: bool = Field(True, description="Whether the PDF goes along, as an OBX of type ED.")
+    with_text: bool = Field(True, description="Whether the text goes along, as OBX of type TX.")
+    critical_flag: str = Field("AA", description="OBX-8 of a critical report.")
+    fields: dict[str, str] = Field(
+        {}, description='Further fields, or others: `PID-3.4: HOSP`, `OBR-4.1: "{accession_number}"`.'
+    )
+
+
+class ReportFolderConfig(Section):
+    """A folder that a RIS watches: PDF, text and a JSON file that says what they are."""
+
+    name: Name = Field(description="Your name for it.")
+    path: Path = Field(description="The folder; it has to be there.")
+
+
+class AlertWebhookConfig(Section):
+    """An alert by HTTP POST."""
+
+    url: str = Field(description="Where it goes.")
+    token: SecretStr | None = Field(None, description="Sent as `Authorization: Bearer`.")
+    token_file: Path | None = Field(None, description="File with the token.")
+    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
+
+
+class AlertEmailConfig(Section):
+    """An alert by e-mail."""
+
+    server: Host = Field(description="The mail server.")
+    port: PeerPort = Field(587, description="Its port.")
+    security: Literal["starttls", "tls", "none"] = Field("starttls", description="How it is encrypted.")
+    sender: str = Field(description="Its sender.")
+    recipients: Annotated[list[str], Field(min_length=1)] = Field(description="Who gets it.")
+    user: str | None = Field(None, description="To log in, where the server asks for it.")
+    password: SecretStr | None = Field(None, description="To log in.")
+    password_file: Path | None = Field(None, description="File with the password.")
+    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
+
+
+class ReportAlertsConfig(Section):
+    """Who is told at once: of a critical report, and of one that waits for an operator."""
+
+    webhook: AlertWebhookConfig | None = Field(None, description="Alerts by HTTP; left out: none.")
+    email: AlertEmailConfig | None = Field(None, description="Alerts by e-mail; left out: none.")
+
+
+class ReportsConfig(Section):
+    """Signed reports: where their PDF may come from, and where they are brought to."""
+
+    enabled: bool = Field(True, description="Whether reports are taken at all; else Avara keeps them.")
+    allowed_hosts: list[str] | None = Field(
+        None,
+        description="Hosts that a report's PDF may be fetched from: `reports.example.com`, `*.example.com`. "
+        "Left out: any host below `avara.domain`.",
+    )
+    allow_http: bool = Field(False, description="Whether plain HTTP is allowed; for tests on one machine.")
+    allow_private_addresses: bool = Field(
+        False, description="Whether a host may have an address inside the hospital; for tests on one machine."
+    )
+    ca_file: Path | None = Field(None, description="PEM file with the authorities that Avara's hosts are checked by.")
+    max_size: Annotated[Size, Field(ge=1_000_000, le=200_000_000)] = Field(
+        50_000_000, description="Largest PDF that is taken."
+    )
+    pacs: ReportPacsConfig = ReportPacsConfig()
+    hl7: list[ReportHl7Config] = Field([], description="HL7 receivers; each gets every report.")
+    folders: list[ReportFolderConfig] = Field([], description="Folders; each gets every report.")
+    alerts: ReportAlertsConfig = ReportAlertsConfig()
+    retry_for: Annotated[Duration, Field(ge=60)] = Field(
+        72 * 3600.0, description="How long each delivery is tried before an operator has to decide."
+    )
+    keep_after_delivered: Duration = Field(7 * 86400.0, description="How long our copy is kept afterwards.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> ReportsConfig:
+        for key, names in (("hl7", [r.name for r in self.hl7]), ("folders", [f.name for f in self.folders])):
+            double = sorted({name for name in names if names.count(name) > 1})
+            if double:
+                raise ValueError(f"{key}: two of the same name: {', '.join(double)}")
+        return self

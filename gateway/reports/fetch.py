@@ -1,0 +1,205 @@
+"""Does ``report.fetch`` jobs: brings a report's PDF in before its URL dies, finds out which study it is of, and
+lets what is new of it go out to every place where the hospital looks.
+
+The PDF comes first, since its URL dies within the hour; everything else can wait. A PDF that cannot be had, or is
+none, does not keep the text: that goes out by itself, and the job waits for an operator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from gateway.journal import Job, JobState, Journal, Transaction, jobs
+from gateway.journal import reports as table
+from gateway.journal.journal import study_of
+from gateway.journal.reports import ReportVersion
+from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
+from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.reports import jobs as names
+from gateway.reports.download import DownloadFailed, NotAllowed, TooLarge, UrlExpired
+from gateway.reports.pdf import NotAPdf, check_pdf
+
+log = logging.getLogger(__name__)
+
+TEXT_ALONE_AFTER = 3600.0
+"""Seconds after which a report whose PDF still cannot be fetched goes out as text: its URL is dead by then."""
+
+PDF = "application/pdf"
+
+Download = Callable[[str], Awaitable[bytes]]
+"""The bytes behind a URL; raises as :mod:`gateway.reports.download` has it."""
+
+AskAgain = Callable[[str, str], Awaitable[str]]
+"""(study id, report id) → a new URL of the report's PDF."""
+
+
+class ReportFetcher:
+    """The handler of ``report.fetch``."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        objects: ObjectStore,
+        download: Download,
+        ask_again: AskAgain | None,
+        destinations: Mapping[str, Sequence[str]],
+        channels: Collection[str],
+        keep_for: float,
+        added: Callable[[], None],
+    ) -> None:
+        """*ask_again* is None where Avara cannot be asked for a new URL. *destinations* are, by kind of job, the
+        names of the places that a report is brought to; *channels* those of what alerts are sent by. *keep_for* is
+        seconds; *added* is called when a job was added."""
+        self._journal = journal
+        self._objects = objects
+        self._download = download
+        self._ask_again = ask_again
+        self._destinations = destinations
+        self._channels = channels
+        self._keep_for = keep_for
+        self._added = added
+
+    async def __call__(self, job: Job) -> Ended:
+        """Takes a report one step further. Raises TryLater, CannotBeDone."""
+        try:
+            if job.payload.get("key") is None:
+                return await self._bring(job)
+            await self._check(job)
+        except ObjectNotFound as e:
+            raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
+        except StoreError as e:
+            raise TryLater(str(e)) from e
+        await self._journal.run(lambda c: self._release(c, job))
+        self._added()
+        return None
+
+    # -- the PDF
+
+    async def _bring(self, job: Job) -> Ended:
+        try:
+            content = await self._content(job)
+        except DownloadFailed as e:
+            if time.time() - job.payload["received"] < TEXT_ALONE_AFTER:
+                raise TryLater(str(e)) from e
+            raise TryLater(str(e), await self._without_pdf(job, str(e))) from e
+        except (NotAllowed, TooLarge, UrlExpired) as e:
+            raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
+        sha256 = hashlib.sha256(content).hexdigest()
+        key = f"reports/{hashlib.sha256(job.payload['report'].encode()).hexdigest()[:32]}/{sha256}.pdf"
+        await self._objects.put(key, content, content_type=PDF)
+        return Step(
+            f"its PDF is here, {len(content)} bytes", {**job.payload, "key": key, "sha256": sha256, "url": None}
+        )
+
+    async def _content(self, job: Job) -> bytes:
+        try:
+            return await self._download(job.payload["url"])
+        except UrlExpired:
+            if self._ask_again is None:
+                raise
+        url = await self._ask_again(job.payload["study_id"], job.payload["report"])
+        return await self._download(url)
+
+    async def _check(self, job: Job) -> None:
+        """Whether it is a PDF. Raises CannotBeDone, StoreError."""
+        content = await self._objects.get(job.payload["key"])
+        try:
+            await asyncio.to_thread(check_pdf, content)
+        except NotAPdf as e:
+            reason = f"what Avara sent as its PDF cannot be used: {e}"
+            raise CannotBeDone(reason, await self._without_pdf(job, reason)) from e
+
+    async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
+        """Lets the text go out by itself, once, and tells an operator; the payload that says so."""
+
+        def note(c: Transaction) -> Mapping[str, Any]:
+            payload = job.payload
+            names.add_alerts(c, self._channels, names.NO_PDF, payload)
+            study = self._study(c, job)
+            if payload.get("text_sent") or not payload["text"] or study is None:
+                return payload
+            self._deliver(c, job, study, pdf=False)
+            jobs.note(c, job.id, "its text goes out without it")
+            return {**payload, "text_sent": True}
+
+        log.warning("report %s has no PDF that can be delivered: %s", job.payload["report"], reason)
+        payload = await self._journal.run(note)
+        self._added()
+        return payload
+
+    # -- which study, which version, and where to
+
+    def _study(self, c: Transaction, job: Job) -> str | None:
+        study: str | None = job.payload.get("study") or study_of(c, job.payload["study_id"])
+        return study
+
+    def _release(self, c: Transaction, job: Job) -> None:
+        study = self._study(c, job)
+        if study is None:
+            names.add_alerts(c, self._channels, names.UNKNOWN_STUDY, job.payload)
+            jobs.again(c, job, _unknown(job), failed=True)
+            return
+        said = self._deliver(c, job, study, pdf=True)
+        jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))
+        jobs.clean(c, job.payload["key"], after=self._keep_for)
+
+    def _deliver(self, c: Transaction, job: Job, study: str, *, pdf: bool) -> str:
+        """Adds the deliveries of a report, unless they were added for the same content before; what was done."""
+        payload = job.payload
+        known = table.versions(c, payload["report"])
+        content = _content_of(payload, pdf=pdf)
+        for version in known:
+            if version.content == content:
+                return f"the same as version {version.version}, which is delivered once"
+        version = ReportVersion(
+            payload["report"], len(known) + 1, content, study, pdf, bool(payload["text"]), payload["received"]
+        )
+        table.add(c, version)
+        added = {
+            "report": version.report_id, "study_id": payload["study_id"], "study": study, "version": version.version,
+            "critical": payload["critical"], "text": payload["text"], "received": version.received,
+            "key": payload["key"] if pdf else None,
+        }  # fmt: skip
+        places = []
+        for kind, destinations in self._destinations.items():
+            for destination in destinations:
+                subject = names.subject(version.report_id, str(version.version), destination)
+                jobs.add(c, kind, subject, {**added, "target": destination}, said=f"version {version.version}")
+                places.append(f"{kind.partition('.')[2]} {destination}")
+        return f"version {version.version} of the report goes to {', '.join(places) or 'nowhere: none is configured'}"
+
+
+def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
+    """An operator says which study a report is of, and it goes on at once. Raises Unfit."""
+    job = jobs.get(c, job_id)
+    if job is None or job.kind != names.FETCH:
+        raise jobs.Unfit(f"job {job_id} is no report that waits for its study")
+    if job.state not in (JobState.WAITING, JobState.QUARANTINED):
+        raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
+    payload = {**job.payload, "study": study_instance_uid}
+    jobs.again(c, job, f"an operator says that it is of study {study_instance_uid}", failed=False, payload=payload)
+    return job
+
+
+def _unknown(job: Job) -> str:
+    return (
+        f"which study Avara's {job.payload['study_id']} is, is not known: nobody has opened it through this gateway; "
+        f"say it: avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID"
+    )
+
+
+def _content_of(payload: Mapping[str, Any], *, pdf: bool) -> str:
+    said = [payload["sha256"] if pdf else None, payload["text"] or "", payload["critical"]]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _kept(payload: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What the record keeps of a payload once the job is done: identifiers, and nothing of the patient."""
+    return {name: payload.get(name) for name in ("report", "study_id", "study", "received", "critical")} | more

@@ -1,0 +1,65 @@
+"""Acknowledges ``report.delivered``: once the event is in the journal, and whatever else goes wrong (contract)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+from gateway.avara.answers import ReportAcknowledged
+from gateway.avara.endpoint import Refusal
+from gateway.avara.events import Event, ReportDelivered
+from gateway.avara.signature import Delivery
+from gateway.journal import Journal, JournalError, Transaction, jobs
+from gateway.journal.journal import remember_study
+from gateway.reports import jobs as names
+
+log = logging.getLogger(__name__)
+
+
+class ReportHandler:
+    """The handler of ``report.delivered``."""
+
+    def __init__(self, *, journal: Journal, channels: Collection[str], added: Callable[[], None], enabled: bool) -> None:
+        """*channels* are the names of what alerts are sent by; *added* is called when a job was added."""
+        self._journal = journal
+        self._channels = channels
+        self._added = added
+        self._enabled = enabled
+        self.critical = 0
+        """Critical reports that were acknowledged since the start."""
+
+    async def __call__(self, event: Event, delivery: Delivery) -> ReportAcknowledged:
+        """Acknowledges one event. Raises Refusal where it cannot be kept: Avara then delivers it again."""
+        assert isinstance(event, ReportDelivered)
+        if not self._enabled:
+            # Never acknowledged: what is acknowledged has to be kept.
+            raise Refusal(501, "this hospital's gateway takes no reports")
+        try:
+            new = await self._journal.run(lambda c: self._keep(c, event, delivery.webhook_id, time.time()))
+        except JournalError as e:
+            log.error("report %s is not acknowledged: %s", event.data.report_id, e)
+            raise Refusal(503, "the report cannot be kept now; deliver it again") from e
+        if new:
+            self._added()
+            if event.data.is_critical:
+                self.critical += 1
+                log.warning("critical report %s of study %s was delivered", event.data.report_id, event.data.study_id)
+        return ReportAcknowledged()
+
+    def _keep(self, c: Transaction, event: ReportDelivered, webhook_id: str, now: float) -> bool:
+        data = event.data
+        if data.study_instance_uid:
+            remember_study(c, data.study_id, data.study_instance_uid, now)
+        payload: dict[str, Any] = {
+            "report": data.report_id, "study_id": data.study_id, "study": data.study_instance_uid,
+            "critical": data.is_critical, "text": data.plain_text, "url": data.presigned_url, "received": now,
+        }  # fmt: skip
+        _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
+        if new and data.is_critical:
+            # The same text again is the same news; its PDF is not in yet.
+            content = hashlib.sha256((data.plain_text or "").encode()).hexdigest()
+            names.add_alerts(c, self._channels, names.CRITICAL, {**payload, "content": content})
+        return new
