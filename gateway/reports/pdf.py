@@ -1,0 +1,96 @@
+"""Whether what came for a report is a PDF that opens (ISO 32000-1 §7.5).
+
+The parsing is done in a process of its own. A thread cannot be ended, and a hostile PDF (object bombs, loops in the
+page tree, streams that inflate without end) would hold the interpreter, and with it every association and answer,
+for as long as it likes. A process costs a quarter of a second a report, and the kernel ends it by memory and by time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.reports.errors import ReportError
+
+WITHIN = 60.0
+"""Seconds on the clock, on a machine that is busy with other things; the CPU seconds are bounded more narrowly."""
+
+_HEADER_WITHIN = 1024
+_TRAILER_WITHIN = 1024
+"""Bytes from either end within which viewers look for them (PDF Reference 1.7, implementation notes 13 and 18)."""
+
+_READER = str(Path(__file__).with_name("pdf_reader.py"))
+
+
+@dataclass(frozen=True, slots=True)
+class PdfFacts:
+    """What is known of a PDF that opens."""
+
+    pages: int
+
+
+class Encrypted(ReportError):
+    """The PDF is encrypted: nobody in the hospital could read it."""
+
+
+class Broken(ReportError):
+    """It is no PDF, or one that does not open. The text says why, and quotes nothing of it."""
+
+
+class NotChecked(ReportError):
+    """This machine could not look at the PDF; nothing is known of it."""
+
+    transient = True
+
+
+async def check_pdf(content: bytes) -> PdfFacts:
+    """What *content* is as a PDF. Raises Encrypted, Broken, NotChecked."""
+    if b"%PDF-" not in content[:_HEADER_WITHIN]:
+        raise Broken("the report is no PDF: it does not begin with %PDF-")
+    if b"%%EOF" not in content[-_TRAILER_WITHIN:]:
+        raise Broken("the report's PDF is cut off: it does not end with %%EOF")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            _READER,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={},
+        )
+    except OSError as e:
+        raise NotChecked(f"the report's PDF cannot be looked at: this machine starts no process ({e.strerror})") from e
+    try:
+        async with asyncio.timeout(WITHIN):
+            said, _ = await process.communicate(content)
+    except TimeoutError:
+        raise NotChecked(
+            f"the report's PDF was not looked at within {WITHIN:.0f} s: is this machine overloaded?"
+        ) from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+        returncode = await process.wait()
+    return _facts(returncode, said)
+
+
+def _facts(returncode: int, said: bytes) -> PdfFacts:
+    if returncode == -signal.SIGXCPU:
+        raise Broken("the report's PDF is broken: it takes longer to open than a report does")
+    if returncode < 0 and returncode != -signal.SIGKILL:
+        raise Broken("the report's PDF is broken: what opens it crashes")
+    if returncode != 0:
+        raise NotChecked(
+            f"the report's PDF was not looked at to its end ({returncode}): is this machine out of memory?"
+        )
+    found = json.loads(said)
+    if found.get("encrypted"):
+        raise Encrypted("the report's PDF is encrypted: have Avara give it without a password")
+    if "broken" in found:
+        raise Broken(f"the report's PDF is broken: {found['broken']}")
+    return PdfFacts(pages=found["pages"])
