@@ -14,6 +14,7 @@ PN                    a fourth component group, a sixth component: joined to the
 DA                    ``1950.05.05`` (PS3.5 §6.2, ACR-NEMA) and ``1950-05-05``: without the marks; what is no day: empty
 TM                    ``08:15:00``: without the colons; what is no time: empty
 Patient's Sex         ``m``, ``f``, ``o``: in upper case; what is none of M, F, O (PS3.3 C.2.3): empty
+Text Value            every end of a line: CR LF; tabulators: spaces; other control characters: nothing
 any                   halves of UTF-16 pairs, which no character set has: U+FFFD; what is beyond 1024 characters: cut
 ====================  =============================================================================================
 
@@ -92,7 +93,12 @@ class CharacterSet:
     def encode(self, value: str, delimiters: str) -> bytes:
         """*value* in it; a reader gets the very same text. Raises UnicodeEncodeError where it lacks a letter."""
         if self.codec:
-            return value.encode(self.codec)
+            encoded = value.encode(self.codec)
+            # In GBK and GB18030 the second byte of a rare letter may be a delimiter's. DCMTK and dicom3tools split
+            # values before they decode them, so would see two; code extensions are told apart by their escapes.
+            if any(encoded.count(mark) != value.count(mark.decode()) for mark in (b"\\", b"^")):
+                raise UnicodeEncodeError(self.codec, value, 0, len(value), "a letter looks like a delimiter")
+            return encoded
         if value.isascii():
             return value.encode("ascii")
         return b"".join(self._piece(piece) for piece in re.split(f"([{re.escape(delimiters)}])", value))
@@ -224,11 +230,12 @@ def sex(value: str) -> str:
     return value.upper() if value.upper() in ("M", "F", "O") else ""
 
 
-_LINE_ENDS = re.compile(r"\r\n|[\n\r\v\x85\u2028\u2029]")
-_OTHER_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufeff]")
+_LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
+_OTHER_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
 
 
 def long_text(value: str) -> str:
-    """A legal UT of any length: lines end with CR LF, and there are no other control characters than TAB and FF."""
+    """A text of any length as a content item has it: lines end with CR LF, and there is no other control character,
+    though UT allows some (Text Value, PS3.3 Table C.17-5)."""
     value = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _LINE_ENDS.sub("\n", value))
-    return _OTHER_CONTROLS.sub("", value).rstrip().replace("\n", "\r\n")
+    return _OTHER_CONTROLS.sub("", value).expandtabs().rstrip().replace("\n", "\r\n")
