@@ -72,6 +72,8 @@ class StudyRecord:
     study_time: str
     study_description: str
     referring_physician: str
+    specific_character_set: str = ""
+    """In which it said so (PS3.3 C.12.1.1.2), as it claims; for objects of ours that are to be like its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,4 +414,5 @@ def _record(raw: dict[int, bytes]) -> StudyRecord:
         study_time=said(STUDY_TIME),
         study_description=said(STUDY_DESCRIPTION),
         referring_physician=said(REFERRING_PHYSICIAN),
+        specific_character_set=string(charset),
     )

@@ -32,6 +32,8 @@ DEPTH_LIMIT = 32
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_CHINESE = "\x1b$)A"
+"""The escape sequence to ISO-IR 58, which pydicom leaves in the text."""
 _SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
 
 
@@ -142,7 +144,8 @@ def text(raw: bytes, specific_character_set: bytes = b"") -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return decode_bytes(raw, convert_encodings([t.strip() for t in terms]), set()).rstrip(" \0")
+            decoded = decode_bytes(raw, convert_encodings([t.strip() for t in terms]), set())
+            return decoded.replace(_CHINESE, "").rstrip(" \0")
         except (LookupError, UnicodeError, ValueError):
             return raw.decode("latin-1").rstrip(" \0")
 

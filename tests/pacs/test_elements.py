@@ -153,6 +153,7 @@ def test_a_data_set_that_ends_anywhere_never_crashes(end, syntax):
         ("Люкceмбypг".encode("iso8859_5"), b"ISO_IR 144", "Люкceмбypг"),
         ("王".encode("gb18030"), b"GB18030", "王"),
         (b"\x1b$B;3ED\x1b(B", b"\\ISO 2022 IR 87", "山田"),
+        (b"Zhang=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1", b"\\ISO 2022 IR 58", "Zhang=张^小"),
     ],
 )
 def test_texts_are_decoded_by_their_character_set(raw, charset, expected):
