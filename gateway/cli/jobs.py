@@ -157,6 +157,33 @@ def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
     click.echo(f"{_jobs(numbers)} discarded")
 
 
+@jobs.command("assign")
+@CONFIG
+@click.argument("number", type=int)
+@click.argument("study_uid")
+def assign_report(path: Path, number: int, study_uid: str) -> None:
+    """Say which study a report is of, where the gateway does not know it, and let it go on.
+
+    Avara names a report's study by an id of its own. The gateway knows whose it is once the study was opened through
+    it; a report that comes before that waits, with a job of kind report.fetch.
+
+    \b
+    Example: avara-gateway jobs assign -c gateway.yaml 17 1.2.840.113619.2.55.3
+    """
+    from gateway.uid import is_uid
+
+    if not is_uid(study_uid):
+        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
+
+    async def work(journal: Journal) -> None:
+        from gateway.reports.fetch import assign
+
+        await journal.run(lambda c: assign(c, number, study_uid))
+
+    _with_journal(path, work)
+    click.echo(f"job {number} is of study {study_uid} and goes on, at once where the gateway runs")
+
+
 def _jobs(numbers: Any) -> str:
     return f"job{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal import reports as table
@@ -136,6 +137,20 @@ class PacsDelivery:
 def _report_of(v: ReportVersion) -> Report:
     """A version as far as its UIDs go, which are derived from these."""
     return Report(v.report_id, "", v.study_instance_uid, v.version, False, None, None, v.received)
+
+
+class Hl7Receiver(Protocol):
+    """An HL7 receiver that the operator has configured."""
+
+    async def deliver(self, report: Report, study: StudyRecord) -> str:
+        """Sends a report; what is to be told of it in the record. Raises ReportError."""
+
+
+class AlertChannel(Protocol):
+    """A way in which an alert reaches people."""
+
+    async def send(self, alert: Alert) -> None:
+        """Sends one alert. Raises ReportError."""
 
 
 class FolderDelivery:

@@ -7,7 +7,6 @@ none, does not keep the text: that goes out by itself, and the job waits for an 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -22,8 +21,9 @@ from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.reports import jobs as names
-from gateway.reports.download import DownloadFailed, NotAllowed, TooLarge, UrlExpired
-from gateway.reports.pdf import NotAPdf, check_pdf
+from gateway.reports.download import UrlExpired
+from gateway.reports.errors import ReportError
+from gateway.reports.pdf import check_pdf
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,13 @@ class ReportFetcher:
             raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
-        await self._journal.run(lambda c: self._release(c, job))
+        known = await self._journal.run(lambda c: self._release(c, job))
         self._added()
+        if not known:
+            raise TryLater(
+                f"which study Avara's {job.payload['study_id']} is, is not known: nobody has opened it through this "
+                f"gateway; say it: avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID"
+            )
         return None
 
     # -- the PDF
@@ -85,12 +90,11 @@ class ReportFetcher:
     async def _bring(self, job: Job) -> Ended:
         try:
             content = await self._content(job)
-        except DownloadFailed as e:
-            if time.time() - job.payload["received"] < TEXT_ALONE_AFTER:
-                raise TryLater(str(e)) from e
-            raise TryLater(str(e), await self._without_pdf(job, str(e))) from e
-        except (NotAllowed, TooLarge, UrlExpired) as e:
-            raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
+        except ReportError as e:
+            if not e.transient:
+                raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
+            late = time.time() - job.payload["received"] > TEXT_ALONE_AFTER
+            raise TryLater(str(e), await self._without_pdf(job, str(e)) if late else None) from e
         sha256 = hashlib.sha256(content).hexdigest()
         key = f"reports/{hashlib.sha256(job.payload['report'].encode()).hexdigest()[:32]}/{sha256}.pdf"
         await self._objects.put(key, content, content_type=PDF)
@@ -108,13 +112,14 @@ class ReportFetcher:
         return await self._download(url)
 
     async def _check(self, job: Job) -> None:
-        """Whether it is a PDF. Raises CannotBeDone, StoreError."""
+        """Whether it is a PDF that opens. Raises TryLater, CannotBeDone, StoreError."""
         content = await self._objects.get(job.payload["key"])
         try:
-            await asyncio.to_thread(check_pdf, content)
-        except NotAPdf as e:
-            reason = f"what Avara sent as its PDF cannot be used: {e}"
-            raise CannotBeDone(reason, await self._without_pdf(job, reason)) from e
+            await check_pdf(content)
+        except ReportError as e:
+            if e.transient:
+                raise TryLater(str(e)) from e
+            raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
 
     async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
         """Lets the text go out by itself, once, and tells an operator; the payload that says so."""
@@ -129,7 +134,8 @@ class ReportFetcher:
             jobs.note(c, job.id, "its text goes out without it")
             return {**payload, "text_sent": True}
 
-        log.warning("report %s has no PDF that can be delivered: %s", job.payload["report"], reason)
+        if not job.payload.get("text_sent"):
+            log.warning("report %s has no PDF that can be delivered: %s", job.payload["report"], reason)
         payload = await self._journal.run(note)
         self._added()
         return payload
@@ -140,15 +146,16 @@ class ReportFetcher:
         study: str | None = job.payload.get("study") or study_of(c, job.payload["study_id"])
         return study
 
-    def _release(self, c: Transaction, job: Job) -> None:
+    def _release(self, c: Transaction, job: Job) -> bool:
+        """Lets a report go out, and ends its job; False where its study is not known."""
         study = self._study(c, job)
         if study is None:
             names.add_alerts(c, self._channels, names.UNKNOWN_STUDY, job.payload)
-            jobs.again(c, job, _unknown(job), failed=True)
-            return
+            return False
         said = self._deliver(c, job, study, pdf=True)
         jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))
         jobs.clean(c, job.payload["key"], after=self._keep_for)
+        return True
 
     def _deliver(self, c: Transaction, job: Job, study: str, *, pdf: bool) -> str:
         """Adds the deliveries of a report, unless they were added for the same content before; what was done."""
@@ -186,13 +193,6 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
     payload = {**job.payload, "study": study_instance_uid}
     jobs.again(c, job, f"an operator says that it is of study {study_instance_uid}", failed=False, payload=payload)
     return job
-
-
-def _unknown(job: Job) -> str:
-    return (
-        f"which study Avara's {job.payload['study_id']} is, is not known: nobody has opened it through this gateway; "
-        f"say it: avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID"
-    )
 
 
 def _content_of(payload: Mapping[str, Any], *, pdf: bool) -> str:
