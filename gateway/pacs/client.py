@@ -397,7 +397,8 @@ def _record(raw: dict[int, bytes]) -> StudyRecord:
     charset = raw.get(CHARACTER_SET, b"")
 
     def said(tag: int) -> str:
-        return text(raw.get(tag, b""), charset).strip()
+        # Of these only: 00A0 is the end of an à to a PACS that labels its UTF-8 as Latin-1.
+        return text(raw.get(tag, b""), charset).strip(" \t\r\n\0")
 
     return StudyRecord(
         study_instance_uid=string(raw.get(STUDY_INSTANCE_UID)),

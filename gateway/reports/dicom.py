@@ -59,7 +59,7 @@ def encapsulated_pdf(report: Report, study: StudyRecord, previous: Predecessor |
 
     A later version names the one before in Predecessor Documents Sequence (0040,A360), which the Encapsulated
     Document Module (C.24.2) has as Type 3, for documents whose content is wholly or partially included. Source
-    Instance Sequence (0042,0013) would say something else: that the document was derived from an instance.
+    Instance Sequence (0042,0013, Type 1C) is for instances that a document was derived from; a report is written.
     Verification Flag is VERIFIED, since Avara delivers signed reports only, and C.24.2 does not ask by whom.
 
     Raises ValueError where the report has no PDF, or *study* is not its study.

@@ -8,6 +8,7 @@ tested elsewhere.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import io
 import subprocess
 
@@ -79,7 +80,8 @@ NAMES = [
 """Each is kept."""
 
 LABELLED_WRONGLY = [
-    (b"ISO_IR 100", "Müßig^Šárka".encode()),  # UTF-8
+    (b"ISO_IR 100", "Müßig^Šárka".encode()),
+    (b"ISO_IR 100", "Rossi^Nicolà".encode()),
     (b"ISO_IR 100", "Müßig^Šárka".encode("cp1252")),
 ]
 """Kept, too: what this PACS means by these bytes, it alone knows."""
@@ -101,8 +103,9 @@ MIXED_UP = [
 
 def study(claimed, name, **others):
     """The study of a PACS that answers with these bytes."""
+    said = _record({0x00080005: claimed, 0x00100010: name})
     return dataclasses.replace(
-        STUDY, specific_character_set=claimed.decode(), patient_name=text(name, claimed), **others
+        STUDY, specific_character_set=said.specific_character_set, patient_name=said.patient_name, **others
     )
 
 
@@ -380,6 +383,8 @@ def test_the_pdf_says_what_it_is():
     assert (d.DocumentTitle, d.InstanceNumber) == ("Diagnostic Imaging Report", 1)
     assert (d.Manufacturer, d.ManufacturerModelName) == ("Avara", "Avara Gateway")
     assert d.AcquisitionDateTime == ""
+    local = datetime.datetime.fromtimestamp(REPORT.received).astimezone()
+    assert (d.ContentDate, d.ContentTime) == (local.strftime("%Y%m%d"), local.strftime("%H%M%S.250000"))
 
 
 def test_the_file_is_told_about_as_it_is():
