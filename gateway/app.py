@@ -23,10 +23,8 @@ from aiohttp import web
 from gateway.admin.checks import MoveProbe, Subject
 from gateway.admin.control import Control
 from gateway.admin.health import Health
-from gateway.avara.answers import Answer
-from gateway.avara.endpoint import Refusal, WebhookEndpoint
-from gateway.avara.events import Event
-from gateway.avara.signature import Delivery, WebhookVerifier
+from gateway.avara.endpoint import WebhookEndpoint
+from gateway.avara.signature import WebhookVerifier
 from gateway.captures.check import Policy, UploadChecker
 from gateway.captures.grant import CaptureAccessHandler
 from gateway.captures.inbox import Inbox
@@ -47,6 +45,19 @@ from gateway.pacs.commitment import CommitmentResult
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp import StorageScp
+from gateway.reports.deliver import (
+    AlertChannel,
+    AlertDelivery,
+    Delivery,
+    FolderDelivery,
+    Hl7Delivery,
+    Hl7Receiver,
+    PacsDelivery,
+)
+from gateway.reports.download import PdfDownload, ask_avara
+from gateway.reports.fetch import ReportFetcher
+from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
+from gateway.reports.receive import ReportHandler
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.cache import Budget, StudyCache
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
@@ -124,13 +135,17 @@ class Gateway:
                 for title in (pacs.ae_title, *pacs.sending_ae_titles)
             ),
             tls=_tls(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
-            on_commitment=self._committed if config.captures.storage_commitment else None,
+            on_commitment=self._committed
+            if config.captures.storage_commitment or config.reports.pacs.storage_commitment
+            else None,
         )
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.worker = Worker(journal, owner="gateway")
         self.inbox = Inbox(store, journal, added=self.worker.wake)
         self.worker.take_on(CLEAN, Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR))
         self._captures()
+        self._alerts = self._alert_channels()
+        self.reports = self._reports()
         self.subject = Subject(
             pacs={pacs.name: pacs.client for pacs in self.pacs},
             store=store,
@@ -173,6 +188,69 @@ class Gateway:
         self.worker.take_on(CHECK, Kind(checker, 2, config.retry_for))
         for name, kind in outbox.kinds().items():
             self.worker.take_on(name, kind)
+
+    def _reports(self) -> ReportHandler:
+        config, retry_for = self.config.reports, self.config.reports.retry_for
+        targets = [self.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
+        receivers: dict[str, Hl7Receiver] = {}
+        folders = {f.name: f.path for f in config.folders}
+        download = PdfDownload(
+            allowed_hosts=self.config.report_hosts,
+            max_size=config.max_size,
+            ca_file=str(config.ca_file) if config.ca_file else None,
+            allow_http=config.allow_http,
+            allow_private=config.allow_private_addresses,
+        )
+        fetcher = ReportFetcher(
+            journal=self.journal,
+            objects=self.store,
+            download=download.fetch,
+            ask_again=self._ask_avara if self.config.avara.api_key else None,
+            destinations={PACS: targets, HL7: list(receivers), FOLDER: list(folders)},
+            channels=list(self._alerts),
+            keep_for=config.keep_after_delivered,
+            added=self.worker.wake,
+        )
+        outbox = Outbox(
+            "report",
+            objects=self.store,
+            journal=self.journal,
+            targets=self.clients,
+            storage_commitment=config.pacs.storage_commitment,
+            keep_for=config.keep_after_delivered,
+            retry_for=retry_for,
+            spool_dir=self.config.state_dir / "spool",
+            on_stored=self._adopt,
+        )
+        delivery = Delivery(
+            journal=self.journal,
+            objects=self.store,
+            pacs=list(self.clients.values()),
+            keep_for=config.keep_after_delivered,
+        )
+        into_pacs = PacsDelivery(
+            delivery, journal=self.journal, objects=self.store, outbox=outbox, text=config.pacs.structured_report
+        )
+        kinds = {
+            FETCH: Kind(fetcher, 4, retry_for),
+            PACS: Kind(into_pacs, 2, retry_for),
+            HL7: Kind(Hl7Delivery(delivery, journal=self.journal, receivers=receivers), 4, retry_for),
+            FOLDER: Kind(FolderDelivery(delivery, journal=self.journal, folders=folders), 2, retry_for),
+            ALERT: Kind(AlertDelivery(self._alerts), 4, retry_for),
+        }
+        for name, kind in (kinds | outbox.kinds()).items():
+            self.worker.take_on(name, kind)
+        return ReportHandler(
+            journal=self.journal, channels=list(self._alerts), added=self.worker.wake, enabled=config.enabled
+        )
+
+    async def _ask_avara(self, study_id: str, report_id: str) -> str:
+        avara = self.config.avara
+        assert avara.api_key is not None
+        return await ask_avara(avara.api_key.get_secret_value(), study_id, report_id, base_url=avara.api_url)
+
+    def _alert_channels(self) -> dict[str, AlertChannel]:
+        return {}
 
     async def _committed(self, result: CommitmentResult) -> None:
         await keep_commitment(self.journal, result)
@@ -282,7 +360,7 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
             {
                 "study.access_requested": handler,
                 "secondary_capture.access_requested": captures,
-                "report.delivered": _no_reports,
+                "report.delivered": gateway.reports,
             },
             max_body=config.http.max_body,
             answer_within=config.avara.answer_within,
@@ -333,11 +411,6 @@ async def serve(config: Config) -> None:
         await stop.wait()
         log.info("stopping")
     log.info("stopped")
-
-
-async def _no_reports(event: Event, delivery: Delivery) -> Answer:
-    # Never acknowledged: what is acknowledged has to be kept.
-    raise Refusal(501, "this gateway does not take reports yet")
 
 
 async def _sweep(cache: StudyCache) -> None:

@@ -23,6 +23,8 @@ from gateway.pacs.client import PacsClient, StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
+from gateway.reports.errors import ReportError
+from gateway.reports.folder import write_report
 from gateway.reports.report import Report
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,7 @@ DICOM = "application/dicom"
 class Delivery:
     """What every delivery has in common: the report and its study, and how its job ends."""
 
-    def __init__(
-        self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[PacsClient], keep_for: float
-    ) -> None:
+    def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[PacsClient], keep_for: float) -> None:
         """*pacs* are asked in this order for the study; *keep_for* is seconds."""
         self._journal = journal
         self._objects = objects
@@ -79,7 +79,9 @@ class Delivery:
 class PacsDelivery:
     """The handler of ``report.pacs``: makes the DICOM objects and gives them to the outbox."""
 
-    def __init__(self, delivery: Delivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool) -> None:
+    def __init__(
+        self, delivery: Delivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool
+    ) -> None:
         """*text* says whether the text goes in as a Basic Text SR, too; it does where there is no PDF."""
         self._delivery = delivery
         self._journal = journal
@@ -149,7 +151,7 @@ class Hl7Receiver(Protocol):
 class AlertChannel(Protocol):
     """A way in which an alert reaches people."""
 
-    async def send(self, alert: Alert) -> None:
+    async def send(self, about: Mapping[str, object]) -> None:
         """Sends one alert. Raises ReportError."""
 
 
@@ -170,7 +172,7 @@ class FolderDelivery:
         report, study = await self._delivery.report(job), await self._delivery.study(job)
         with _told_apart():
             written = await asyncio.to_thread(write_report, folder, report, study)
-        said = f"written to {folder} as {written}"
+        said = f"written to {folder}: {', '.join(written.names)}"
         await self._journal.run(lambda c: self._delivery.end(c, job, said))
         return None
 
@@ -209,7 +211,7 @@ class AlertDelivery:
         if channel is None:
             raise CannotBeDone(f"alerts are not sent by {job.payload['channel']} any more: discard this job")
         with _told_apart():
-            await channel.send(_alert(job))
+            await channel.send(job.payload)
         return Done(f"sent by {job.payload['channel']}")
 
 

@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 class ReportHandler:
     """The handler of ``report.delivered``."""
 
-    def __init__(self, *, journal: Journal, channels: Collection[str], added: Callable[[], None], enabled: bool) -> None:
+    def __init__(
+        self, *, journal: Journal, channels: Collection[str], added: Callable[[], None], enabled: bool
+    ) -> None:
         """*channels* are the names of what alerts are sent by; *added* is called when a job was added."""
         self._journal = journal
         self._channels = channels

@@ -1,0 +1,298 @@
+"""From ``report.delivered`` to where the hospital looks: kept, once, by version, with faults, and for Orthanc."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+
+import pytest
+from pydicom import dcmread
+
+from gateway.avara.signature import sign
+from gateway.demo.sample import sample_study, small_pdf
+from gateway.journal import JobState, JournalError
+from tests.conftest import KEY
+
+from .conftest import PDF, SAMPLE, STUDY
+
+PDF_CLASS, SR_CLASS = "1.2.840.10008.5.1.4.1.1.104.1", "1.2.840.10008.5.1.4.1.1.88.11"
+SAMPLE_UIDS = {i.sop_instance_uid for i in SAMPLE}
+
+
+def reports_in(pacs, study=STUDY):
+    """What a PACS simulator holds of a study that was not there before."""
+    return [dcmread(io.BytesIO(c)) for uid, c in pacs.instances(study).items() if uid not in SAMPLE_UIDS]
+
+
+def document(d):
+    return d.EncapsulatedDocument[: d.EncapsulatedDocumentLength]
+
+
+# -- acknowledging
+
+
+async def test_it_is_acknowledged_in_time_while_the_pacs_and_the_internet_are_down(pacs, hospital):
+    hospital.avara.status["/report.pdf"] = 503
+    pacs.behaviour.refuse_calling_ae = True
+    began = time.monotonic()
+    await hospital.deliver()
+    assert time.monotonic() - began < 2
+    (job,) = await hospital.jobs.list(kinds=["report.fetch"])
+    assert job.payload["report"] == "rep_1"
+    pacs.behaviour.refuse_calling_ae = False
+
+
+async def test_what_cannot_be_kept_is_not_acknowledged(hospital, monkeypatch):
+    async def fails(call):
+        raise JournalError("its disk is full")
+
+    monkeypatch.setattr(hospital.journal, "run", fails)
+    body = json.dumps({
+        "id": "whe_1", "type": "report.delivered",
+        "data": {"studyId": "s", "reportId": "r", "isCritical": False, "presignedUrl": hospital.avara.url()},
+    }).encode()  # fmt: skip
+    async with hospital.gateway.http.post(hospital.gateway.url, data=body, headers=sign(KEY, "m", body)) as answer:
+        assert answer.status == 503
+        assert "disk" not in await answer.text()
+
+
+async def test_a_gateway_that_takes_no_reports_never_acknowledges_one(pacs, hospital_of):
+    hospital = await hospital_of(pacs, enabled=False)
+    with pytest.raises(AssertionError, match="501"):
+        await hospital.deliver()
+
+
+# -- the way into the PACS
+
+
+async def test_the_report_is_in_the_pacs_with_the_studys_own_attributes(pacs, hospital):
+    await hospital.deliver(isCritical=True)
+    await hospital.ended("report.store", "done")
+    (d,) = reports_in(pacs)
+    assert d.SOPClassUID == PDF_CLASS
+    assert document(d) == PDF
+    assert (d.PatientID, d.PatientName, d.PatientBirthDate, d.PatientSex) == (
+        "DEMO-001",
+        "Müller^Renée",
+        "19700101",
+        "F",
+    )
+    assert (d.AccessionNumber, d.StudyID, d.StudyDate, d.StudyInstanceUID) == ("DEMO-1", "DEMO", "20260105", STUDY)
+    assert d.Modality == "DOC"
+    assert "CRITICAL" in d.DocumentTitle
+
+
+async def test_the_next_access_shows_the_report(pacs, hospital):
+    await hospital.gateway.ask(STUDY)
+    await hospital.deliver()
+    await hospital.ended("report.store", "done")
+    answer = await hospital.gateway.ask(STUDY)
+    assert len(answer["urls"]) == len(SAMPLE) + 1
+    pdfs = [await hospital.gateway.open(m["url"]) for m in answer["mediaUrls"] if m["mimeType"] == "application/pdf"]
+    assert PDF in pdfs
+
+
+async def test_with_the_text_as_a_structured_report_both_are_stored(pacs, hospital_of):
+    hospital = await hospital_of(pacs, pacs={"structured_report": True})
+    await hospital.deliver(plainText="Größe unverändert.")
+    await hospital.ended("report.store", "done", count=2)
+    assert {d.SOPClassUID for d in reports_in(pacs)} == {PDF_CLASS, SR_CLASS}
+
+
+async def test_what_is_done_keeps_nothing_of_the_patient_and_our_copy_goes(pacs, hospital_of):
+    hospital = await hospital_of(pacs, keep_after_delivered="1s")
+    await hospital.deliver(plainText="Very private finding.")
+    await hospital.ended("object.clean", "done", count=2)
+    async with asyncio.timeout(10):
+        while [o for p in ("reports/", "outbox/") async for o in hospital.gateway.parts.store.list(p)]:
+            await asyncio.sleep(0.1)
+    for job in await hospital.jobs.list():
+        assert "private" not in json.dumps(dict(job.payload))
+        assert "X-Amz-Signature" not in json.dumps(dict(job.payload))
+
+
+# -- once, and versions
+
+
+async def test_the_same_webhook_twice_is_one_report(pacs, hospital):
+    for _ in range(3):
+        await hospital.deliver(webhook_id="msg_1")
+    await hospital.ended("report.store", "done")
+    assert len(await hospital.jobs.list(kinds=["report.fetch"])) == 1
+    assert len(reports_in(pacs)) == 1
+
+
+async def test_the_same_report_by_another_webhook_is_delivered_once(pacs, hospital):
+    await hospital.deliver()
+    await hospital.ended("report.store", "done")
+    await hospital.deliver()
+    jobs = await hospital.ended("report.fetch", "done", count=2)
+    assert (await hospital.said(jobs[0]))[-1] == "done: the same as version 1, which is delivered once"
+    assert len(pacs.storage.received) == 1
+
+
+async def test_a_report_with_new_content_is_a_new_version_that_names_the_one_before(pacs, hospital):
+    await hospital.deliver()
+    await hospital.ended("report.store", "done")
+    hospital.avara.documents["/report.pdf"] = addendum = small_pdf("An addendum")
+    await hospital.deliver(plainText="No fracture. Addendum: a fracture.")
+    await hospital.ended("report.store", "done", count=2)
+    first, second = sorted(reports_in(pacs), key=lambda d: int(d.InstanceNumber))
+    assert document(second) == addendum
+    assert "version 2" in second.DocumentTitle
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID
+    named = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+# -- which study it is
+
+
+async def test_a_study_that_was_opened_before_is_known_by_avaras_id(pacs, hospital):
+    await hospital.gateway.ask(STUDY, "stu_77")
+    await hospital.deliver(studyId="stu_77", studyInstanceUid=None)
+    await hospital.ended("report.store", "done")
+    assert len(reports_in(pacs)) == 1
+
+
+async def test_a_report_of_an_unknown_study_waits_with_its_pdf_until_somebody_says_which_it_is(pacs, hospital):
+    await hospital.deliver(studyId="stu_new", studyInstanceUid=None)
+    async with asyncio.timeout(15):
+        while not (job := (await hospital.jobs.list(kinds=["report.fetch"]))[0]).last_error:
+            await asyncio.sleep(0.05)
+    assert f"avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID" in job.last_error
+    hospital.avara.status["/report.pdf"] = 403  # its URL dies meanwhile
+    from gateway.reports.fetch import assign
+
+    await hospital.journal.run(lambda c: assign(c, job.id, STUDY))
+    await hospital.ended("report.store", "done")
+    assert document(reports_in(pacs)[0]) == PDF
+
+
+# -- PDFs that cannot be had
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "said"),
+    [
+        (403, PDF, "the report's URL has expired"),
+        (404, PDF, "the report's URL has expired"),
+        (200, b"<html>log in</html>", "does not begin with %PDF-"),
+        (200, PDF[:300], "is cut off"),
+        (200, b"%PDF-1.4\nnonsense\n%%EOF", "is broken"),
+    ],
+)
+async def test_without_its_pdf_the_text_goes_out_and_an_operator_is_waited_for(pacs, hospital, status, content, said):
+    hospital.avara.status["/report.pdf"] = status
+    hospital.avara.documents["/report.pdf"] = content
+    await hospital.deliver()
+    (job,) = await hospital.ended("report.fetch", "quarantined")
+    assert said in job.last_error
+    await hospital.ended("report.store", "done")
+    (d,) = reports_in(pacs)
+    assert d.SOPClassUID == SR_CLASS
+    assert "No fracture." in str(d)
+
+
+async def test_a_host_that_is_not_allowed_is_never_asked_and_the_fix_is_named(pacs, hospital_of):
+    hospital = await hospital_of(pacs, allowed_hosts=["*.example.com"])
+    await hospital.deliver()
+    (job,) = await hospital.ended("report.fetch", "quarantined")
+    assert "add it to reports.allowed_hosts" in job.last_error
+    assert "X-Amz-Signature" not in job.last_error
+    assert hospital.avara.asked == []
+
+
+async def test_a_server_that_fails_for_a_while_is_asked_again(pacs, hospital):
+    hospital.avara.status["/report.pdf"] = 503
+    await hospital.deliver()
+    async with asyncio.timeout(15):
+        while len(hospital.avara.asked) < 2:
+            await asyncio.sleep(0.05)
+    hospital.avara.status.clear()
+    await hospital.ended("report.store", "done")
+    assert document(reports_in(pacs)[0]) == PDF
+
+
+async def test_an_operators_retry_brings_the_pdf_as_a_later_version(pacs, hospital):
+    hospital.avara.status["/report.pdf"] = 404
+    await hospital.deliver()
+    (job,) = await hospital.ended("report.fetch", "quarantined")
+    hospital.avara.status.clear()
+    await hospital.jobs.retry(job.id)
+    await hospital.ended("report.fetch", "done")
+    await hospital.ended("report.store", "done", count=2)
+    assert {d.SOPClassUID for d in reports_in(pacs)} == {PDF_CLASS, SR_CLASS}
+
+
+# -- PACS and folders that fail
+
+
+async def test_a_pacs_that_is_down_for_a_while_gets_it_once_it_is_back(pacs, hospital):
+    pacs.storage.behaviour.statuses = [0xA700, 0xA700]
+    await hospital.deliver()
+    (job,) = await hospital.ended("report.store", "done")
+    assert "A700" in " ".join(await hospital.said(job))
+    assert len(reports_in(pacs)) == 1
+
+
+async def test_a_study_that_is_not_in_the_pacs_yet_is_waited_for(pacs, hospital):
+    study, sample = sample_study()
+    await hospital.deliver(studyInstanceUid=study)
+    async with asyncio.timeout(15):
+        while not any(j.last_error for j in await hospital.jobs.list(kinds=["report.pacs"])):
+            await asyncio.sleep(0.05)
+    pacs.add(*(i.content for i in sample))
+    await hospital.ended("report.store", "done")
+
+
+async def test_a_folder_gets_it_and_one_that_is_missing_keeps_no_other_from_it(pacs, hospital_of, tmp_path):
+    (tmp_path / "there").mkdir()
+    folders = [{"name": n, "path": str(tmp_path / n)} for n in ("there", "missing")]
+    hospital = await hospital_of(pacs, folders=folders)
+    await hospital.deliver()
+    await hospital.ended("report.folder", "done")
+    await hospital.ended("report.store", "done")
+    sidecar = json.loads(next((tmp_path / "there").glob("*.json")).read_text())
+    assert sidecar["accession_number"] == "DEMO-1"
+    assert next((tmp_path / "there").glob("*.pdf")).read_bytes() == PDF
+    async with asyncio.timeout(10):
+        while not any(j.last_error for j in await hospital.jobs.list([JobState.WAITING], ["report.folder"])):
+            await asyncio.sleep(0.05)
+    (tmp_path / "missing").mkdir()
+    (job,) = await hospital.jobs.list([JobState.WAITING], ["report.folder"])
+    await hospital.jobs.retry(job.id)
+    await hospital.ended("report.folder", "done", count=2)
+
+
+# -- logs
+
+
+async def test_nothing_of_the_patient_and_no_url_is_in_the_log(pacs, hospital, caplog):
+    caplog.set_level("INFO")
+    await hospital.deliver(isCritical=True, plainText="Aneurysm of Mrs. Müller.")
+    await hospital.ended("report.store", "done")
+    # The other sides run in this process, too, and log what they like.
+    said = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("gateway"))
+    assert "critical report rep_1 of study stu_1 was delivered" in said
+    for secret in ("Aneurysm", "Müller", "DEMO-001", "X-Amz-Signature"):
+        assert secret not in said
+
+
+# -- Orthanc
+
+
+async def test_orthanc_holds_it_and_it_opens(orthanc, hospital_of):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    hospital = await hospital_of(orthanc, pacs={"structured_report": True, "storage_commitment": True})
+    await hospital.deliver(studyInstanceUid=study)
+    await hospital.ended("report.store", "done", count=2)
+    held = [dcmread(io.BytesIO(c)) for c in (await orthanc.instances(study)).values()]
+    (d,) = [
+        d for d in held if d.SOPClassUID == PDF_CLASS and d.SOPInstanceUID not in {i.sop_instance_uid for i in sample}
+    ]
+    assert document(d) == PDF
+    assert d.PatientName == "Müller^Renée"
