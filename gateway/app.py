@@ -31,6 +31,7 @@ from gateway.captures.inbox import Inbox
 from gateway.captures.jobs import CHECK
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
+from gateway.config.reports import ReportHl7Config
 from gateway.journal import Journal, JournalError, StudyState
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
@@ -56,6 +57,8 @@ from gateway.reports.deliver import (
 )
 from gateway.reports.download import PdfDownload, ask_avara
 from gateway.reports.fetch import ReportFetcher
+from gateway.reports.hl7 import FieldMap, Profile, TextForm
+from gateway.reports.hl7 import Timeouts as Hl7Timeouts
 from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
 from gateway.reports.receive import ReportHandler
 from gateway.studies.access import StudyAccessHandler
@@ -79,7 +82,11 @@ class AlreadyRunning(Exception):
     """Another process uses this ``state_dir``."""
 
 
-CANNOT_START = (AlreadyRunning, JournalError, StoreError, OSError)
+class Misconfigured(Exception):
+    """A setting that only its user can judge is wrong; the text names it and says how."""
+
+
+CANNOT_START = (AlreadyRunning, Misconfigured, JournalError, StoreError, OSError)
 """What keeps a gateway from starting; :func:`why` tells it."""
 
 
@@ -192,7 +199,7 @@ class Gateway:
     def _reports(self) -> ReportHandler:
         config, retry_for = self.config.reports, self.config.reports.retry_for
         targets = [self.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
-        receivers: dict[str, Hl7Receiver] = {}
+        receivers = {r.name: _hl7_receiver(r) for r in config.hl7}
         folders = {f.name: f.path for f in config.folders}
         download = PdfDownload(
             allowed_hosts=self.config.report_hosts,
@@ -482,6 +489,30 @@ def _pacs(config: Config, pacs: PacsConfig) -> Pacs:
     return Pacs(
         pacs.name, PacsClient(peer, advertised=config.advertised), frozenset((pacs.ae_title, *pacs.sending_ae_titles))
     )
+
+
+def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
+    try:
+        profile = Profile(
+            sending_application=config.sending_application,
+            sending_facility=config.sending_facility,
+            receiving_application=config.receiving_application,
+            receiving_facility=config.receiving_facility,
+            charset=config.charset,
+            text_form=TextForm(config.text_form),
+            with_pdf=config.with_pdf,
+            critical_flag=config.critical_flag,
+            fields=FieldMap.parse(config.fields),
+        )
+    except ValueError as e:
+        raise Misconfigured(f"reports.hl7 of {config.name}: {e}") from e
+    tls = None
+    if config.tls:
+        tls = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
+        if config.certificate_file is not None:
+            tls.load_cert_chain(config.certificate_file, config.key_file)
+    timeouts = Hl7Timeouts(connect=config.connect_timeout, answer=config.answer_timeout)
+    return Hl7Receiver(config.host, config.port, tls, profile, timeouts)
 
 
 def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:

@@ -35,18 +35,22 @@ class ReportHl7Config(Section):
     ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
     certificate_file: Path | None = Field(None, description="PEM file with our certificate, where it asks for one.")
     key_file: Path | None = Field(None, description="PEM file with its private key.")
-    connect_timeout: Duration = Field(5.0, description="For the connection.")
-    answer_timeout: Duration = Field(30.0, description="Silence after which a message is sent again later.")
-    sending_application: str = Field("AVARAGW", description="MSH-3.")
+    connect_timeout: Duration = Field(10.0, description="For the connection.")
+    answer_timeout: Duration = Field(60.0, description="Silence after which a message is sent again later.")
+    sending_application: str = Field("AVARA-GATEWAY", description="MSH-3.")
     sending_facility: str = Field("", description="MSH-4.")
     receiving_application: str = Field("", description="MSH-5.")
     receiving_facility: str = Field("", description="MSH-6.")
-    character_set: str = Field("UNICODE UTF-8", description="MSH-18, and how the message is encoded.")
+    charset: str = Field("UNICODE UTF-8", description="MSH-18, and how the message is encoded: `8859/1`, …")
+    text_form: Literal["lines", "formatted"] = Field(
+        "lines", description="The text as one OBX of type TX a line, or as one of type FT."
+    )
     with_pdf: bool = Field(True, description="Whether the PDF goes along, as an OBX of type ED.")
-    with_text: bool = Field(True, description="Whether the text goes along, as OBX of type TX.")
     critical_flag: str = Field("AA", description="OBX-8 of a critical report.")
     fields: dict[str, str] = Field(
-        {}, description='Further fields, or others: `PID-3.4: HOSP`, `OBR-4.1: "{accession_number}"`.'
+        {},
+        description="Further fields, or others than ours: `PID-3.4: HOSP`, `OBR-4: RPT^{study_description}`, "
+        "`OBX/pdf-3: …`; an empty one leaves the field out.",
     )
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +25,7 @@ from gateway.outbox import Outbox, OutboxObject
 from gateway.pacs.client import PacsClient, StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
+from gateway.reports import hl7
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
 from gateway.reports.errors import ReportError
 from gateway.reports.folder import write_report
@@ -141,11 +145,24 @@ def _report_of(v: ReportVersion) -> Report:
     return Report(v.report_id, "", v.study_instance_uid, v.version, False, None, None, v.received)
 
 
-class Hl7Receiver(Protocol):
+@dataclass(frozen=True, slots=True)
+class Hl7Receiver:
     """An HL7 receiver that the operator has configured."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    profile: hl7.Profile
+    timeouts: hl7.Timeouts
 
     async def deliver(self, report: Report, study: StudyRecord) -> str:
         """Sends a report; what is to be told of it in the record. Raises ReportError."""
+        identity = hl7.control_id(report)
+        message = await asyncio.to_thread(
+            hl7.build_oru, report, study, self.profile, message_control_id=identity, now=datetime.now().astimezone()
+        )
+        taken = await hl7.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
+        return f"taken by {self.host}:{self.port} ({taken.code}) as message {identity}"
 
 
 class AlertChannel(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import time
@@ -10,9 +11,11 @@ import time
 import pytest
 from pydicom import dcmread
 
+from gateway.app import Misconfigured
 from gateway.avara.signature import sign
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import JobState, JournalError
+from gateway.objects.embedded import free_port
 from tests.conftest import KEY
 
 from .conftest import PDF, SAMPLE, STUDY
@@ -256,7 +259,7 @@ async def test_a_folder_gets_it_and_one_that_is_missing_keeps_no_other_from_it(p
     await hospital.ended("report.folder", "done")
     await hospital.ended("report.store", "done")
     sidecar = json.loads(next((tmp_path / "there").glob("*.json")).read_text())
-    assert sidecar["accession_number"] == "DEMO-1"
+    assert sidecar["accessionNumber"] == "DEMO-1"
     assert next((tmp_path / "there").glob("*.pdf")).read_bytes() == PDF
     async with asyncio.timeout(10):
         while not any(j.last_error for j in await hospital.jobs.list([JobState.WAITING], ["report.folder"])):
@@ -296,3 +299,63 @@ async def test_orthanc_holds_it_and_it_opens(orthanc, hospital_of):
     ]
     assert document(d) == PDF
     assert d.PatientName == "Müller^Renée"
+
+
+# -- HL7
+
+
+async def test_an_hl7_receiver_gets_it_and_one_that_is_down_keeps_no_other_from_it(pacs, hospital_of):
+    taken = []
+
+    async def receive(reader, writer):
+        block = await reader.readuntil(b"\x1c\r")
+        taken.append(block[1:-2].decode())
+        identity = taken[-1].split("|")[9]
+        ack = f"MSH|^~\\&|RIS||AVARA-GATEWAY||20260101||ACK|1|P|2.5.1\rMSA|AA|{identity}\r"
+        writer.write(b"\x0b" + ack.encode() + b"\x1c\r")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(receive, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    receivers = [
+        {"name": "ris", "host": "127.0.0.1", "port": port, "fields": {"PID-3.4": "HOSP"}},
+        {"name": "down", "host": "127.0.0.1", "port": free_port()},
+    ]
+    async with server:
+        hospital = await hospital_of(pacs, hl7=receivers)
+        await hospital.deliver(isCritical=True, plainText="Größe: unverändert.")
+        await hospital.ended("report.hl7", "done")
+        await hospital.ended("report.store", "done")
+    (message,) = taken
+    assert "DEMO-001^^^HOSP" in message
+    assert "DEMO-1" in message
+    assert "Größe: unverändert." in message
+    assert base64.b64encode(PDF).decode() in message
+    assert "|AA|" in message
+    (waiting,) = await hospital.jobs.list([JobState.WAITING], ["report.hl7"])
+    assert "cannot be reached" in waiting.last_error
+
+
+async def test_a_receiver_that_refuses_it_is_permanent_and_quotes_nobody(pacs, hospital_of, caplog):
+    async def refuse(reader, writer):
+        identity = (await reader.readuntil(b"\x1c\r")).split(b"|")[9].decode()
+        ack = f"MSH|^~\\&|RIS||A||20260101||ACK|1|P|2.5.1\rMSA|AE|{identity}|Unknown patient Müller\r"
+        writer.write(b"\x0b" + ack.encode() + b"\x1c\r")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        hospital = await hospital_of(pacs, hl7=[{"name": "ris", "host": "127.0.0.1", "port": port}])
+        await hospital.deliver()
+        (job,) = await hospital.ended("report.hl7", "quarantined")
+    assert job.attempts == 1
+    assert "AE" in job.last_error
+    assert "Müller" not in "".join(r.getMessage() for r in caplog.records if r.name.startswith("gateway"))
+
+
+async def test_a_wrong_field_is_told_at_the_start(pacs, hospital_of):
+    with pytest.raises(Misconfigured, match=r"reports.hl7 of ris: .*OBR-99"):
+        await hospital_of(pacs, hl7=[{"name": "ris", "host": "ris", "port": 1, "fields": {"OBR-99": "x"}}])
