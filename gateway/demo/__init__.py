@@ -20,7 +20,7 @@ from rich.console import Console
 
 from gateway.demo.orthanc import NoOrthanc, Orthanc, dies_with_us, find_orthanc
 from gateway.demo.sample import sample_study
-from gateway.demo.scenes import AE_TITLE, Avara, DemoFailed, DemoPacs, show_capture, show_study
+from gateway.demo.scenes import AE_TITLE, Avara, DemoFailed, DemoPacs, show_capture, show_report, show_study
 from gateway.demo.simulator import PacsSimulator
 from gateway.objects.embedded import free_port
 
@@ -74,20 +74,21 @@ def run(*, keep: bool) -> int:
 
 async def _demo(console: Console, *, keep: bool) -> None:
     study, sample = sample_study()
-    gateway_port, dicom_port = free_port(), free_port()
+    gateway_port, dicom_port, reports_port = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="avara-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         async with _pacs(dicom_port, [i.content for i in sample]) as pacs:
             console.print(f"PACS      {pacs.what} with a study of {len(sample)} instances")
             key = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
             config = directory / "gateway.yaml"
-            config.write_text(_config(key, gateway_port, dicom_port, pacs, directory))
+            config.write_text(_config(key, gateway_port, dicom_port, reports_port, pacs, directory))
             config.chmod(0o600)
             async with _gateway(config, gateway_port, directory / "gateway.log") as seconds:
                 console.print(f"gateway   serves after {seconds:.1f} s, its embedded store with it")
-                async with Avara(f"http://127.0.0.1:{gateway_port}/webhooks/avara", key) as avara:
+                async with Avara(f"http://127.0.0.1:{gateway_port}/webhooks/avara", key, reports_port) as avara:
                     await show_study(console, pacs, study, avara)
                     await show_capture(console, pacs, study, avara)
+                    await show_report(console, pacs, study, avara)
                 if keep:
                     _explain(console, config, study, gateway_port, directory)
                     await asyncio.Event().wait()
@@ -111,7 +112,7 @@ async def _pacs(dicom_port: int, files: list[bytes]) -> AsyncIterator[DemoPacs]:
         yield _RealOrthanc(orthanc, "Orthanc")
 
 
-def _config(key: str, port: int, dicom_port: int, pacs: DemoPacs, directory: Path) -> str:
+def _config(key: str, port: int, dicom_port: int, reports_port: int, pacs: DemoPacs, directory: Path) -> str:
     return f"""\
 http: {{host: 127.0.0.1, port: {port}, public_url: "http://127.0.0.1:{port}"}}
 avara: {{webhook_keys: ["{key}"]}}
@@ -119,6 +120,7 @@ dicom: {{ae_title: {AE_TITLE}, host: 127.0.0.1, port: {dicom_port}, advertised_h
 pacs:
   - {{name: demo, ae_title: {pacs.ae_title}, host: 127.0.0.1, port: {pacs.port}}}
 cache: {{max_size: 1GB, min_free: 100MB}}
+reports: {{allowed_hosts: ["127.0.0.1:{reports_port}"], allow_http: true, allow_private_addresses: true}}
 state_dir: {json.dumps(str(directory / "state"))}
 """
 

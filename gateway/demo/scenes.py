@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
+from aiohttp import web
 from pydicom import dcmread
+from pypdf import PdfReader
 from rich.console import Console
 
 from gateway.avara.signature import sign
-from gateway.demo.sample import sample_capture
+from gateway.demo.sample import sample_capture, small_pdf
 from gateway.pacs.client import PacsClient
 from gateway.pacs.peer import Peer
 
@@ -54,19 +56,39 @@ class DemoPacs(Protocol):
 class Avara:
     """Avara and its viewer, as the gateway sees them. An async context manager."""
 
-    def __init__(self, url: str, key: str) -> None:
-        """*url* is the gateway's webhook."""
+    def __init__(self, url: str, key: str, reports_port: int) -> None:
+        """*url* is the gateway's webhook; *reports_port* that on loopback where the PDFs of reports are."""
         self.url = url
         self._key = key
+        self._reports_port = reports_port
+        self._reports: dict[str, bytes] = {}
         self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+        application = web.Application()
+        application.router.add_get("/reports/{name}", self._give)
+        self._server = web.AppRunner(application, access_log=None)
 
     async def __aenter__(self) -> Avara:
+        await self._server.setup()
+        await web.TCPSite(self._server, "127.0.0.1", self._reports_port).start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.http.close()
+        await self._server.cleanup()
+
+    async def _give(self, request: web.Request) -> web.Response:
+        content = self._reports.get(request.match_info["name"])
+        if content is None:
+            return web.Response(status=404)
+        return web.Response(body=content, content_type="application/pdf")
+
+    def sign_report(self, pdf: bytes) -> str:
+        """The URL of a report that was just signed."""
+        name = secrets.token_hex(16)
+        self._reports[name] = pdf
+        return f"http://127.0.0.1:{self._reports_port}/reports/{name}"
 
     async def send(self, kind: str, **data: Any) -> dict[str, Any]:
         """The answer to an event; what is no answer at all fails the demo."""
@@ -148,6 +170,45 @@ async def show_capture(console: Console, pacs: DemoPacs, study: str, avara: Avar
     )
     shown = await _shown(study, capture.sop_instance_uid, avara)
     console.print(f"asked     for the study again: {shown} URLs, the capture among them")
+
+
+async def show_report(console: Console, pacs: DemoPacs, study: str, avara: Avara) -> None:
+    """A signed report is delivered, and found in the PACS, where it opens."""
+    pdf = small_pdf("Demonstration: a signed report")
+    report_id = f"rep_{secrets.token_hex(16)}"
+    known = set(await pacs.instances(study))
+    answer, took = await _timed(
+        avara.send(
+            "report.delivered",
+            reportId=report_id,
+            isCritical=False,
+            presignedUrl=avara.sign_report(pdf),
+            plainText="No acute finding.",
+            studyInstanceUid=study,
+        )
+    )
+    if answer != {"success": True}:
+        raise DemoFailed("the report was not acknowledged")
+    console.print(f"report    report.delivered, acknowledged and kept after {took * 1000:.0f} ms")
+    began = time.monotonic()
+    while not (new := set(await pacs.instances(study)) - known):
+        if time.monotonic() - began > STORED_WITHIN:
+            raise DemoFailed(f"it is not in the PACS after {STORED_WITHIN:.0f} s")
+        await asyncio.sleep(0.2)
+    held = dcmread(io.BytesIO(await stored(pacs, study, new.pop())))
+    if held.EncapsulatedDocument[: held.EncapsulatedDocumentLength] != pdf:
+        raise DemoFailed("the PACS holds another document than was signed")
+    console.print(
+        f"stored    in the PACS after {time.monotonic() - began:.1f} s as {held.SOPClassUID.name} of the same patient "
+        "and study, [green]its PDF equal, byte by byte[/]"
+    )
+    # As a viewer gets it, unpacked by the gateway: it opens.
+    shown = await _shown(study, held.SOPInstanceUID, avara)
+    media = (await avara.send("study.access_requested", studyInstanceUid=study))["mediaUrls"]
+    documents = await avara.open_all([m["url"] for m in media if m["mimeType"] == "application/pdf"])
+    if pdf not in documents or len(PdfReader(io.BytesIO(pdf)).pages) != 1:
+        raise DemoFailed("the study does not show the report")
+    console.print(f"asked     for the study again: {shown} URLs, the report among them, a PDF of 1 page that opens")
 
 
 async def _shown(study: str, sop_instance_uid: str, avara: Avara) -> int:

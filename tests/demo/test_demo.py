@@ -30,5 +30,7 @@ async def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(arguments, 
     assert "a PDF that opens" in said
     assert "its pixels equal, byte by byte; filled in from the PACS: AccessionNumber" in said
     assert "34 URLs, the capture among them" in said
+    assert "its PDF equal, byte by byte" in said
+    assert "35 URLs, the report among them, a PDF of 1 page that opens" in said
     assert ("a simulator of ours, since Orthanc is not installed" in said) == (arguments[0] == "-c")
     assert list(tmp_path.iterdir()) == []
