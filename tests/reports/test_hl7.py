@@ -274,7 +274,7 @@ async def peer():
             tasks.add(asyncio.current_task())
             try:
                 await talk(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
+            except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 pass
             finally:
                 writer.close()
