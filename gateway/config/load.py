@@ -194,16 +194,16 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
     """Reads what stands in files, so that nobody else has to."""
     mistakes: list[Mistake] = []
 
-    def secret(section: str, key: str, path: Path) -> str:
-        where = source.where((section, key))
+    def secret(keys: Path_, path: Path) -> str:
+        where, key = source.where(keys), ".".join(map(str, keys))
         try:
             content = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as e:
             reason = getattr(e, "strerror", None) or "not text"
-            mistakes.append(Mistake(where, f"{section}.{key}", f"cannot read {path}: {reason}; who may read it?"))
+            mistakes.append(Mistake(where, key, f"cannot read {path}: {reason}; who may read it?"))
             return ""
         if not content:
-            mistakes.append(Mistake(where, f"{section}.{key}", f"{path} is empty"))
+            mistakes.append(Mistake(where, key, f"{path} is empty"))
         return content
 
     store = config.store.model_dump(exclude={"access_key_file", "secret_key_file"})
@@ -211,11 +211,19 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
     for name in ("access_key", "secret_key"):
         path = getattr(config.store, f"{name}_file")
         if path is not None:
-            content = secret("store", f"{name}_file", path)
+            content = secret(("store", f"{name}_file"), path)
             store[name] = SecretStr(content) if name == "secret_key" else content
+    every_pacs = []
+    for n, pacs in enumerate(config.pacs):
+        read: dict[str, SecretStr] = {}
+        for name in ("dicomweb_password", "dicomweb_token"):
+            path = getattr(pacs, f"{name}_file")
+            if path is not None:
+                read[name] = SecretStr(secret(("pacs", n, f"{name}_file"), path))
+        every_pacs.append(pacs.model_copy(update=read))
     keys = [key.get_secret_value() for key in config.avara.webhook_keys]
     if config.avara.webhook_keys_file is not None:
-        keys += secret("avara", "webhook_keys_file", config.avara.webhook_keys_file).split()
+        keys += secret(("avara", "webhook_keys_file"), config.avara.webhook_keys_file).split()
     if environment.get(WEBHOOK_KEY):
         keys.append(environment[WEBHOOK_KEY].strip())
     if not keys and not mistakes:
@@ -235,4 +243,6 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
     except ValidationError:
         where = f"{config.avara.webhook_keys_file or WEBHOOK_KEY}"
         return config, [Mistake(where, "", "not a webhook key: it is whsec_ followed by base64, as Avara shows it")]
-    return config.model_copy(update={"avara": avara, "store": StoreConfig.model_validate(store)}), []
+    return config.model_copy(
+        update={"avara": avara, "store": StoreConfig.model_validate(store), "pacs": every_pacs}
+    ), []

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
+from gateway.studies.queue import SeriesQueue
 
 
 class Flight:
@@ -24,6 +25,10 @@ class Flight:
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None
         """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
+        self.sop_classes: dict[str, set[str]] = {}
+        """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
+        self.series = SeriesQueue()
+        """What is still to be asked for, where the study is retrieved series by series."""
         self.expected_count: int | None = None
         """Number of Study Related Instances (0020,1208), where the PACS says it."""
         self.last_arrival = time.monotonic()
@@ -76,11 +81,16 @@ class Flight:
                 raise TimeoutError
         return self.stored.get(sop_instance_uid)
 
-    def expect(self, listed: Iterable[tuple[str, str]]) -> None:
-        """Adds (SOP Instance UID, Series Instance UID) pairs to what the PACS is known to have."""
+    def expect(self, listed: Iterable[tuple[str, str, str]]) -> None:
+        """Adds (SOP Instance UID, Series Instance UID, SOP Class UID or nothing) to what the PACS is known to have."""
         if self.expected is None:
             self.expected = {}
-        self.expected.update(listed)
+        for uid, series, sop_class in listed:
+            self.expected[uid] = series
+            classes = self.sop_classes.setdefault(series, set())
+            if sop_class:
+                classes.add(sop_class)
+            self.series.add(series)
 
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""
