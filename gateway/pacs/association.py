@@ -46,7 +46,8 @@ class Association:
     async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Path | None = None) -> Association:
         """Associates with *peer*, proposing *contexts*.
 
-        *receives_in* is a directory for large data sets, where the PACS is to send instances on it. Raises PacsUnreachable, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the fix.
+        *receives_in* is a directory for large data sets, where the PACS is to send instances on it. Raises
+        PacsUnreachable, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the fix.
         """
         loop = asyncio.get_running_loop()
 

@@ -174,7 +174,7 @@ class DicomWeb:
         if 200 <= status < 300:
             return
         if status in (401, 403):
-            fix = "refuses us: are dicomweb_user and dicomweb_password, or dicomweb_token, right, and may they read studies?"
+            fix = "refuses us: are dicomweb_user and its password, or dicomweb_token, right, and may they read studies?"
         elif status == 404:
             fix = "has no such thing: is dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?"
         elif 300 <= status < 400:
@@ -247,7 +247,7 @@ class DicomWeb:
             return [], more
         try:
             found = json.loads(content)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise ProtocolViolation(
                 f"{self.peer} answers a query with something else than JSON: is dicomweb_url the root of its DICOMweb "
                 "service, such as https://pacs/dicom-web?"
