@@ -292,16 +292,21 @@ class Fetcher:
         return listing
 
     async def _by_series(self, flight: Flight, pacs: Pacs) -> PacsError | None:
-        """Retrieves series by series as the PACS lists them, several at once where it is to."""
-        workers = [asyncio.create_task(self._work_off(flight, pacs.retrievers[0])) for _ in range(pacs.parallel_series)]
+        """Retrieves series by series as the PACS lists them, several at once where it is to.
+
+        One that somebody waits for does not wait for those under way, where the PACS lets us ask for one more.
+        """
+        at_once = pacs.parallel_series
+        wanted_only = [False] * at_once + [True] * (pacs.client.peer.max_associations > at_once)
+        workers = [asyncio.create_task(self._work_off(flight, pacs.retrievers[0], only)) for only in wanted_only]
         try:
             return _most_hopeful(await asyncio.gather(*workers))
         finally:
             await _cancel(workers)
 
-    async def _work_off(self, flight: Flight, retriever: Retriever) -> PacsError | None:
+    async def _work_off(self, flight: Flight, retriever: Retriever, wanted_only: bool) -> PacsError | None:
         failures = []
-        while (series := await flight.series.take()) is not None:
+        while (series := await flight.series.take(preferred_only=wanted_only)) is not None:
             failure = await self._retrieve(flight, retriever, Selection(flight.study_instance_uid, series))
             failures.append(failure)
             # What is left will be missing, and is then asked for as what is missing is.

@@ -11,6 +11,9 @@ from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
 
+WANTED_AHEAD = 1000
+"""Instances that are remembered as wanted though the PACS has not listed them yet."""
+
 
 class Flight:
     """What is known of one study while it is being fetched.
@@ -51,6 +54,7 @@ class Flight:
         """The latest failure to bring an instance into the store."""
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._awaited: dict[str, asyncio.Future[Instance]] = {}
+        self._wanted: set[str] = set()  # before they were listed
 
     @property
     def outcome(self) -> Outcome | None:
@@ -91,6 +95,18 @@ class Flight:
             if sop_class:
                 classes.add(sop_class)
             self.series.add(series)
+            if uid in self._wanted:
+                self.series.prefer(series)
+
+    def wanted(self, sop_instance_uid: str) -> None:
+        """Somebody waits for this instance: its series goes first, where the study is retrieved series by series."""
+        if sop_instance_uid in self.stored:
+            return
+        series = (self.expected or {}).get(sop_instance_uid)
+        if series is not None:
+            self.series.prefer(series)
+        elif len(self._wanted) < WANTED_AHEAD:
+            self._wanted.add(sop_instance_uid)
 
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""

@@ -13,7 +13,9 @@ import pytest
 from gateway.admin.checks import run_checks
 from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import sample_study
+from gateway.studies.flight import Flight
 from gateway.studies.outcome import Complete, Partial, Unreachable
+from gateway.studies.queue import SeriesQueue
 from tests.conftest import AE_TITLE, data_set
 
 STUDY, SAMPLE = sample_study()
@@ -180,6 +182,50 @@ async def test_a_pacs_without_the_scp_role_is_named_with_the_fix(pacs, start):
     ended = await fetched(gateway)
     assert isinstance(ended, Unreachable)
     assert "allow our AE title to retrieve by C-GET in it" in ended.reason
+
+
+@pytest.mark.parametrize("options", [{"retrieve": "c-get"}, {"parallel_series": 1}], ids=["c-get", "c-move by series"])
+async def test_an_instance_that_a_browser_waits_for_brings_its_series_forward(pacs, start, options):
+    """Of a PACS that takes over three seconds, the last series is there in one, and nothing is fetched twice."""
+    pacs.behaviour.delay_per_instance = 0.1
+    gateway = await start(pacs, pacs_options=options, avara={"answer_within": "1s"})
+    answer = await gateway.ask(STUDY)
+    flight = gateway.parts.fetcher.flight(STUDY)
+    [last] = [url for url in answer["urls"] if UIDS[-1] in url]
+    assert "/deferred/" in last
+    assert data_set(await gateway.open(last)) == HELD[UIDS[-1]]
+    assert flight.outcome is None
+    assert len(flight.stored) < 25  # it would have been the 33rd
+    assert isinstance(await flight.ended(30), Complete)
+    retrieves = [r for r in pacs.requests if not r.startswith("FIND")]
+    assert len(retrieves) == len(set(flight.sop_classes)) == 5
+
+
+async def test_a_wanted_instance_is_remembered_until_it_is_listed():
+    flight = Flight(STUDY)
+    flight.wanted("1.2.3")
+    flight.expect([("1.1", "1", ""), ("2.1", "2", ""), ("1.2.3", "3", "")])
+    flight.series.end()
+    assert [await flight.series.take() for _ in range(4)] == ["3", "1", "2", None]
+    flight.wanted("2.1")  # under way by now
+    assert await flight.series.take(preferred_only=True) is None
+
+
+async def test_who_serves_the_wanted_only_leaves_the_others_in_their_order():
+    queue = SeriesQueue()
+    wanted = asyncio.create_task(queue.take(preferred_only=True))
+    for series in ("1", "2", "3", "2"):
+        queue.add(series)
+    await asyncio.sleep(0)
+    assert not wanted.done()
+    queue.prefer("3")
+    queue.prefer("unknown")
+    assert await wanted == "3"
+    assert [await queue.take(), await queue.take()] == ["1", "2"]
+    waiting = [asyncio.create_task(queue.take(preferred_only=only)) for only in (False, True)]
+    queue.give_up()
+    queue.add("4")
+    assert await asyncio.gather(*waiting) == [None, None]
 
 
 async def test_check_proves_every_configured_method_by_traffic(orthanc, start):
