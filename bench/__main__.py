@@ -24,7 +24,9 @@ from gateway.demo.sample import synthetic_ct
 from gateway.objects import ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore, free_port
 from gateway.pacs.client import PacsClient
+from gateway.pacs.move import MoveRetriever
 from gateway.pacs.peer import Peer
+from gateway.pacs.retrieve import Selection
 
 RUNS = 3
 OUT = Path(__file__).parent / "out"
@@ -97,7 +99,8 @@ async def push_floor(study: str, count: int, orthanc: Orthanc) -> float:
     await orthanc.register("FLOOR", receiver.port)
     peer = Peer("pacs", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, AE_TITLE)
     began = time.perf_counter()
-    await PacsClient(peer, advertised="").move(study, destination="FLOOR", last_arrival=time.monotonic, total_limit=300)
+    retriever = MoveRetriever(PacsClient(peer, advertised=""), destination="FLOOR")
+    await retriever.move(Selection(study), last_arrival=time.monotonic, total_limit=300)
     took = time.perf_counter() - began
     assert receiver.instances == count
     receiver.close()

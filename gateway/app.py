@@ -20,7 +20,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.admin.checks import MoveProbe, Subject
+from gateway.admin.checks import RetrieveProbe, Subject
 from gateway.admin.control import Control
 from gateway.admin.health import Health
 from gateway.avara.endpoint import WebhookEndpoint
@@ -43,9 +43,14 @@ from gateway.outbox.clean import Cleaner
 from gateway.outbox.outbox import keep_commitment
 from gateway.pacs.client import PacsClient
 from gateway.pacs.commitment import CommitmentResult
+from gateway.pacs.dicomweb import DicomWeb, WebPeer, basic, bearer
+from gateway.pacs.get import GetRetriever
+from gateway.pacs.move import MoveRetriever
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.receiver import IncomingInstance, Sender
+from gateway.pacs.retrieve import Retriever
 from gateway.pacs.scp import StorageScp
+from gateway.pacs.wado import WadoRetriever
 from gateway.reports.deliver import (
     AlertChannel,
     AlertDelivery,
@@ -123,10 +128,11 @@ class Gateway:
         self.journal = journal
         self.store = store
         self.cache = cache
-        self.pacs = [_pacs(config, pacs) for pacs in config.pacs]
-        self.probe = MoveProbe()
+        self.web = {pacs.name: _web(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
+        self.pacs = [_pacs(config, pacs, self.web.get(pacs.name)) for pacs in config.pacs]
+        self.probe = RetrieveProbe()
         self.intake = Intake(store, cache, open_for_push=self._pushed)
-        self.fetcher = Fetcher(self.pacs, cache, self.intake, destination=config.dicom.ae_title)
+        self.fetcher = Fetcher(self.pacs, cache, self.intake)
         self.scp = StorageScp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
@@ -154,12 +160,10 @@ class Gateway:
         self._alerts = self._alert_channels()
         self.reports = self._reports()
         self.subject = Subject(
-            pacs={pacs.name: pacs.client for pacs in self.pacs},
+            pacs=self.pacs,
             store=store,
             probe=self.probe,
             echo_self=self._echo_self,
-            destination=config.dicom.ae_title,
-            advertised=config.advertised,
         )
 
     def _captures(self) -> None:
@@ -328,6 +332,8 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         cache = StudyCache(store, journal, _budget(config, directory, embedded))
         await cache.open()
         gateway = Gateway(config, journal, store, cache)
+        for web in gateway.web.values():
+            stack.push_async_callback(web.close)
         await gateway.scp.start()
         stack.push_async_callback(gateway.scp.stop, drain_for=DRAIN)
         stack.push_async_callback(gateway.fetcher.stop)
@@ -475,7 +481,7 @@ def _budget(config: Config, directory: Path, embedded: EmbeddedStore | None) -> 
     return Budget(config.cache.max_size, config.cache.min_free, lambda: shutil.disk_usage(directory).free)
 
 
-def _pacs(config: Config, pacs: PacsConfig) -> Pacs:
+def _pacs(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
     peer = Peer(
         name=pacs.name,
         ae_title=pacs.ae_title,
@@ -483,12 +489,55 @@ def _pacs(config: Config, pacs: PacsConfig) -> Pacs:
         port=pacs.port,
         calling_ae_title=config.dicom.ae_title,
         max_associations=pacs.max_associations,
-        timeouts=Timeouts(connect=pacs.connect_timeout, respond=pacs.respond_timeout, idle=pacs.idle_timeout),
+        timeouts=_timeouts(pacs),
         tls=_client_tls(pacs.tls),
     )
+    client = PacsClient(peer, advertised=config.advertised)
+    spool_dir = config.state_dir / "spool"
+    retrievers: list[Retriever] = []
+    for method in pacs.methods:
+        if method == "c-move":
+            retrievers.append(MoveRetriever(client, destination=config.dicom.ae_title))
+        elif method == "c-get":
+            get = GetRetriever(client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
+            retrievers.append(get)
+        else:
+            assert web is not None, "its configuration has a dicomweb_url"
+            sender = Sender(pacs.ae_title, config.dicom.ae_title, pacs.host)
+            retrievers.append(
+                WadoRetriever(web, sender=sender, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
+            )
     return Pacs(
-        pacs.name, PacsClient(peer, advertised=config.advertised), frozenset((pacs.ae_title, *pacs.sending_ae_titles))
+        pacs.name,
+        client,
+        frozenset((pacs.ae_title, *pacs.sending_ae_titles)),
+        finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
+        retrievers=tuple(retrievers),
+        parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )
+
+
+def _web(pacs: PacsConfig) -> DicomWeb:
+    assert pacs.dicomweb_url is not None
+    authorization = ""
+    if pacs.dicomweb_user is not None and pacs.dicomweb_password is not None:
+        authorization = basic(pacs.dicomweb_user, pacs.dicomweb_password.get_secret_value())
+    elif pacs.dicomweb_token is not None:
+        authorization = bearer(pacs.dicomweb_token.get_secret_value())
+    return DicomWeb(
+        WebPeer(
+            name=pacs.name,
+            url=pacs.dicomweb_url,
+            authorization=authorization,
+            max_connections=pacs.max_associations,
+            timeouts=_timeouts(pacs),
+            tls=ssl.create_default_context(cafile=str(pacs.dicomweb_ca_file)) if pacs.dicomweb_ca_file else None,
+        )
+    )
+
+
+def _timeouts(pacs: PacsConfig) -> Timeouts:
+    return Timeouts(connect=pacs.connect_timeout, respond=pacs.respond_timeout, idle=pacs.idle_timeout)
 
 
 def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:

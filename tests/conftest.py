@@ -113,7 +113,7 @@ async def store(weed: S3) -> AsyncIterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 async def one_orthanc() -> AsyncIterator[Orthanc]:
-    async with Orthanc() as orthanc:
+    async with Orthanc(dicomweb=True) as orthanc:
         yield orthanc
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gateway.objects import ObjectStore, StoreError
-from gateway.pacs.client import InstanceRef, PacsClient
+from gateway.pacs.client import InstanceRef
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
+from gateway.pacs.retrieve import Finder, Retriever, Selection
+from gateway.studies.fetch import Pacs
 
-MOVE_WITHIN = 30.0
-"""Seconds for the one instance that a check has moved to us."""
+RETRIEVE_WITHIN = 30.0
+"""Seconds for the one instance that a check retrieves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Result:
         return asdict(self)
 
 
-class MoveProbe:
-    """Takes the one instance that a check lets a PACS send; whatever else comes goes on to the intake."""
+class RetrieveProbe:
+    """Takes the one instance that a check retrieves; whatever else comes goes on to the intake."""
 
     def __init__(self) -> None:
         self._awaited: dict[str, asyncio.Event] = {}
@@ -52,11 +54,11 @@ class MoveProbe:
 
         return handle
 
-    async def arrives(self, sop_instance_uid: str, move: Awaitable[object]) -> bool:
-        """Whether the instance comes when *move* asks for it. Raises PacsError, TimeoutError."""
+    async def arrives(self, sop_instance_uid: str, retrieve: Awaitable[object]) -> bool:
+        """Whether the instance comes when *retrieve* asks for it. Raises PacsError, TimeoutError."""
         arrived = self._awaited[sop_instance_uid] = asyncio.Event()
         try:
-            await asyncio.wait_for(move, MOVE_WITHIN)
+            await asyncio.wait_for(retrieve, RETRIEVE_WITHIN)
             return arrived.is_set()
         finally:
             del self._awaited[sop_instance_uid]
@@ -66,12 +68,10 @@ class MoveProbe:
 class Subject:
     """The parts of a gateway that are checked."""
 
-    pacs: Mapping[str, PacsClient]
+    pacs: Sequence[Pacs]
     store: ObjectStore
-    probe: MoveProbe
+    probe: RetrieveProbe
     echo_self: Callable[[], Awaitable[None]]
-    destination: str
-    advertised: str
 
 
 async def run_checks(subject: Subject) -> AsyncIterator[Result]:
@@ -84,8 +84,8 @@ async def run_checks(subject: Subject) -> AsyncIterator[Result]:
         yield Result("DICOM listener", True, "answers our own C-ECHO")
     except PacsError as e:
         yield Result("DICOM listener", False, str(e))
-    for name, client in subject.pacs.items():
-        async for result in _pacs(name, client, subject):
+    for pacs in subject.pacs:
+        async for result in _pacs(pacs, subject.probe):
             yield result
 
 
@@ -109,53 +109,61 @@ async def _store(store: ObjectStore) -> AsyncIterator[Result]:
         yield Result("store", False, str(e))
 
 
-async def _pacs(name: str, client: PacsClient, subject: Subject) -> AsyncIterator[Result]:
-    what = f"PACS {name}"
+async def _pacs(pacs: Pacs, probe: RetrieveProbe) -> AsyncIterator[Result]:
+    what, service = f"PACS {pacs.name}", pacs.finder.service
     try:
-        await client.echo()
+        await pacs.client.echo()
         yield Result(f"{what}: C-ECHO", True, "answers")
     except PacsError as e:
         yield Result(f"{what}: C-ECHO", False, str(e))
-        return
+        if pacs.finder is pacs.client:
+            return
     try:
-        example = await _an_instance(client)
+        example = await _an_instance(pacs.finder)
     except PacsError as e:
-        yield Result(f"{what}: C-FIND", False, str(e))
+        yield Result(f"{what}: {service}", False, str(e))
         return
+    methods = [retriever.method for retriever in pacs.retrievers]
     if example is None:
-        yield Result(f"{what}: C-FIND", True, "answers, and lists no study")
-        yield Result(f"{what}: C-MOVE", None, "cannot be tried: the PACS lists nothing that it could send us")
+        yield Result(f"{what}: {service}", True, "answers, and lists no study")
+        for method in methods:
+            yield Result(f"{what}: {method}", None, "cannot be tried: the PACS lists nothing that it could send us")
         return
-    yield Result(f"{what}: C-FIND", True, "answers, and lists instances")
-    yield await _moves(what, client, example, subject)
+    yield Result(f"{what}: {service}", True, "answers, and lists instances")
+    for retriever in pacs.retrievers:
+        yield await _retrieves(what, retriever, example, probe)
 
 
-async def _an_instance(client: PacsClient) -> tuple[str, InstanceRef] | None:
+async def _an_instance(finder: Finder) -> tuple[str, InstanceRef] | None:
     month = f"{datetime.now(UTC) - timedelta(days=30):%Y%m%d}-"
     for dates in (month, ""):
-        for study in await client.list_studies(dates, 3):
-            listing = await client.list_instances(study)
+        for study in await finder.list_studies(dates, 3):
+            listing = await finder.list_instances(study)
             if listing.instances:
                 return study, listing.instances[0]
     return None
 
 
-async def _moves(what: str, client: PacsClient, example: tuple[str, InstanceRef], subject: Subject) -> Result:
+async def _retrieves(what: str, retriever: Retriever, example: tuple[str, InstanceRef], probe: RetrieveProbe) -> Result:
     study, instance = example
-    move = client.move(
-        study,
-        series_instance_uid=instance.series_instance_uid,
-        sop_instance_uids=(instance.sop_instance_uid,),
-        destination=subject.destination,
+    name, remedy = f"{what}: {retriever.method}", retriever.remedy
+    uid, classes = instance.sop_instance_uid, (instance.sop_class_uid,) if instance.sop_class_uid else ()
+    retrieve = retriever.retrieve(
+        Selection(study, instance.series_instance_uid, (uid,), classes),
+        deliver=probe.before(_refuse),
         last_arrival=lambda: 0.0,
-        total_limit=MOVE_WITHIN,
+        total_limit=RETRIEVE_WITHIN,
     )
-    register = f"register {subject.advertised} in it as a C-MOVE destination, and let its firewall reach that port"
     try:
-        if await subject.probe.arrives(instance.sop_instance_uid, move):
-            return Result(f"{what}: C-MOVE", True, "sends to us")
-        return Result(f"{what}: C-MOVE", False, f"it says that it sent an instance, and none came: {register}")
+        if await probe.arrives(uid, retrieve):
+            return Result(name, True, "sends to us")
+        return Result(name, False, f"it says that it sent an instance, and none came: {remedy}")
     except TimeoutError:
-        return Result(f"{what}: C-MOVE", False, f"nothing came within {MOVE_WITHIN:g} s: {register}")
+        return Result(name, False, f"nothing came within {RETRIEVE_WITHIN:g} s: {remedy}")
     except PacsError as e:
-        return Result(f"{what}: C-MOVE", False, f"{e}; {register}")
+        return Result(name, False, f"{e}; {remedy}")
+
+
+async def _refuse(incoming: IncomingInstance) -> int:
+    incoming.body.close()
+    return Status.NOT_AUTHORIZED

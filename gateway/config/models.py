@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.base import Host, Name, Origin, PeerPort, Port, Section, Title, origin
 from gateway.config.reports import ReportsConfig
@@ -61,6 +61,22 @@ def _state_dir(value: Path) -> Path:
     if len(str(value.absolute())) > 90:
         raise ValueError("too long for the control socket that lies in it: 90 characters at most")
     return value
+
+
+def _service_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("not the root of a DICOMweb service: write it like https://pacs.example.org/dicom-web")
+    if parts.username is not None:
+        raise ValueError("a password does not belong in a URL: use dicomweb_user and dicomweb_password_file")
+    return value.rstrip("/")
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Method = Literal["c-move", "c-get", "wado-rs"]
 
 
 class HttpConfig(Section):
@@ -134,15 +150,54 @@ class PacsConfig(Section):
     port: PeerPort = Field(description="Its DICOM port.")
     max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
+    retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
+        ["c-move"],
+        description="How studies are retrieved: `c-move`, `c-get` or `wado-rs`. Of a list, the others bring what the "
+        "first left missing; with `dicomweb_url`, `wado-rs` does that without being named.",
+    )
+    parallel_series: Annotated[int, Field(ge=1, le=16)] | None = Field(
+        None,
+        description="Series that are asked for at once, each by its own request. Left out: one, and with `c-move` the "
+        "whole study by one request.",
+    )
+    dicomweb_url: Annotated[str, AfterValidator(_service_url)] | None = Field(
+        None, description="Root of its DICOMweb service, like `https://pacs.example.org/dicom-web`."
+    )
+    dicomweb_user: str | None = Field(None, description="User of the DICOMweb service, with a password.")
+    dicomweb_password: SecretStr | None = Field(None, description="Password of `dicomweb_user`.")
+    dicomweb_password_file: Path | None = Field(None, description="File with that password.")
+    dicomweb_token: SecretStr | None = Field(None, description="Bearer token for the DICOMweb service, instead.")
+    dicomweb_token_file: Path | None = Field(None, description="File with that token.")
+    dicomweb_ca_file: Path | None = Field(
+        None, description="PEM file with the authority of its certificate. Left out: those that this machine trusts."
+    )
     uncompressed_only: bool = Field(
         False, description="Whether it is made to send uncompressed images, by refusing every compressed syntax."
     )
     connect_timeout: Duration = Field(5.0, description="For the TCP connection.")
-    respond_timeout: Duration = Field(30.0, description="Silence after which a request other than C-MOVE is given up.")
+    respond_timeout: Duration = Field(30.0, description="Silence after which a query or a C-STORE is given up.")
     idle_timeout: Duration = Field(
-        60.0, description="A C-MOVE is given up when neither a response nor an instance came for so long."
+        60.0, description="A retrieve is given up when neither a response nor an instance came for so long."
     )
-    tls: TlsConfig | None = Field(None, description="TLS towards this PACS; left out: none.")
+    tls: TlsConfig | None = Field(None, description="TLS of its DICOM port; left out: none.")
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> PacsConfig:
+        if "wado-rs" in self.retrieve and self.dicomweb_url is None:
+            raise ValueError("wado-rs needs dicomweb_url")
+        password = self.dicomweb_password is not None or self.dicomweb_password_file is not None
+        token = self.dicomweb_token is not None or self.dicomweb_token_file is not None
+        if password != (self.dicomweb_user is not None):
+            raise ValueError("dicomweb_user and dicomweb_password (or dicomweb_password_file) go together")
+        if password and token:
+            raise ValueError("dicomweb_user and dicomweb_token exclude each other")
+        return self
+
+    @property
+    def methods(self) -> list[Method]:
+        """How it is retrieved from, in order."""
+        last: list[Method] = ["wado-rs"] if self.dicomweb_url else []
+        return list(dict.fromkeys(self.retrieve + last))
 
 
 class StoreConfig(Section):
@@ -274,6 +329,10 @@ class Config(Section):
             found.append("http.public_url is not set: URLs that the gateway serves itself work on this machine only")
         if self.store.endpoint is not None and not self.store.secure and not _is_loopback(self.store.endpoint):
             found.append("store.secure is false: patient images go to the store unencrypted: keep that network apart")
+        for pacs in self.pacs:
+            service = urlsplit(pacs.dicomweb_url or "")
+            if service.scheme == "http" and not _is_loopback(service.hostname or ""):
+                found.append(f"pacs {pacs.name}: dicomweb_url is http: patient images and passwords go unencrypted")
         if not _is_loopback(self.http.host):
             found.append(
                 f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it"

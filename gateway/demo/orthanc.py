@@ -41,9 +41,13 @@ def find_orthanc() -> str:
 class Orthanc:
     """An Orthanc of our own on loopback, empty at first and gone afterwards. An async context manager."""
 
-    def __init__(self, *, ae_title: str = "ORTHANC", settings: Mapping[str, Any] | None = None) -> None:
-        """*settings* go over those of its configuration that are made here."""
+    def __init__(
+        self, *, ae_title: str = "ORTHANC", dicomweb: bool = False, settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """*dicomweb* insists on its DICOMweb plugin; *settings* go over those of its configuration that are made
+        here."""
         self.ae_title = ae_title
+        self._insists_on_dicomweb = dicomweb
         self.dicom_port = free_port()
         self.http_port = free_port()
         self._settings = dict(settings or {})
@@ -56,8 +60,15 @@ class Orthanc:
         """Of its REST API."""
         return f"http://127.0.0.1:{self.http_port}"
 
+    @property
+    def dicomweb_url(self) -> str:
+        """The root of its DICOMweb service."""
+        return f"{self.url}/dicom-web"
+
     async def __aenter__(self) -> Orthanc:
         program = find_orthanc()
+        if self._insists_on_dicomweb and not DICOMWEB_PLUGIN.exists():
+            raise NoOrthanc("Orthanc's DICOMweb plugin is not installed: apt-get install orthanc-dicomweb")
         self._directory = tempfile.TemporaryDirectory(prefix="orthanc-", ignore_cleanup_errors=True)
         await self._launch(program, Path(self._directory.name))
         return self

@@ -19,11 +19,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import C_MOVE
+from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
@@ -56,13 +57,19 @@ class Behaviour:
     move_elsewhere: bool = False
     """Says that it sent, to a port that nobody listens on (7)."""
     counters: str = "right"
-    """``right``, ``zero``, ``absent`` or ``high``: the sub-operation counters of a C-MOVE (1)."""
+    """``right``, ``zero``, ``absent`` or ``high``: the sub-operation counters of a C-MOVE or C-GET (1)."""
     abort_after: int | None = None
-    """Aborts the association of a C-MOVE after so many instances."""
+    """Aborts the association of a C-MOVE or C-GET after so many instances."""
+    no_move: bool = False
+    """C-MOVEs fail: a PACS that was told of no destination that it can reach."""
+    refuse_scp_role: bool = False
+    """Lets nobody be the receiver on an association of their own, as a C-GET needs it (9)."""
     drop: set[str] = field(default_factory=set)
     """SOP Instance UIDs that are not sent, while the answer is success (1, 2)."""
     drops_left: int = 1_000_000
-    """How many C-MOVEs drop what is in ``drop``; then it is sent."""
+    """How many C-MOVEs or C-GETs drop what is in ``drop``; then it is sent."""
+    drops_only_in: str = ""
+    """``MOVE`` or ``GET``: the other one drops nothing."""
     fail: set[str] = field(default_factory=set)
     """SOP Instance UIDs whose sub-operation fails, and is counted as failed (1)."""
     no_image_level: str = ""
@@ -92,7 +99,7 @@ class PacsSimulator:
         self.destinations: dict[str, tuple[str, int]] = {}
         """AE title → host and port: what it knows as C-MOVE destinations."""
         self.requests: list[str] = []
-        """What it was asked, in order: ``FIND STUDY``, ``MOVE IMAGE 3`` (three UIDs), …"""
+        """What it was asked, in order: ``FIND STUDY``, ``MOVE IMAGE 3`` (three UIDs), ``GET SERIES``, …"""
         self.port = 0
         self._instances: dict[str, bytes] = {}
         self._open = 0
@@ -126,6 +133,7 @@ class PacsSimulator:
             Verification,
             StudyRootQueryRetrieveInformationModelFind,
             StudyRootQueryRetrieveInformationModelMove,
+            StudyRootQueryRetrieveInformationModelGet,
         ):
             ae.add_supported_context(abstract, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         self._queries = list(ae.supported_contexts)
@@ -161,7 +169,10 @@ class PacsSimulator:
             self._open += by
 
     def _requested(self, event: Any) -> None:
-        event.assoc.acceptor.supported_contexts = [*self._queries, *self.storage.contexts()]
+        storage = self.storage.contexts()
+        for context in storage:
+            context.scu_role, context.scp_role = True, not self.behaviour.refuse_scp_role
+        event.assoc.acceptor.supported_contexts = [*self._queries, *storage]
         limit = self.behaviour.max_associations
         rejection = None
         if self.behaviour.refuse_calling_ae:
@@ -239,41 +250,44 @@ class PacsSimulator:
         return answer
 
     def _accepted(self, event: Any) -> None:
-        # pynetdicom's own C-MOVE service is too well-behaved: it counts, connects and answers by itself.
+        # pynetdicom's own C-MOVE and C-GET services are too well-behaved: they count, connect and answer by themselves.
         assoc, serve = event.assoc, event.assoc._serve_request
 
         def serve_request(message: Any, context_id: int) -> None:
-            if isinstance(message, C_MOVE) and message.is_valid_request:
-                self._move(assoc, message, context_id)
+            if isinstance(message, C_MOVE | C_GET) and message.is_valid_request:
+                self._retrieve(assoc, message, context_id)
             else:
                 serve(message, context_id)
 
         assoc._serve_request = serve_request
 
-    def _move(self, assoc: Any, request: C_MOVE, context_id: int) -> None:
-        b = self.behaviour
+    def _retrieve(self, assoc: Any, request: C_MOVE | C_GET, context_id: int) -> None:
+        b, moving = self.behaviour, isinstance(request, C_MOVE)
+        what = "MOVE" if moving else "GET"
         syntax = next(c.transfer_syntax[0] for c in assoc.accepted_contexts if c.context_id == context_id)
         query = decode(request.Identifier, syntax.is_implicit_VR, syntax.is_little_endian)
         uids = query.get("SOPInstanceUID")
         named = 0 if not uids else 1 if isinstance(uids, str) else len(uids)
-        self.requests.append(f"MOVE {query.QueryRetrieveLevel}" + (f" {named}" if named else ""))
+        self.requests.append(f"{what} {query.QueryRetrieveLevel}" + (f" {named}" if named else ""))
         self._be_silent()
-        response = C_MOVE()
+        response = type(request)()
         response.MessageIDBeingRespondedTo = request.MessageID
         response.AffectedSOPClassUID = request.AffectedSOPClassUID
-        destination = self.destinations.get(request.MoveDestination)
-        if destination is None:
-            response.Status = UNKNOWN_DESTINATION
+        destination = self.destinations.get(request.MoveDestination) if isinstance(request, C_MOVE) else None
+        if moving and (destination is None or b.no_move):
+            response.Status = UNABLE if b.no_move else UNKNOWN_DESTINATION
             assoc.dimse.send_msg(response, context_id)
             return
-        dropping = b.drop if b.drops_left > 0 else set()
+        dropping = b.drop if b.drops_left > 0 and b.drops_only_in in ("", what) else set()
         b.drops_left -= 1
         matching = {str(d.SOPInstanceUID) for d in self._matching(query)}
         chosen = [uid for uid in self._instances if uid in matching]
         failed = [uid for uid in chosen if uid in b.fail]
         if not b.send_nothing:
             sending = [uid for uid in chosen if uid not in dropping and uid not in b.fail]
-            if not self._send(request, destination, sending):
+            files = [self._instances[uid] for uid in sending]
+            done = self._send(request, destination, files) if destination else self._send_back(assoc, request, files)
+            if not done:
                 assoc.abort()
                 return
         self._count_into(response, len(chosen) - len(failed), len(failed))
@@ -284,7 +298,7 @@ class PacsSimulator:
             response.Identifier = BytesIO(encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
         assoc.dimse.send_msg(response, context_id)
 
-    def _count_into(self, response: C_MOVE, completed: int, failed: int) -> None:
+    def _count_into(self, response: C_MOVE | C_GET, completed: int, failed: int) -> None:
         counters = self.behaviour.counters
         if counters == "absent":
             return
@@ -296,11 +310,9 @@ class PacsSimulator:
         response.NumberOfFailedSuboperations = failed
         response.NumberOfWarningSuboperations = 0
 
-    def _send(self, request: C_MOVE, destination: tuple[str, int], uids: list[str]) -> bool:
-        """C-STOREs instances to a destination; False where it is to abort."""
+    def _send(self, request: C_MOVE, destination: tuple[str, int], files: list[bytes]) -> bool:
+        """C-STOREs Part 10 files to a destination; False where it is to abort."""
         b = self.behaviour
-        with self._lock:
-            files = [self._instances[uid] for uid in uids]
         if b.send_foreign_instance is not None:
             files.append(b.send_foreign_instance)
         host, port = ("127.0.0.1", 1) if b.move_elsewhere else destination
@@ -314,23 +326,36 @@ class PacsSimulator:
         assoc = ae.associate(host, port, ae_title=request.MoveDestination, evt_handlers=nodelay)
         try:
             with without_reactor(assoc):
-                for sent, d in enumerate(datasets):
-                    if not assoc.is_established or self._stopping.is_set():
-                        break
-                    if b.abort_after is not None and sent >= b.abort_after:
-                        assoc.abort()
-                        return False
-                    time.sleep(b.delay_per_instance)
-                    status = assoc.send_c_store(d, originator_aet=self.ae_title, originator_id=request.MessageID)
-                    if "Status" not in status:  # the association is gone
-                        break
-                    if b.send_twice:
-                        if b.other_bytes_second_time:
-                            d.InstitutionName = "Sent again"
-                        assoc.send_c_store(d)
+                origin = {"originator_aet": self.ae_title, "originator_id": request.MessageID}
+                return self._store_all(assoc, datasets, origin)
         finally:
             if assoc.is_established:
                 assoc.release()
+
+    def _send_back(self, assoc: Any, request: C_GET, files: list[bytes]) -> bool:
+        """C-STOREs Part 10 files on the association that they were asked for on; False where it is to abort."""
+        assoc._is_paused = True  # we are its own thread
+        return self._store_all(assoc, [dcmread(BytesIO(content)) for content in files], {})
+
+    def _store_all(self, assoc: Any, datasets: list[Any], origin: dict[str, Any]) -> bool:
+        b = self.behaviour
+        for sent, d in enumerate(datasets):
+            if not assoc.is_established or self._stopping.is_set():
+                break
+            if b.abort_after is not None and sent >= b.abort_after:
+                assoc.abort()
+                return False
+            time.sleep(b.delay_per_instance)
+            try:
+                status = assoc.send_c_store(d, **origin)
+            except ValueError:  # there is no context for it
+                continue
+            if "Status" not in status:  # the association is gone
+                break
+            if b.send_twice:
+                if b.other_bytes_second_time:
+                    d.InstitutionName = "Sent again"
+                assoc.send_c_store(d)
         return True
 
 

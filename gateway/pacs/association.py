@@ -13,6 +13,7 @@ from gateway.pacs.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Me
 from gateway.pacs.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.peer import Peer
 from gateway.pacs.receiver import Body
+from gateway.pacs.spool import SPOOL_ABOVE
 
 RELEASE_RQ_PDU = bytes((RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 RELEASE_RP_PDU = bytes((RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
@@ -42,20 +43,24 @@ class Association:
         self._message_id = 0
 
     @classmethod
-    async def open(
-        cls, peer: Peer, contexts: Sequence[Context], *, spool_dir: Path = Path(), spool_above: int = _IN_MEMORY
-    ) -> Association:
+    async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Path | None = None) -> Association:
         """Associates with *peer*, proposing *contexts*.
 
-        Raises PacsUnreachable, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the fix.
+        *receives_in* is a directory for large data sets, where the PACS is to send instances on it. Raises
+        PacsUnreachable, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the fix.
         """
         loop = asyncio.get_running_loop()
+
+        def new_link() -> Link:
+            if receives_in is None:
+                return Link(Path(), spool_above=_IN_MEMORY)
+            link = Link(receives_in, spool_above=SPOOL_ABOVE)
+            link.messages_ahead = 1
+            return link
+
         try:
             _, link = await asyncio.wait_for(
-                loop.create_connection(
-                    lambda: Link(spool_dir, spool_above=spool_above), peer.host, peer.port, ssl=peer.tls
-                ),
-                peer.timeouts.connect,
+                loop.create_connection(new_link, peer.host, peer.port, ssl=peer.tls), peer.timeouts.connect
             )
         except TimeoutError as e:
             raise PacsUnreachable(

@@ -1,37 +1,32 @@
-"""What we ask of a PACS as SCU: echo, find a study, list its instances, move them (PS3.4 Annexes A, C)."""
+"""What we ask of a PACS as SCU: echo, find a study, list its instances (PS3.4 Annexes A, C).
+
+The methods that bring instances here have a file each: :mod:`gateway.pacs.move`, :mod:`gateway.pacs.get`,
+:mod:`gateway.pacs.wado`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.pacs import dimse
 from gateway.pacs.association import Association
 from gateway.pacs.elements import MalformedDataSet, integer, read_elements, string, text
-from gateway.pacs.errors import (
-    AssociationRejected,
-    OperationFailed,
-    PacsError,
-    PacsUnreachable,
-    ProtocolViolation,
-    UnknownMoveDestination,
-)
+from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
+from gateway.pacs.exchange import QUERY_SYNTAXES, raise_for_status, request, response
 from gateway.pacs.identifier import encode_identifier
-from gateway.pacs.link import Message
-from gateway.pacs.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, VERIFICATION, Context
+from gateway.pacs.negotiation import VERIFICATION, Context
 from gateway.pacs.peer import Peer
 from gateway.uid import is_uid
 
 log = logging.getLogger(__name__)
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 
 CHARACTER_SET, QUERY_LEVEL = 0x00080005, 0x00080052
 STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN = 0x00080020, 0x00080030, 0x00080050, 0x00080090
@@ -40,11 +35,6 @@ PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID = 0x00100010, 0x00100020, 0x00100
 PATIENT_BIRTH_DATE, PATIENT_SEX = 0x00100030, 0x00100040
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, STUDY_ID = 0x0020000D, 0x0020000E, 0x00200010
 STUDY_SERIES, STUDY_INSTANCES = 0x00201206, 0x00201208
-FAILED_SOP_INSTANCES = 0x00080058
-
-MOVE_DESTINATION_UNKNOWN = 0xA801
-IDENTIFIER_DOES_NOT_MATCH = 0xA900
-CANCELLED = 0xFE00
 
 TELL_EVERY = 100
 """Instances of a list that are told of at once, while the others are still being listed."""
@@ -97,19 +87,6 @@ class InstanceList:
     """Why not, for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class MoveOutcome:
-    """The final response to a C-MOVE. Counters that the PACS left out are None; none of them is proof of
-    what arrived (field note 1)."""
-
-    status: int
-    completed: int | None
-    failed: int | None
-    warning: int | None
-    failed_sop_instance_uids: tuple[str, ...] = ()
-    comment: str = ""
-
-
 OnFound = Callable[[Sequence[InstanceRef]], None]
 
 _RECORD = frozenset((
@@ -124,41 +101,49 @@ _IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, S
 class PacsClient:
     """Requests to one PACS; at most ``peer.max_associations`` at once, the others wait their turn."""
 
+    service = "C-FIND"
+    """By which it finds (a ``Finder``)."""
+
     def __init__(self, peer: Peer, *, advertised: str) -> None:
         """*advertised* is how the PACS has to know us, for messages: ``AVARAGW at 10.1.2.3:11112``."""
         self.peer = peer
-        self._advertised = advertised
+        self.advertised = advertised
         self._turns = asyncio.Semaphore(peer.max_associations)
 
     @asynccontextmanager
-    async def association(self, contexts: Sequence[Context]) -> AsyncIterator[Association]:
-        """An association of ours with it, when its turn comes. Raises PacsError."""
+    async def association(
+        self, contexts: Sequence[Context], *, receives_in: Path | None = None
+    ) -> AsyncIterator[Association]:
+        """An association of ours with it, when its turn comes. Raises PacsError.
+
+        *receives_in* is where large data sets lie that it sends on it, as it does in a C-GET.
+        """
         async with self._turns:
-            async with await self._open(contexts) as association:
+            async with await self._open(contexts, receives_in) as association:
                 yield association
 
     def _association(self, *abstract_syntaxes: str) -> AbstractAsyncContextManager[Association]:
-        return self.association([Context(syntax, _SYNTAXES) for syntax in abstract_syntaxes])
+        return self.association([Context(syntax, QUERY_SYNTAXES) for syntax in abstract_syntaxes])
 
-    async def _open(self, contexts: Sequence[Context]) -> Association:
+    async def _open(self, contexts: Sequence[Context], receives_in: Path | None) -> Association:
         pause = 0.25  # seconds
         for _ in range(BUSY_RETRIES):
             try:
-                return await Association.open(self.peer, contexts)
+                return await Association.open(self.peer, contexts, receives_in=receives_in)
             except AssociationRejected as e:
                 if not e.transient:
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  (no secret depends on it)
             pause *= 2
-        return await Association.open(self.peer, contexts)
+        return await Association.open(self.peer, contexts, receives_in=receives_in)
 
     async def echo(self) -> None:
         """C-ECHO (PS3.7 §9.1.5). Raises PacsError."""
         async with self._association(VERIFICATION) as association:
-            command = self._request(association, dimse.C_ECHO_RQ, VERIFICATION, data=False)
+            command = request(association, dimse.C_ECHO_RQ, VERIFICATION, data=False)
             await association.send(association.context_for(VERIFICATION), command)
-            reply = await self._response(association)
-            self._raise_for(dimse.number(reply.command, dimse.STATUS), reply, "C-ECHO")
+            reply = await response(association)
+            raise_for_status(association.peer, reply, "C-ECHO")
 
     async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
@@ -248,104 +233,17 @@ class PacsClient:
             log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series_uid)
         return refs
 
-    async def move(
-        self,
-        study_instance_uid: str,
-        *,
-        series_instance_uid: str | None = None,
-        sop_instance_uids: Sequence[str] = (),
-        destination: str,
-        last_arrival: Callable[[], float],
-        total_limit: float,
-    ) -> MoveOutcome:
-        """C-MOVE of a study, one series of it, or some instances of a series, to AE *destination*.
-
-        *last_arrival* says when an instance last came in (monotonic seconds): a PACS that sends no pending
-        responses is idle only once nothing arrives either (field note 5). *total_limit* (seconds) caps the
-        whole. Raises PacsError; cancelled, it aborts the association.
-        """
-        keys = {STUDY_INSTANCE_UID: study_instance_uid}
-        level = "STUDY"
-        if series_instance_uid is not None:
-            level, keys[SERIES_INSTANCE_UID] = "SERIES", series_instance_uid
-        if sop_instance_uids:
-            level, keys[SOP_INSTANCE_UID] = "IMAGE", "\\".join(sop_instance_uids)
-        async with self._association(STUDY_ROOT_MOVE) as association:
-            context_id = association.context_for(STUDY_ROOT_MOVE)
-            command = self._request(association, dimse.C_MOVE_RQ, STUDY_ROOT_MOVE, data=True)
-            command[dimse.MOVE_DESTINATION] = destination
-            syntax = association.contexts[context_id].transfer_syntaxes[0]
-            await association.send(context_id, command, encode_identifier(level, keys, syntax))
-            try:
-                async with asyncio.timeout(total_limit):
-                    while True:
-                        reply = await self._response(association, also_alive=last_arrival)
-                        status = dimse.number(reply.command, dimse.STATUS)
-                        if status not in dimse.PENDING:
-                            break
-                        reply.close()
-            except TimeoutError as e:
-                raise PacsUnreachable(f"{self.peer}: a C-MOVE that took over {total_limit:g} s was given up") from e
-        return self._moved(reply, syntax)
-
-    def _moved(self, reply: Message, syntax: str) -> MoveOutcome:
-        command = reply.command
-        status = dimse.number(command, dimse.STATUS)
-        comment = dimse.string(command, dimse.ERROR_COMMENT)
-        if status is None:
-            raise ProtocolViolation(f"{self.peer}: a C-MOVE response without a status")
-        if status == MOVE_DESTINATION_UNKNOWN:
-            raise UnknownMoveDestination(
-                f"{self.peer} does not know the move destination: register {self._advertised} in it as a destination",
-                status=status,
-                transient=False,
-            )
-        failed: tuple[str, ...] = ()
-        if reply.body is not None:
-            try:
-                raw = read_elements(reply.body.head(reply.body.size), syntax, {FAILED_SOP_INSTANCES})
-                failed = tuple(uid for uid in string(raw.get(FAILED_SOP_INSTANCES)).split("\\") if is_uid(uid))
-            except MalformedDataSet:
-                log.info("%s: the list of failed instances in a C-MOVE response cannot be read", self.peer)
-            reply.close()
-        outcome = MoveOutcome(
-            status,
-            dimse.number(command, dimse.COMPLETED),
-            dimse.number(command, dimse.FAILED),
-            dimse.number(command, dimse.WARNING),
-            failed,
-            comment,
-        )
-        if status == IDENTIFIER_DOES_NOT_MATCH or 0xC000 <= status <= 0xCFFF:
-            self._raise_for(status, reply, "C-MOVE", f"; is {self._advertised} registered in it, and does it reach us?")
-        return outcome
-
-    # -- what requests share
-
-    @staticmethod
-    def _request(association: Association, field: int, sop_class_uid: str, *, data: bool) -> dict[int, int | str]:
-        command: dict[int, int | str] = {
-            dimse.COMMAND_FIELD: field,
-            dimse.MESSAGE_ID: association.next_message_id(),
-            dimse.AFFECTED_SOP_CLASS_UID: sop_class_uid,
-            dimse.DATA_SET_TYPE: 1 if data else dimse.NO_DATA_SET,
-        }
-        if data:
-            command[dimse.PRIORITY] = 0  # medium
-        return command
-
     async def _find(
         self, association: Association, level: str, keys: dict[int, str], wanted: frozenset[int] | set[int]
     ) -> AsyncIterator[dict[int, bytes]]:
         context_id = association.context_for(STUDY_ROOT_FIND)
         syntax = association.contexts[context_id].transfer_syntaxes[0]
-        command = self._request(association, dimse.C_FIND_RQ, STUDY_ROOT_FIND, data=True)
+        command = request(association, dimse.C_FIND_RQ, STUDY_ROOT_FIND, data=True)
         await association.send(context_id, command, encode_identifier(level, keys, syntax))
         while True:
-            reply = await self._response(association)
-            status = dimse.number(reply.command, dimse.STATUS)
-            if status not in dimse.PENDING:
-                self._raise_for(status, reply, f"C-FIND at {level} level")
+            reply = await response(association)
+            if dimse.number(reply.command, dimse.STATUS) not in dimse.PENDING:
+                raise_for_status(association.peer, reply, f"C-FIND at {level} level")
                 return
             if reply.body is None:
                 continue
@@ -355,38 +253,6 @@ class PacsClient:
                 log.warning("%s: an answer to a C-FIND at %s level cannot be read: %s", self.peer, level, e)
             finally:
                 reply.close()
-
-    async def _response(self, association: Association, *, also_alive: Callable[[], float] | None = None) -> Message:
-        """The next response. *also_alive* (monotonic seconds) is another sign of life than this association."""
-        silent_since = time.monotonic()
-        limit = self.peer.timeouts.respond if also_alive is None else self.peer.timeouts.idle
-        while True:
-            alive = silent_since if also_alive is None else max(silent_since, also_alive())
-            left = alive + limit - time.monotonic()
-            if left <= 0:
-                raise PacsUnreachable(
-                    f"{self.peer} took our request and then was silent for {limit:g} s"
-                    + (f": can it open a connection to {self._advertised}?" if also_alive is not None else "")
-                )
-            try:
-                reply = await association.receive(left)
-            except TimeoutError:
-                continue
-            if not dimse.number(reply.command, dimse.COMMAND_FIELD) or dimse.STATUS not in reply.command:
-                raise ProtocolViolation(f"{self.peer} sent something else than a response")
-            return reply
-
-    def _raise_for(self, status: int | None, reply: Message, what: str, hint: str = "") -> None:
-        if status == 0x0000:
-            return
-        if status is None:
-            raise ProtocolViolation(f"{self.peer}: a response to {what} without a status")
-        comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
-        raise OperationFailed(
-            f"{self.peer} answers {what} with status {status:04X}{f' ({comment})' if comment else ''}{hint}",
-            status=status,
-            transient=0xA700 <= status <= 0xA7FF or status == 0x0122,
-        )
 
 
 class _Enough(PacsError):

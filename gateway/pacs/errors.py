@@ -49,3 +49,12 @@ class UnknownMoveDestination(OperationFailed):
 
 class ProtocolViolation(PacsError):
     """What came from the other side is not DICOM as PS3.7 and PS3.8 have it."""
+
+
+class RequestRefused(PacsError):
+    """An HTTP status of a DICOMweb service that is no success (PS3.18 §8.5)."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+        self.transient = status >= 500 or status in (408, 429)

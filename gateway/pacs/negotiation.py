@@ -224,12 +224,19 @@ def read_answer(pdu_type: int, content: bytes, proposed: Sequence[Context]) -> A
         raise ProtocolViolation(f"the answer to an A-ASSOCIATE-RQ is a PDU of type {pdu_type:#04x}")
     primitive = _decode(A_ASSOCIATE_AC(), ASSOCIATE_AC, content)
     by_id = {2 * n + 1: c for n, c in enumerate(proposed)}
+    # Only a clear no counts: some PACS say nothing, and send all the same.
+    no_scp = {
+        str(item.sop_class_uid)
+        for item in primitive.user_information
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and not item.scp_role
+    }
     accepted = {}
     for item in primitive.presentation_context_definition_results_list:
         context_id = item.context_id or 0
         wanted = by_id.get(context_id)
         if item.result == 0 and wanted is not None and item.transfer_syntax:
-            accepted[context_id] = Context(wanted.abstract_syntax, (str(item.transfer_syntax[0]),), wanted.as_scp)
+            as_scp = wanted.as_scp and wanted.abstract_syntax not in no_scp
+            accepted[context_id] = Context(wanted.abstract_syntax, (str(item.transfer_syntax[0]),), as_scp)
     return Accepted(accepted, _max_pdu(primitive))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from functools import lru_cache
+
+from gateway.pacs.elements import ElementReader, MalformedDataSet, string
 
 IMPLEMENTATION_CLASS_UID = "2.25.316897963117625659941516579884566933723"
 """Identifies this software as a writer of files and a party to associations (PS3.7 D.3.3.2); a UUID-derived
@@ -50,3 +53,47 @@ def file_header(
     )
     group_length = _SHORT.pack(0x0002, 0x0000, b"UL", 4) + len(meta).to_bytes(4, "little")
     return b"\0" * 128 + b"DICM" + group_length + meta
+
+
+@dataclass(frozen=True, slots=True)
+class FileMeta:
+    """What the file meta information of a Part 10 file says."""
+
+    sop_class_uid: str
+    """Empty where it is absent, as the two others are."""
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_offset: int
+    """Where in the file the data set begins."""
+
+
+MAX_META = 64 * 1024
+"""Bytes; a longer file meta information means no good."""
+
+_META_UIDS = {0x00020002: "sop_class_uid", 0x00020003: "sop_instance_uid", 0x00020010: "transfer_syntax_uid"}
+
+
+def read_file_meta(head: memoryview) -> FileMeta | None:
+    """The file meta information of a file that begins with *head*; None where that ends before the data set does
+    begin. Raises MalformedDataSet where it is no Part 10 file."""
+    if len(head) < 132:
+        return None
+    if bytes(head[128:132]) != b"DICM":
+        raise MalformedDataSet("DICM is missing at its 129th byte (PS3.10 §7.1)")
+    reader = ElementReader(head, explicit=True, big=False)
+    found = dict.fromkeys(_META_UIDS.values(), "")
+    at = 132
+    while at - 132 < MAX_META:
+        if at + 12 > len(head):
+            return None
+        if bytes(head[at : at + 2]) != b"\2\0":  # the data set, in an encoding of its own
+            return FileMeta(**found, data_offset=at)
+        tag, _, length, value = reader.element(at, explicit=True)
+        if value + length > len(head):
+            if value + length - 132 > MAX_META:
+                break
+            return None
+        if tag in _META_UIDS:
+            found[_META_UIDS[tag]] = string(bytes(head[value : value + length]))
+        at = value + length
+    raise MalformedDataSet("its file meta information is too long")

@@ -58,6 +58,16 @@ class IncomingInstance:
     move_originator_message_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends instances to whom, on one association."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    """The address that they come from."""
+
+
 InstanceHandler = Callable[[IncomingInstance], Coroutine[Any, Any, int]]
 """Takes one instance in; returns the C-STORE status to answer with (PS3.4 Table B.2-1).
 

@@ -41,7 +41,8 @@ from gateway.pacs.negotiation import (
     read_request,
     reject_pdu,
 )
-from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Status
+from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Sender, Status
+from gateway.pacs.spool import SPOOL_ABOVE
 from gateway.uid import is_uid
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,6 @@ IDLE = 15 * 60.0
 WAITING_CONNECTIONS = 128
 """Connections that may stand besides the associations: room for those that ask and are rejected with a reason,
 and a bound on those that never ask."""
-
-SPOOL_ABOVE = 2 * 1024 * 1024
-"""Bytes of a data set that are held in memory; a larger one goes to a file."""
 
 UNCOMPRESSED = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
 """Implicit VR little endian, explicit VR little and big endian (PS3.5 §10.1)."""
@@ -247,7 +245,13 @@ class StorageScp:
         context = accepted.contexts[message.context_id]
         field = message.command[dimse.COMMAND_FIELD]
         if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
-            status = await self._store(link, proposal, context, message)
+            status = await take_in(
+                message,
+                transfer_syntax_uid=context.transfer_syntaxes[0],
+                sender=Sender(proposal.calling_ae_title, proposal.called_ae_title, link.peer_host),
+                handler=self._handler,
+                spool_dir=self._spool_dir,
+            )
         elif field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             message.close()
             status = Status.SUCCESS
@@ -276,38 +280,42 @@ class StorageScp:
         reply = dimse.encode(report_response(message, status))
         await link.send(data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu))
 
-    async def _store(self, link: Link, proposal: Proposal, context: Context, message: Message) -> int:
-        command = message.command
-        if message.failure is not None:
-            log.error(
-                "refused an instance from %s: it cannot be written to %s (%s): free space there",
-                proposal.calling_ae_title, self._spool_dir, message.failure.strerror,
-            )  # fmt: skip
-            return Status.OUT_OF_RESOURCES
-        if message.body is None:
-            raise ProtocolViolation("a C-STORE request without a data set")
-        sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
-        sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
-        if not is_uid(sop_instance_uid) or not is_uid(sop_class_uid):
-            log.warning("refused an instance from %s: its UIDs are none", proposal.calling_ae_title)
-            message.close()
-            return Status.CANNOT_UNDERSTAND
-        instance = IncomingInstance(
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            transfer_syntax_uid=context.transfer_syntaxes[0],
-            calling_ae_title=proposal.calling_ae_title,
-            called_ae_title=proposal.called_ae_title,
-            peer_host=link.peer_host,
-            body=message.body,
-            move_originator_ae_title=dimse.string(command, dimse.MOVE_ORIGINATOR_AE_TITLE) or None,
-            move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
-        )
-        try:
-            return await self._handler(instance)
-        except Exception:
-            log.exception("instance %s could not be taken in", sop_instance_uid)
-            return Status.PROCESSING_FAILURE
+
+async def take_in(
+    message: Message, *, transfer_syntax_uid: str, sender: Sender, handler: InstanceHandler, spool_dir: Path
+) -> int:
+    """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
+    command = message.command
+    if message.failure is not None:
+        log.error(
+            "refused an instance from %s: it cannot be written to %s (%s): free space there",
+            sender.calling_ae_title, spool_dir, message.failure.strerror,
+        )  # fmt: skip
+        return Status.OUT_OF_RESOURCES
+    if message.body is None:
+        raise ProtocolViolation("a C-STORE request without a data set")
+    sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
+    sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
+    if not is_uid(sop_instance_uid) or not is_uid(sop_class_uid):
+        log.warning("refused an instance from %s: its UIDs are none", sender.calling_ae_title)
+        message.close()
+        return Status.CANNOT_UNDERSTAND
+    instance = IncomingInstance(
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        calling_ae_title=sender.calling_ae_title,
+        called_ae_title=sender.called_ae_title,
+        peer_host=sender.host,
+        body=message.body,
+        move_originator_ae_title=dimse.string(command, dimse.MOVE_ORIGINATOR_AE_TITLE) or None,
+        move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
+    )
+    try:
+        return await handler(instance)
+    except Exception:
+        log.exception("instance %s could not be taken in", sop_instance_uid)
+        return Status.PROCESSING_FAILURE
 
 
 def _choose_verification(context: Context) -> str | None:

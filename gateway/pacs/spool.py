@@ -11,6 +11,9 @@ import tempfile
 from io import FileIO
 from pathlib import Path
 
+SPOOL_ABOVE = 2 * 1024 * 1024
+"""Bytes of a data set that are held in memory; a larger one goes to a file."""
+
 BLOCK = 1024 * 1024
 """Bytes; what is collected before it is written to the spool file at once."""
 

@@ -2,7 +2,8 @@
 
 Such a URL names an instance that the PACS lists, and carries the gateway's own signature over study, instance
 and expiry. Opened, it waits for the instance, then gives the same bytes that a presigned URL would; after a
-restart of the gateway it begins the fetch again. So the answer to a study of any size leaves in time, and the
+restart of the gateway it begins the fetch again. Where the PACS is asked series by series, the one that is looked at
+goes first. So the answer to a study of any size leaves in time, and the
 viewer's first slices load while the last are on their way.
 """
 
@@ -112,6 +113,7 @@ class DeferredInstances:
             if index is not None and uid in index.instances:
                 return index.instances[uid]
             flight = self._fetcher.fetch(study)
+        flight.wanted(uid)
         return await flight.instance(uid, WAIT)
 
     async def _serve(self, request: web.Request, key: str, size: int, allowed: dict[str, str]) -> web.StreamResponse:

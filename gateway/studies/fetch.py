@@ -1,8 +1,8 @@
-"""Fetches a study from the PACS into the store: find, list, move, reconcile, index last.
+"""Fetches a study from the PACS into the store: find, list, retrieve, reconcile, index last.
 
 What arrived and was stored is the truth; status words and counters of a C-MOVE are not (field notes 1
-and 2). The list of expected instances is asked for beside the first C-MOVE, then compared with what is
-in the store, and what is missing is asked for again, by instance.
+and 2). The list of expected instances is asked for while the first arrive, then compared with what is
+in the store, and what is missing is asked for again, by instance, then by the PACS's other methods.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
 from gateway.pacs.client import InstanceList, InstanceRef, PacsClient, StudyRecord
-from gateway.pacs.errors import PacsError
+from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.retrieve import Finder, Retriever, Selection
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -27,19 +28,17 @@ from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Part
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 TRIES_FOR_MISSING = 2
 """Times that a PACS is asked again, by instance, for what it listed and did not send."""
 
-UIDS_A_MOVE = 200
-"""SOP Instance UIDs in one IMAGE-level C-MOVE; some PACS limit the length of a list in an identifier."""
+UIDS_A_REQUEST = 200
+"""SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
 
 HEAD_START = 1.0
 """Seconds that a PACS has to answer before the next one in the list is asked beside it."""
 
 TOTAL_LIMIT = 4 * 3600.0
-"""Seconds that one C-MOVE may take, however steadily it delivers."""
+"""Seconds that one retrieve may take, however steadily it delivers."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
@@ -56,17 +55,21 @@ class Pacs:
     client: PacsClient
     sending_ae_titles: frozenset[str]
     """Calling AE titles under which it sends to us."""
+    finder: Finder
+    retrievers: tuple[Retriever, ...]
+    """The first brings the study; the others, in order, what it left missing."""
+    parallel_series: int = 0
+    """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
 
 
 class Fetcher:
     """Brings studies into the cache, each at most once at a time."""
 
-    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake, *, destination: str) -> None:
-        """*pacs* are asked in this order; the first that has a study serves it. *destination* is our AE title."""
+    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake) -> None:
+        """*pacs* are asked in this order; the first that has a study serves it."""
         self._pacs = pacs
         self._cache = cache
         self._intake = intake
-        self._destination = destination
         self._flights: dict[str, Flight] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
 
@@ -201,7 +204,7 @@ class Fetcher:
         asked: list[asyncio.Task[StudyRecord | None]] = []
         try:
             for pacs in self._pacs:
-                asked.append(asyncio.create_task(pacs.client.find_study(uid)))
+                asked.append(asyncio.create_task(pacs.finder.find_study(uid)))
                 await asyncio.wait(asked[-1:], timeout=HEAD_START)
                 if _has_answered_with_study(asked[-1]):
                     break
@@ -220,34 +223,40 @@ class Fetcher:
             await _cancel(asked)
 
     async def _bring(self, flight: Flight, pacs: Pacs) -> Outcome:
-        failure: str | None = None
-        if flight.stored:
-            listing = await self._list(flight, pacs)
-        else:
-            listed = asyncio.create_task(self._list(flight, pacs))
-            try:
-                failure = await self._move(flight, pacs)
-                listing = await listed
-            finally:
-                await _cancel([listed])
+        study = Selection(flight.study_instance_uid)
+        first, *others = pacs.retrievers
+        failure: PacsError | None = None
+        listed = asyncio.create_task(self._list(flight, pacs))
+        try:
+            if not flight.stored:
+                by_series = pacs.parallel_series
+                failure = await (self._by_series(flight, pacs) if by_series else self._retrieve(flight, first, study))
+            listing = await listed
+        finally:
+            await _cancel([listed])
         await self._intake.settle(flight)
-        if not listing.complete and flight.held is not None:
-            # It cannot be asked what is new: the whole study again.
-            failure = await self._move(flight, pacs)
+        if not listing.complete and (flight.held is not None or pacs.parallel_series):
+            # It cannot be asked what is new, or what there is: the whole study.
+            failure = await self._retrieve(flight, first, study)
             await self._intake.settle(flight)
-        for _ in range(TRIES_FOR_MISSING):
-            if not flight.missing or flight.refusal:
+        for retriever in (*[first] * TRIES_FOR_MISSING, *others):
+            if flight.refusal or not (flight.missing or _seems_to_lack(flight, listing, failure)):
                 break
-            failure = await self._move_missing(flight, pacs)
+            if retriever is first and (not flight.missing or (failure is not None and not failure.transient)):
+                continue
+            if flight.missing:
+                failure = await self._retrieve_missing(flight, retriever)
+            else:
+                failure = await self._retrieve(flight, retriever, study)
             await self._intake.settle(flight)
         return await self._conclude(flight, pacs, listing, failure)
 
-    async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: str | None) -> Outcome:
+    async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
         if not flight.stored:
             await self._cache.discard(flight.study_instance_uid)
             if flight.refusal or flight.store_failure:
                 return NotStored(flight.refusal or flight.store_failure or "")
-            return Unreachable(failure or f"PACS {pacs.name} lists the study and sent none of its instances")
+            return Unreachable(str(failure or f"PACS {pacs.name} lists the study and sent none of its instances"))
         # Without a list, the PACS's own count of instances is the next best proof.
         whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
         index = await self._write_index(flight, complete=whole, pacs=pacs.name)
@@ -256,7 +265,7 @@ class Fetcher:
         reason = (
             flight.refusal
             or flight.store_failure
-            or failure
+            or (failure and str(failure))
             or ("the PACS did not send all that it lists" if listing.complete else listing.reason)
         )
         return Partial(index, flight.missing, reason)
@@ -270,65 +279,98 @@ class Fetcher:
 
     async def _list(self, flight: Flight, pacs: Pacs) -> InstanceList:
         def found(instances: Sequence[InstanceRef]) -> None:
-            flight.expect((i.sop_instance_uid, i.series_instance_uid) for i in instances)
+            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
 
         try:
-            listing = await pacs.client.list_instances(flight.study_instance_uid, found)
+            listing = await pacs.finder.list_instances(flight.study_instance_uid, found)
         except PacsError as e:
             listing = InstanceList((), complete=False, reason=str(e))
+        finally:
+            flight.series.end()
         if not listing.complete:
             log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
         return listing
 
-    async def _move(
-        self, flight: Flight, pacs: Pacs, *, series_instance_uid: str | None = None, uids: Sequence[str] = ()
-    ) -> str | None:
-        """One C-MOVE to ourselves; the reason, for the operator, where the PACS says that it went wrong."""
+    async def _by_series(self, flight: Flight, pacs: Pacs) -> PacsError | None:
+        """Retrieves series by series as the PACS lists them, several at once where it is to.
+
+        One that somebody waits for does not wait for those under way, where the PACS lets us ask for one more.
+        """
+        at_once = pacs.parallel_series
+        wanted_only = [False] * at_once + [True] * (pacs.client.peer.max_associations > at_once)
+        workers = [asyncio.create_task(self._work_off(flight, pacs.retrievers[0], only)) for only in wanted_only]
+        try:
+            return _most_hopeful(await asyncio.gather(*workers))
+        finally:
+            await _cancel(workers)
+
+    async def _work_off(self, flight: Flight, retriever: Retriever, wanted_only: bool) -> PacsError | None:
+        failures = []
+        while (series := await flight.series.take(preferred_only=wanted_only)) is not None:
+            failure = await self._retrieve(flight, retriever, Selection(flight.study_instance_uid, series))
+            failures.append(failure)
+            # What is left will be missing, and is then asked for as what is missing is.
+            if flight.refusal or isinstance(failure, PacsUnreachable) or (failure and not failure.transient):
+                flight.series.give_up()
+        return _most_hopeful(failures)
+
+    async def _retrieve(self, flight: Flight, retriever: Retriever, selection: Selection) -> PacsError | None:
+        """One request; the failure, where the PACS says or shows that it went wrong."""
         flight.last_arrival = time.monotonic()
-        move = pacs.client.move(
-            flight.study_instance_uid,
-            series_instance_uid=series_instance_uid,
-            sop_instance_uids=uids,
-            destination=self._destination,
+        series = selection.series_instance_uid
+        listed = flight.sop_classes.values() if series is None else [flight.sop_classes.get(series, set())]
+        work = retriever.retrieve(
+            replace(selection, sop_class_uids=tuple(sorted(set().union(*listed)))),
+            deliver=self._intake,
             last_arrival=lambda: flight.last_arrival,
             total_limit=TOTAL_LIMIT,
         )
         try:
-            outcome = await self._until_refused(flight, move)
+            await self._until_refused(flight, work)
         except PacsError as e:
-            log.warning("C-MOVE of study %s: %s", flight.study_instance_uid, e)
-            return str(e)
-        if outcome is not None and outcome.status != 0:
-            return f"PACS {pacs.name} ended the C-MOVE with status {outcome.status:04X} {outcome.comment}".strip()
+            log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
+            return e
         return None
 
-    async def _until_refused(self, flight: Flight, work: Coroutine[Any, Any, T]) -> T | None:
+    async def _until_refused(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
         """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
         task = asyncio.create_task(work)
         refused = asyncio.create_task(flight.refused.wait())
         try:
             await asyncio.wait([task, refused], return_when=asyncio.FIRST_COMPLETED)
-            return await task if task.done() else None
+            if task.done():
+                await task
         finally:
             await _cancel([task, refused])
 
-    async def _move_missing(self, flight: Flight, pacs: Pacs) -> str | None:
+    async def _retrieve_missing(self, flight: Flight, retriever: Retriever) -> PacsError | None:
         """Asks for what is missing, whole series where a whole series is."""
-        expected = flight.expected or {}
+        study, expected = flight.study_instance_uid, flight.expected or {}
         by_series: dict[str, list[str]] = {}
         for uid in flight.missing:
             by_series.setdefault(expected[uid], []).append(uid)
-        moves = []
+        selections = []
         for series, uids in by_series.items():
             if len(uids) == _count(expected, series):
-                moves.append(self._move(flight, pacs, series_instance_uid=series))
+                selections.append(Selection(study, series))
                 continue
-            for at in range(0, len(uids), UIDS_A_MOVE):
-                chosen = uids[at : at + UIDS_A_MOVE]
-                moves.append(self._move(flight, pacs, series_instance_uid=series, uids=chosen))
+            for at in range(0, len(uids), UIDS_A_REQUEST):
+                selections.append(Selection(study, series, tuple(uids[at : at + UIDS_A_REQUEST])))
         # At once, as far as the PACS's max_associations let them.
-        failures = await asyncio.gather(*moves)
-        return next((failure for failure in failures if failure), None)
+        return _most_hopeful(await asyncio.gather(*(self._retrieve(flight, retriever, one) for one in selections)))
+
+
+def _seems_to_lack(flight: Flight, listing: InstanceList, failure: PacsError | None) -> bool:
+    """Whether there are signs, where the list is none, that the study is not whole."""
+    if listing.complete:
+        return False
+    return failure is not None if flight.expected_count is None else flight.expected_count != len(flight.stored)
+
+
+def _most_hopeful(failures: Sequence[PacsError | None]) -> PacsError | None:
+    """The failure that stands for all: one that may pass, where there is one, since asking again may help."""
+    real = [failure for failure in failures if failure is not None]
+    return max(real, key=lambda failure: failure.transient, default=None)
 
 
 def _count(expected: Mapping[str, str], series_instance_uid: str) -> int:

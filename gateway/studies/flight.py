@@ -9,6 +9,10 @@ from typing import Any
 
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
+from gateway.studies.queue import SeriesQueue
+
+WANTED_AHEAD = 1000
+"""Instances that are remembered as wanted though the PACS has not listed them yet."""
 
 
 class Flight:
@@ -24,6 +28,10 @@ class Flight:
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None
         """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
+        self.sop_classes: dict[str, set[str]] = {}
+        """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
+        self.series = SeriesQueue()
+        """What is still to be asked for, where the study is retrieved series by series."""
         self.expected_count: int | None = None
         """Number of Study Related Instances (0020,1208), where the PACS says it."""
         self.last_arrival = time.monotonic()
@@ -46,6 +54,7 @@ class Flight:
         """The latest failure to bring an instance into the store."""
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._awaited: dict[str, asyncio.Future[Instance]] = {}
+        self._wanted: set[str] = set()  # before they were listed
 
     @property
     def outcome(self) -> Outcome | None:
@@ -76,11 +85,28 @@ class Flight:
                 raise TimeoutError
         return self.stored.get(sop_instance_uid)
 
-    def expect(self, listed: Iterable[tuple[str, str]]) -> None:
-        """Adds (SOP Instance UID, Series Instance UID) pairs to what the PACS is known to have."""
+    def expect(self, listed: Iterable[tuple[str, str, str]]) -> None:
+        """Adds (SOP Instance UID, Series Instance UID, SOP Class UID or nothing) to what the PACS is known to have."""
         if self.expected is None:
             self.expected = {}
-        self.expected.update(listed)
+        for uid, series, sop_class in listed:
+            self.expected[uid] = series
+            classes = self.sop_classes.setdefault(series, set())
+            if sop_class:
+                classes.add(sop_class)
+            self.series.add(series)
+            if uid in self._wanted:
+                self.series.prefer(series)
+
+    def wanted(self, sop_instance_uid: str) -> None:
+        """Somebody waits for this instance: its series goes first, where the study is retrieved series by series."""
+        if sop_instance_uid in self.stored:
+            return
+        series = (self.expected or {}).get(sop_instance_uid)
+        if series is not None:
+            self.series.prefer(series)
+        elif len(self._wanted) < WANTED_AHEAD:
+            self._wanted.add(sop_instance_uid)
 
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""

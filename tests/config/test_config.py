@@ -16,6 +16,7 @@ from gateway.config.values import parse_duration, parse_size, show_duration, sho
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = Path(__file__).parent.parent.parent
 LEAST = "pacs:\n  - {name: main, ae_title: ORTHANC, host: 10.1.2.4, port: 4242}\n"
+PACS = "pacs:\n  - name: main\n    ae_title: ORTHANC\n    host: 10.1.2.4\n    port: 4242\n"
 
 
 @pytest.fixture
@@ -83,6 +84,12 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(write):
         (LEAST + "store: {endpoint: 'https://minio:9000'}\n", "host:port, without https://"),
         (LEAST + "store: {endpoint: 'minio:9000'}\n", "an endpoint needs access_key"),
         (LEAST + "http: {public_url: 'https://x.example/path'}\n", "without a path"),
+        (PACS + "    retrieve: dimse\n", "'c-move', 'c-get' or 'wado-rs'"),
+        (PACS + "    retrieve: [c-move, wado-rs]\n", "wado-rs needs dicomweb_url"),
+        (PACS + "    dicomweb_url: pacs/dicom-web\n", "write it like https://pacs.example.org/dicom-web"),
+        (PACS + "    dicomweb_url: https://me:pw@pacs/dicom-web\n", "a password does not belong in a URL"),
+        (PACS + "    dicomweb_user: me\n", "go together"),
+        (PACS + "    dicomweb_user: me\n    dicomweb_password: p\n    dicomweb_token: t\n", "exclude each other"),
     ],
 )
 def test_each_kind_of_mistake_is_told(write, text, expected):
@@ -125,6 +132,27 @@ def test_secrets_come_from_files(write, tmp_path):
     config = load(write(f"{LEAST}avara: {{webhook_keys_file: {tmp_path / 'keys'}}}\nstore: {store}\n"), {})
     assert [k.get_secret_value() for k in config.avara.webhook_keys] == [KEY]
     assert config.store.secret_key.get_secret_value() == "hidden"
+
+
+def test_a_pacs_says_how_it_is_retrieved_from_and_its_secrets_come_from_files(write, tmp_path):
+    (tmp_path / "password").write_text("hidden-password\n")
+    text = f"{PACS}    dicomweb_url: https://pacs/dicom-web/\n    dicomweb_user: me\n" + (
+        f"    dicomweb_password_file: {tmp_path / 'password'}\n"
+    )
+    environment = {"AVARA_WEBHOOK_KEY": KEY}
+    config = load(write(text), environment)
+    [pacs] = config.pacs
+    assert (pacs.dicomweb_url, pacs.methods) == ("https://pacs/dicom-web", ["c-move", "wado-rs"])
+    assert pacs.dicomweb_password.get_secret_value() == "hidden-password"
+    assert "hidden-password" not in effective(config) + repr(config)
+    [pacs] = load(write(text + "    retrieve: c-get\n"), environment).pacs
+    assert pacs.methods == ["c-get", "wado-rs"]
+    environment |= {"AVARA_GATEWAY__PACS__0__DICOMWEB_TOKEN": "hidden-token"}
+    [pacs] = load(write(f"{PACS}    dicomweb_url: https://pacs\n    retrieve: wado-rs\n"), environment).pacs
+    assert (pacs.methods, pacs.dicomweb_token.get_secret_value()) == (["wado-rs"], "hidden-token")
+    (tmp_path / "password").unlink()
+    [told] = mistakes(write(text))
+    assert told.startswith("FILE:8: pacs.0.dicomweb_password_file: cannot read ")
 
 
 def test_an_unreadable_secret_file_is_told(write, tmp_path):

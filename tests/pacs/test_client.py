@@ -21,8 +21,10 @@ from gateway.pacs.errors import (
 )
 from gateway.pacs.identifier import encode_identifier
 from gateway.pacs.link import data_pdus
+from gateway.pacs.move import MoveRetriever
 from gateway.pacs.negotiation import Rejected, accept, read_request, reject_pdu
 from gateway.pacs.peer import Peer, Timeouts
+from gateway.pacs.retrieve import Selection
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY, SERIES, OTHER_SERIES = "1.2.3", "1.2.3.1", "1.2.3.2"
@@ -106,8 +108,9 @@ async def playing(*scripts, **timeouts):
             play.cancel()
 
 
-def move(client, **options):
-    return client.move(STUDY, **{"destination": "US", "last_arrival": lambda: 0.0, "total_limit": 10.0, **options})
+def move(client, *selected, last_arrival=lambda: 0.0, total_limit=10.0):
+    selection = Selection(STUDY, *selected)
+    return MoveRetriever(client, destination="US").move(selection, last_arrival=last_arrival, total_limit=total_limit)
 
 
 async def test_a_study_is_released_only_after_the_last_response():
@@ -185,7 +188,7 @@ async def test_a_move_asks_for_what_it_is_told_to_and_says_what_failed():
         await pacs.released()
 
     async with playing(script) as client:
-        outcome = await move(client, series_instance_uid=SERIES, sop_instance_uids=("1.1", "1.2"))
+        outcome = await move(client, SERIES, ("1.1", "1.2"))
     assert (outcome.status, outcome.completed, outcome.failed, outcome.warning) == (0xB000, 1, 1, None)
     assert outcome.failed_sop_instance_uids == ("1.2",)
 

@@ -12,6 +12,7 @@ import io
 import warnings
 
 import aiohttp
+import pytest
 from pydicom import dcmread
 
 from gateway.uid import is_uid
@@ -27,7 +28,8 @@ def whole(content):
         return [(e.tag, e.value) for e in d if e.tag.element]  # without group lengths
 
 
-async def test_real_images_come_out_equal_in_their_own_transfer_syntax(orthanc, start):
+@pytest.mark.parametrize("method", ["c-move", "c-get", "wado-rs"])
+async def test_real_images_come_out_equal_in_their_own_transfer_syntax(orthanc, start, method):
     studies, syntaxes, seen, refused = set(), set(), set(), 0
     for path in FILES:
         d = dcmread(path, stop_before_pixels=True)
@@ -45,12 +47,12 @@ async def test_real_images_come_out_equal_in_their_own_transfer_syntax(orthanc, 
                 continue
         studies.add(str(d.StudyInstanceUID))
     assert refused < len(FILES) / 10
-    gateway = await start(orthanc)
+    gateway = await start(orthanc, pacs_options={"retrieve": method, "dicomweb_url": orthanc.dicomweb_url})
     compared, equal_bytes = 0, 0
     for study in sorted(studies):
         held = await orthanc.instances(study)
         answer = await gateway.ask(study)
-        assert "error" not in answer, study
+        assert "error" not in answer, (study, answer["error"])
         assert len(answer["urls"]) == len(held)
         for url in answer["urls"]:
             uid = url.split("?")[0].rsplit("/", 1)[1].removesuffix(".dcm")
