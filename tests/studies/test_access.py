@@ -149,14 +149,3 @@ async def test_the_studys_two_names_are_remembered(orthanc, start):
     gateway = await start(orthanc)
     await gateway.ask("1.2.3.4.5", "stu_0123")
     assert await gateway.parts.journal.study_instance_uid_of("stu_0123") == "1.2.3.4.5"
-
-
-async def test_captures_and_reports_are_not_acknowledged_before_they_are_built(orthanc, start):
-    gateway = await start(orthanc)
-    data = {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}
-    status, answer = await gateway.post({"id": "w", "type": "secondary_capture.access_requested", "data": data})
-    assert (status, answer["authorized"], answer["uploadUrls"]) == (200, False, [])
-    report = {"studyId": "stu_1", "reportId": "rep_1", "isCritical": True, "presignedUrl": "https://x.example/r"}
-    status, answer = await gateway.post({"id": "w", "type": "report.delivered", "data": report})
-    assert status == 501
-    assert "success" not in answer
