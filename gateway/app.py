@@ -191,6 +191,7 @@ class Gateway:
             store=self.store,
             journal=self.journal,
             pacs=[self.clients[name] for name in dict.fromkeys((*targets, *self.clients))],
+            targets=self.clients,
             outbox=outbox,
             policy=policy,
             spool_dir=spool_dir,

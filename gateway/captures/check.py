@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,15 +51,18 @@ class UploadChecker:
         store: ObjectStore,
         journal: Journal,
         pacs: Sequence[PacsClient],
+        targets: Mapping[str, PacsClient],
         outbox: Outbox,
         policy: Policy,
         spool_dir: Path,
         added: Callable[[], None],
     ) -> None:
-        """*pacs* are asked in this order for the study; *added* is called when a job was added."""
+        """*pacs* are asked in this order for the study; *targets* are those of the policy, by name; *added* is called
+        when a job was added."""
         self._store = store
         self._journal = journal
         self._pacs = pacs
+        self._targets = targets
         self._outbox = outbox
         self._policy = policy
         self._spool_dir = spool_dir
@@ -106,7 +109,8 @@ class UploadChecker:
             if slot.taken not in (None, fetched.sha256):
                 raise Unacceptable("another object was uploaded to the same URL before, and is the one that is stored")
             # Before it is put beside the other one; it is looked at again where it is added.
-            await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256))
+            holders = await self._holders(upload)
+            await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256, holders))
             record = await self._record(slot.study_instance_uid)
             changed = self._amend(upload, record)
             size = await self._put(upload, fetched.sha256, changed=bool(changed))
@@ -121,9 +125,26 @@ class UploadChecker:
             if upload.file is not fetched.file:
                 upload.close()
 
-    def _conflicts(self, c: Transaction, sop_instance_uid: str, sha256: str) -> None:
+    async def _holders(self, upload: Upload) -> set[str]:
+        """The targets that hold an instance of the upload's SOP Instance UID already, as far as they say."""
+        holders = set()
         for target in self._policy.targets:
-            self._outbox.check(c, target, sop_instance_uid, sha256)
+            client = self._targets[target]
+            try:
+                if await client.holds(upload.study_instance_uid, upload.series_instance_uid, upload.sop_instance_uid):
+                    holders.add(target)
+            except PacsError as e:  # storing it there waits anyway
+                log.info("whether it holds instance %s cannot be asked: %s", upload.sop_instance_uid, e)
+        return holders
+
+    def _conflicts(self, c: Transaction, sop_instance_uid: str, sha256: str, holders: Collection[str]) -> None:
+        """Raises OtherObject, Unacceptable. The PACS was asked first: what we store there we know of before it does."""
+        for target in self._policy.targets:
+            if not self._outbox.check(c, target, sop_instance_uid, sha256) and target in holders:
+                raise Unacceptable(
+                    f"PACS {target} holds another instance of its SOP Instance UID, which did not come through this "
+                    "gateway: discard this one; an object that was changed needs a UID of its own"
+                )
 
     async def _record(self, study_instance_uid: str) -> StudyRecord:
         """What the PACS says of the study. Raises TryLater, Unacceptable."""

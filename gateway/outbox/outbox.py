@@ -125,11 +125,13 @@ class Outbox:
         """Where an object waits in the store for its PACS."""
         return f"outbox/{sop_instance_uid}/{sha256[:16]}-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
 
-    def check(self, c: Transaction, target: str, sop_instance_uid: str, sha256: str) -> None:
-        """Raises OtherObject where another object than that of *sha256* was added under its UID."""
+    def check(self, c: Transaction, target: str, sop_instance_uid: str, sha256: str) -> bool:
+        """Whether the object was added before. Raises OtherObject where another one than that of *sha256* was, under
+        its UID."""
         job = jobs.find(c, self.store_kind, _subject(target, sop_instance_uid))
         if job is not None and job.payload.get("sha256") != sha256:
             raise OtherObject(job)
+        return job is not None
 
     def add(
         self, c: Transaction, target: str, added: OutboxObject, *, said: str, source: Mapping[str, Any] | None = None

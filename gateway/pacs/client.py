@@ -202,6 +202,23 @@ class PacsClient:
             return InstanceList((), False, f"{self.peer} lists no series of the study")
         return InstanceList(tuple(found.values()), True)
 
+    async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
+        """Whether the PACS lists an instance; False, too, where it answers no query at IMAGE level. Raises PacsError
+        where it cannot be reached."""
+        keys = {
+            STUDY_INSTANCE_UID: study_instance_uid,
+            SERIES_INSTANCE_UID: series_instance_uid,
+            SOP_INSTANCE_UID: sop_instance_uid,
+        }
+        found = False
+        async with self._association(STUDY_ROOT_FIND) as association:
+            try:
+                async for raw in self._find(association, "IMAGE", keys, {SOP_INSTANCE_UID}):
+                    found |= string(raw.get(SOP_INSTANCE_UID)) == sop_instance_uid
+            except OperationFailed as e:
+                log.info("%s does not say whether it holds an instance: %s", self.peer, e)
+        return found
+
     async def _list_series(
         self, association: Association, study_uid: str, series_uid: str, on_found: OnFound | None
     ) -> list[InstanceRef]:

@@ -155,6 +155,16 @@ async def test_other_bytes_under_one_sop_instance_uid_are_a_conflict_for_an_oper
     assert len(await keys(viewer, "quarantine/")) == 1
 
 
+async def test_an_instance_that_the_pacs_has_from_elsewhere_is_never_overwritten(pacs, viewer):
+    known = SAMPLE[0].sop_instance_uid
+    before = pacs.instances(STUDY)[known]
+    series = str(read(before).SeriesInstanceUID)
+    await viewer.upload(sample_capture(STUDY, SOPInstanceUID=known, SeriesInstanceUID=series).content)
+    assert "holds another instance of its SOP Instance UID" in await viewer.held()
+    assert pacs.storage.received == []
+    assert pacs.instances(STUDY)[known] == before
+
+
 async def test_the_first_valid_upload_of_a_slot_wins(pacs, viewer):
     answer = await viewer.ask()
     url = answer["uploadUrls"][0]
