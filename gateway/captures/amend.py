@@ -8,15 +8,19 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR
 from pydicom.sequence import Sequence
 
 from gateway import __version__
 from gateway.captures.identity import Patient
+from gateway.pacs import texts
 from gateway.pacs.client import StudyRecord
 
-UTF_8 = "ISO_IR 192"
 SYSTEM = "Avara Gateway"
+
+_LEGAL = {"PN": texts.person_name, "LO": texts.short_text, "SH": texts.short_text}
 
 
 def patient_of(attributes: Dataset) -> Patient:
@@ -89,12 +93,21 @@ def sign(attributes: Dataset, what: str) -> None:
 
 
 def _set(attributes: Dataset, values: Mapping[str, str]) -> None:
-    if any(not value.isascii() for value in values.values()) and attributes.get("SpecificCharacterSet") != UTF_8:
-        # Its own character set may have no letters for them: all of its texts in one that has every letter.
+    legal = {keyword: _LEGAL.get(dictionary_VR(keyword), str)(value) for keyword, value in values.items()}
+    written = {k: texts.NAME_DELIMITERS if dictionary_VR(k) == "PN" else texts.TEXT_DELIMITERS for k in legal}
+    claimed = attributes.get("SpecificCharacterSet") or ""
+    claimed = claimed if isinstance(claimed, str) else "\\".join(claimed)
+    charset = texts.character_set_for(claimed, ((legal[k], written[k]) for k in legal))
+    if charset is texts.UTF_8 and claimed != texts.UTF_8_TERM:
+        # Its own character set has no letters for them: all of its texts in one that has every letter.
         attributes.decode()
-        attributes.SpecificCharacterSet = UTF_8
-    for keyword, value in values.items():
-        setattr(attributes, keyword, value)
+        attributes.SpecificCharacterSet = texts.UTF_8_TERM
+    for keyword, value in legal.items():
+        if value.isascii():
+            setattr(attributes, keyword, value)
+        else:  # bytes, which pydicom writes as they are
+            encoded = charset.encode(value, written[keyword])
+            attributes.add(DataElement(keyword, dictionary_VR(keyword), encoded, validation_mode=IGNORE))
 
 
 def _now() -> str:

@@ -1,6 +1,6 @@
 """The DICOM objects that a signed report becomes: an Encapsulated PDF (PS3.3 A.45.1) and a Basic Text SR (A.35.1).
 
-Patient and study are as the PACS has them, in its character set (:mod:`gateway.reports.texts`). The same report and
+Patient and study are as the PACS has them, in its character set (:mod:`gateway.pacs.texts`). The same report and
 the same answer of the PACS give the same bytes, so that what is stored again after a failure is the same object.
 """
 
@@ -18,9 +18,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from gateway import __version__
+from gateway.pacs import texts
 from gateway.pacs.client import InstanceRef, StudyRecord
 from gateway.pacs.part10 import file_header
-from gateway.reports import texts
 from gateway.reports.report import Predecessor, Report
 
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"

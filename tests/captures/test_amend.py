@@ -75,3 +75,20 @@ def test_texts_in_any_character_set_survive_a_change_of_it(character_set, name):
     assert written.PatientName == name
     assert written.ReferringPhysicianName == "Grünwald^Zoë"
     assert written.PatientComments == d.PatientComments
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 100", "GB18030", "ISO_IR 192"])
+def test_the_objects_own_character_set_stays_where_it_has_the_letters(character_set):
+    d = attributes(SpecificCharacterSet=character_set, PatientName="Plain^Name")
+    fill(d, dataclasses.replace(RECORD, referring_physician="Grünwald^Zoë"))
+    written = again(d)
+    assert written.SpecificCharacterSet == character_set
+    assert written.ReferringPhysicianName == "Grünwald^Zoë"
+
+
+def test_a_value_of_the_pacs_that_no_object_may_have_is_made_legal():
+    d = attributes()
+    fill(d, dataclasses.replace(RECORD, study_id="a\\b\x1b", referring_physician="Grünwald"))
+    written = again(d)
+    assert written.StudyID == "a/b"
+    assert written.ReferringPhysicianName == "Grünwald"
