@@ -43,7 +43,7 @@ lint: setup-dev ## Run ruff, mypy and the layer check
 format: setup-dev ## Format the code
 	@$(BIN)/ruff format .
 
-reference: setup-dev ## Write the configuration reference into the README, from the models
+reference: setup-dev ## Write config/reference.md from the models
 	@$(BIN)/python scripts/write-reference
 
 bench: setup-dev ## Measure; prints a table, writes bench/out/

@@ -1,4 +1,4 @@
-"""What can be configured. The reference in the README and the JSON schema are made from these models."""
+"""What can be configured. The reference and the JSON schema are made from these models."""
 
 from __future__ import annotations
 

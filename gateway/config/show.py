@@ -1,4 +1,4 @@
-"""Shows the configuration: as it is in effect, as a JSON schema, as a reference for the README."""
+"""Shows the configuration: as it is in effect, as a JSON schema, as a reference."""
 
 from __future__ import annotations
 
