@@ -334,7 +334,7 @@ async def test_a_mail_server_that_misbehaves_is_given_up_and_tried_again(behaves
     began = time.monotonic()
     async with MailServer({command: behaves}) as server:
         with pytest.raises(AlertFailed):
-            await by_mail(server, timeout=0.5).send(an_alert())
+            await by_mail(server, timeout=0.2).send(an_alert())
     assert time.monotonic() - began < 10
 
 

@@ -171,7 +171,54 @@ async def test_the_refusal_names_the_host_and_the_setting():
 
 
 @pytest.mark.parametrize(
-    "entry", ["", "*", "*.", ".", "*.com", "https://a.com", "a.com/x", "a b", "a.com:0", "a.com:99999", "a.com:x"]
+    ("entry", "url"),
+    [
+        ("reports.example.com", "https://REPORTS.example.com/r"),
+        ("Reports.Example.com", "https://reports.example.com:443/r"),
+        ("reports.example.com:8443", "https://reports.example.com:8443/r"),
+        ("*.example.com", "https://a.b.example.com/r"),
+        (".example.com:8443", "https://a.example.com:8443/r"),
+        ("s3_bucket.example.com", "https://s3_bucket.example.com/r"),
+    ],
+)
+async def test_what_an_entry_means_is_let_through(entry, url, monkeypatch):
+    async def getaddrinfo(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "not in a test")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    await fails(PdfDownload(allowed_hosts=[entry]), f"{url}?{SIGNATURE}", DownloadFailed)
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1:{}", "[127.0.0.1]:{}"])
+async def test_an_address_may_be_listed_and_is_still_not_public(serve, entry):
+    server = await serve(answers())
+    listed = [entry.format(server.port)]
+    url = f"http://127.0.0.1:{server.port}/r.pdf?{SIGNATURE}"
+    assert await PdfDownload(allowed_hosts=listed, allow_http=True, allow_private=True).fetch(url) == PDF
+    told = await fails(PdfDownload(allowed_hosts=listed, allow_http=True), url, NotAllowed)
+    assert "inside the hospital" in told
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "*",
+        "*.",
+        ".",
+        "*.com",
+        "https://a.com",
+        "a.com/x",
+        "a b",
+        "a.com:0",
+        "a.com:99999",
+        "a.com:x",
+        "a.com.",
+        "::1:x",
+        "127.1",
+        "*.1.2.3.4",
+        "[a.com]",
+    ],
 )
 def test_an_entry_that_is_no_host_is_refused_at_start(entry):
     with pytest.raises(ValueError, match="is no host"):

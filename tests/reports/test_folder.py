@@ -173,6 +173,29 @@ def test_unfinished_files_that_were_left_are_removed_and_nobody_elses(tmp_path):
     assert foreign.exists()
 
 
+def test_every_file_is_on_disk_before_it_has_its_name_and_its_name_before_the_sidecars(tmp_path, monkeypatch):
+    """As a power cut would ask, which no test here can have."""
+    done = []
+
+    def noted(name):
+        real = getattr(os, name)
+
+        def call(*args, **options):
+            if name == "rename":
+                done.append(f"rename {args[1].rpartition('.')[2]}")
+            else:
+                done.append(f"{name} {'folder' if Path(f'/proc/self/fd/{args[0]}').is_dir() else 'file'}")
+            return real(*args, **options)
+
+        return call
+
+    for name in ("fsync", "rename"):
+        monkeypatch.setattr(os, name, noted(name))
+    write_report(tmp_path, a_report(), a_study())
+    steps = [step for kind in ("pdf", "txt", "json") for step in ("fsync file", f"rename {kind}", "fsync folder")]
+    assert done[: len(steps)] == steps
+
+
 DIES_AT = """
 import os, signal, sys
 from pathlib import Path
