@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from aiohttp import web
+from pydantic import SecretStr
 
 from gateway.admin.checks import RetrieveProbe, Subject
 from gateway.admin.control import Control
@@ -31,7 +32,7 @@ from gateway.captures.inbox import Inbox
 from gateway.captures.jobs import CHECK
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
-from gateway.config.reports import ReportHl7Config
+from gateway.config.reports import ReportAlertsConfig, ReportHl7Config
 from gateway.journal import Journal, JournalError, StudyState
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
@@ -51,6 +52,7 @@ from gateway.pacs.receiver import IncomingInstance, Sender
 from gateway.pacs.retrieve import Retriever
 from gateway.pacs.scp import StorageScp
 from gateway.pacs.wado import WadoRetriever
+from gateway.reports.alert import EmailAlert, Security, WebhookAlert
 from gateway.reports.deliver import (
     AlertChannel,
     AlertDelivery,
@@ -64,7 +66,7 @@ from gateway.reports.download import PdfDownload, ask_avara
 from gateway.reports.fetch import ReportFetcher
 from gateway.reports.hl7 import FieldMap, Profile, TextForm
 from gateway.reports.hl7 import Timeouts as Hl7Timeouts
-from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
+from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS, alert_of_held
 from gateway.reports.receive import ReportHandler
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.cache import Budget, StudyCache
@@ -153,11 +155,11 @@ class Gateway:
             else None,
         )
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
-        self.worker = Worker(journal, owner="gateway")
+        self._alerts = _alert_channels(config.reports.alerts)
+        self.worker = Worker(journal, owner="gateway", on_held=lambda c, job: alert_of_held(c, list(self._alerts), job))
         self.inbox = Inbox(store, journal, added=self.worker.wake)
         self.worker.take_on(CLEAN, Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR))
         self._captures()
-        self._alerts = self._alert_channels()
         self.reports = self._reports()
         self.subject = Subject(
             pacs=self.pacs,
@@ -206,13 +208,16 @@ class Gateway:
         targets = [self.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
         receivers = {r.name: _hl7_receiver(r) for r in config.hl7}
         folders = {f.name: f.path for f in config.folders}
-        download = PdfDownload(
-            allowed_hosts=self.config.report_hosts,
-            max_size=config.max_size,
-            ca_file=str(config.ca_file) if config.ca_file else None,
-            allow_http=config.allow_http,
-            allow_private=config.allow_private_addresses,
-        )
+        try:
+            download = PdfDownload(
+                allowed_hosts=self.config.report_hosts,
+                max_size=config.max_size,
+                ca_file=str(config.ca_file) if config.ca_file else None,
+                allow_http=config.allow_http,
+                allow_private=config.allow_private_addresses,
+            )
+        except ValueError as e:
+            raise Misconfigured(f"reports.allowed_hosts: {e}") from e
         fetcher = ReportFetcher(
             journal=self.journal,
             objects=self.store,
@@ -260,9 +265,6 @@ class Gateway:
         avara = self.config.avara
         assert avara.api_key is not None
         return await ask_avara(avara.api_key.get_secret_value(), study_id, report_id, base_url=avara.api_url)
-
-    def _alert_channels(self) -> dict[str, AlertChannel]:
-        return {}
 
     async def _committed(self, result: CommitmentResult) -> None:
         await keep_commitment(self.journal, result)
@@ -561,8 +563,38 @@ def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
         tls = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
         if config.certificate_file is not None:
             tls.load_cert_chain(config.certificate_file, config.key_file)
-    timeouts = Hl7Timeouts(connect=config.connect_timeout, answer=config.answer_timeout)
+    timeouts = Hl7Timeouts(connect=config.connect_timeout, answer=config.answer_within)
     return Hl7Receiver(config.host, config.port, tls, profile, timeouts)
+
+
+def _alert_channels(config: ReportAlertsConfig) -> dict[str, AlertChannel]:
+    channels: dict[str, AlertChannel] = {}
+    try:
+        if (hook := config.webhook) is not None:
+            channels["webhook"] = WebhookAlert(
+                hook.url,
+                bearer_token=_plain(hook.token),
+                signing_key=_plain(hook.signing_key),
+                ca_file=str(hook.ca_file) if hook.ca_file else None,
+            )
+        if (mail := config.email) is not None:
+            channels["email"] = EmailAlert(
+                mail.server,
+                mail.port,
+                sender=mail.sender,
+                recipients=mail.recipients,
+                security=Security(mail.security),
+                username=mail.user,
+                password=_plain(mail.password),
+                ca_file=str(mail.ca_file) if mail.ca_file else None,
+            )
+    except ValueError as e:
+        raise Misconfigured(f"reports.alerts: {e}") from e
+    return channels
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
 
 
 def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:

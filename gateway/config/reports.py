@@ -36,7 +36,7 @@ class ReportHl7Config(Section):
     certificate_file: Path | None = Field(None, description="PEM file with our certificate, where it asks for one.")
     key_file: Path | None = Field(None, description="PEM file with its private key.")
     connect_timeout: Duration = Field(10.0, description="For the connection.")
-    answer_timeout: Duration = Field(60.0, description="Silence after which a message is sent again later.")
+    answer_within: Duration = Field(60.0, description="Silence after which a message is sent again later.")
     sending_application: str = Field("AVARA-GATEWAY", description="MSH-3.")
     sending_facility: str = Field("", description="MSH-4.")
     receiving_application: str = Field("", description="MSH-5.")
@@ -67,6 +67,8 @@ class AlertWebhookConfig(Section):
     url: str = Field(description="Where it goes.")
     token: SecretStr | None = Field(None, description="Sent as `Authorization: Bearer`.")
     token_file: Path | None = Field(None, description="File with the token.")
+    signing_key: SecretStr | None = Field(None, description="`whsec_…`: signs it as Standard Webhooks have it.")
+    signing_key_file: Path | None = Field(None, description="File with that key.")
     ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
 
 

@@ -26,6 +26,9 @@ from gateway.journal.tables import job_history, jobs
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15 * 60.0
 """Seconds between the attempts of a job: twice as long each time."""
 
+LONGEST_LEASE = 3600.0
+"""Seconds; a lease that ends further off was given by a clock that ran ahead."""
+
 LEAST_ATTEMPTS = 10
 """A job is never given up before so many, so that a clock that jumps by a week ends nothing."""
 
@@ -159,7 +162,7 @@ def lease(c: Connection, kinds: Collection[str], owner: str, seconds: float) -> 
         jobs.c.state == JobState.WAITING.value,
         and_(
             jobs.c.state == JobState.RUNNING.value,
-            or_(jobs.c.leased_until <= now, jobs.c.leased_until > now + 4 * LONGEST_PAUSE),
+            or_(jobs.c.leased_until <= now, jobs.c.leased_until > now + LONGEST_LEASE),
         ),
     )
     wanted = select(jobs).where(jobs.c.kind.in_(kinds), due, free).order_by(jobs.c.next_at, jobs.c.id).limit(1)

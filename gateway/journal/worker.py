@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.journal import jobs as table
 from gateway.journal.jobs import LEAST_ATTEMPTS, Job, Jobs, JobState
-from gateway.journal.journal import Journal, JournalError
+from gateway.journal.journal import Journal, JournalError, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +77,14 @@ class Kind:
 class Worker:
     """Does the jobs of some kinds until it is stopped. What it is stopped in is done again later."""
 
-    def __init__(self, journal: Journal, *, owner: str) -> None:
-        """*owner* names this worker among those of the journal, and stays the same over restarts."""
+    def __init__(self, journal: Journal, *, owner: str, on_held: Callable[[Transaction, Job], None]) -> None:
+        """*owner* names this worker among those of the journal, and stays the same over restarts. *on_held* is called
+        in the transaction in which a job is left to an operator."""
         self._journal = journal
         self._jobs = Jobs(journal)
         self._kinds: dict[str, Kind] = {}
         self._owner = owner
+        self._on_held = on_held
         self._running: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -175,33 +177,35 @@ class Worker:
 
     async def _record(self, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind) -> None:
         try:
-            await self._journal.run(lambda c: _record(c, job, ended, kind, self._owner))
+            await self._journal.run(lambda c: self._note(c, job, ended, kind))
         except JournalError as e:
             # It is done again once the lease has run out; every handler bears that.
             log.error("how job %d (%s) ended is not recorded: %s", job.id, job.kind, e)
 
+    def _note(self, c: Transaction, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind) -> None:
+        if not table.extend(c, job, self._owner, 0):
+            return  # recorded already, or another worker's
+        match ended:
+            case None:
+                raise AssertionError("a handler that records by itself left its job running")
+            case Done(said, payload):
+                log.info("job %d (%s) is done: %s", job.id, job.kind, said)
+                table.end(c, job.id, JobState.DONE, said, payload)
+            case Step(said, payload, after):
+                table.again(c, job, said, failed=False, payload=payload, after=after)
+            case CannotBeDone():
+                self._hold(c, job, str(ended), ended.payload)
+            case TryLater():
+                tried_for = time.time() - job.since
+                if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
+                    said = f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {ended}"
+                    self._hold(c, job, said, ended.payload)
+                else:
+                    level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
+                    log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
+                    table.again(c, job, str(ended), failed=True, payload=ended.payload)
 
-def _record(c: Any, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind, owner: str) -> None:
-    if not table.extend(c, job, owner, 0):
-        return  # recorded already, or another worker's
-    match ended:
-        case None:
-            raise AssertionError("a handler that records by itself left its job running")
-        case Done(said, payload):
-            log.info("job %d (%s) is done: %s", job.id, job.kind, said)
-            table.end(c, job.id, JobState.DONE, said, payload)
-        case Step(said, payload, after):
-            table.again(c, job, said, failed=False, payload=payload, after=after)
-        case CannotBeDone():
-            log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, ended)
-            table.end(c, job.id, JobState.QUARANTINED, str(ended), ended.payload)
-        case TryLater():
-            tried_for = time.time() - job.since
-            if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
-                said = f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {ended}"
-                log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, said)
-                table.end(c, job.id, JobState.QUARANTINED, said, ended.payload)
-            else:
-                level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
-                log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
-                table.again(c, job, str(ended), failed=True, payload=ended.payload)
+    def _hold(self, c: Transaction, job: Job, reason: str, payload: Mapping[str, Any] | None) -> None:
+        log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
+        table.end(c, job.id, JobState.QUARANTINED, reason, payload)
+        self._on_held(c, job)

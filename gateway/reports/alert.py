@@ -52,11 +52,13 @@ class AlertKind(Enum):
     """What an alert is about."""
 
     CRITICAL = "report.critical"
+    UNKNOWN_STUDY = "report.unknown_study"
     WAITING = "report.waiting"
 
 
 _SUBJECTS = {
     AlertKind.CRITICAL: "Critical report",
+    AlertKind.UNKNOWN_STUDY: "A report waits: its study is not known",
     AlertKind.WAITING: "A report waits for an operator",
 }
 _TO_DO = {
@@ -64,9 +66,13 @@ _TO_DO = {
         "A radiologist has marked this report as critical. Open the study in the PACS, read the report, and tell the "
         "referring physician."
     ),
+    AlertKind.UNKNOWN_STUDY: (
+        "This report is kept, and Avara does not say which study of the PACS it is of. Find that out, and say it: "
+        "avara-gateway jobs list shows the job, avara-gateway jobs assign takes the Study Instance UID."
+    ),
     AlertKind.WAITING: (
-        "This report is kept, and could not be delivered to where it belongs. Look at the gateway's jobs for what it "
-        "lacks, put that right, and retry the job."
+        "This report is kept, and could not be brought to one of the places where it belongs. "
+        "avara-gateway jobs list says why: put that right, and retry the job."
     ),
 }
 
@@ -77,27 +83,29 @@ class Alert:
 
     kind: AlertKind
     report_id: str
-    version: int
     study_id: str
     """Avara's."""
     study_instance_uid: str
+    """Empty where it is not known."""
     at: float
-    """Unix seconds at which it came to be."""
+    """Unix seconds at which the report was acknowledged."""
+    digest: str = ""
+    """Of what the report says, so that the next version is an alert of its own."""
 
     @property
     def key(self) -> str:
         """The same for every try, and for nothing else."""
-        identity = "\0".join((self.kind.value, self.report_id, self.study_instance_uid, str(self.version)))
+        identity = "\0".join((self.kind.value, self.report_id, self.study_id, self.digest))
         return "alert_" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
-    def facts(self) -> dict[str, str | int]:
+    def facts(self) -> dict[str, str]:
         """What is told, as a webhook's JSON has it. Avara's ids are opaque, and shown as printable ASCII."""
+        study = {"studyInstanceUid": _plain(self.study_instance_uid)} if self.study_instance_uid else {}
         return {
             "kind": self.kind.value,
             "reportId": _plain(self.report_id),
-            "version": self.version,
             "studyId": _plain(self.study_id),
-            "studyInstanceUid": _plain(self.study_instance_uid),
+            **study,
             "at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds"),
             "whatToDo": _TO_DO[self.kind],
         }

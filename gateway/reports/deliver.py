@@ -26,6 +26,7 @@ from gateway.pacs.client import PacsClient, StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
 from gateway.reports import hl7
+from gateway.reports.alert import Alert, AlertKind
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
 from gateway.reports.errors import ReportError
 from gateway.reports.folder import write_report
@@ -120,7 +121,13 @@ class PacsDelivery:
 
         def hand_over(c: Transaction) -> None:
             for added in outgoing:
-                self._outbox.add(c, target, added, said="made of the report", source={"report": report.report_id})
+                self._outbox.add(
+                    c,
+                    target,
+                    added,
+                    said="made of the report",
+                    source={"report": report.report_id, "study_id": report.study_id, "received": report.received},
+                )
             self._delivery.end(c, job, f"{len(outgoing)} objects made, to be stored in {target}")
 
         await self._journal.run(hand_over)
@@ -168,7 +175,7 @@ class Hl7Receiver:
 class AlertChannel(Protocol):
     """A way in which an alert reaches people."""
 
-    async def send(self, about: Mapping[str, object]) -> None:
+    async def send(self, alert: Alert) -> None:
         """Sends one alert. Raises ReportError."""
 
 
@@ -227,8 +234,13 @@ class AlertDelivery:
         channel = self._channels.get(job.payload["channel"])
         if channel is None:
             raise CannotBeDone(f"alerts are not sent by {job.payload['channel']} any more: discard this job")
+        p = job.payload
+        alert = Alert(
+            AlertKind(p["alert"]), p["report"], p["study_id"] or "", p["study"] or "", p["received"] or job.created,
+            p["digest"],
+        )  # fmt: skip
         with _told_apart():
-            await channel.send(job.payload)
+            await channel.send(alert)
         return Done(f"sent by {job.payload['channel']}")
 
 

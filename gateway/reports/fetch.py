@@ -21,6 +21,7 @@ from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.reports import jobs as names
+from gateway.reports.alert import AlertKind
 from gateway.reports.download import UrlExpired
 from gateway.reports.errors import ReportError
 from gateway.reports.pdf import check_pdf
@@ -122,11 +123,10 @@ class ReportFetcher:
             raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
 
     async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
-        """Lets the text go out by itself, once, and tells an operator; the payload that says so."""
+        """Lets the text go out by itself, once; the payload that says so."""
 
         def note(c: Transaction) -> Mapping[str, Any]:
             payload = job.payload
-            names.add_alerts(c, self._channels, names.NO_PDF, payload)
             study = self._study(c, job)
             if payload.get("text_sent") or not payload["text"] or study is None:
                 return payload
@@ -150,7 +150,7 @@ class ReportFetcher:
         """Lets a report go out, and ends its job; False where its study is not known."""
         study = self._study(c, job)
         if study is None:
-            names.add_alerts(c, self._channels, names.UNKNOWN_STUDY, job.payload)
+            names.add_alerts(c, self._channels, AlertKind.UNKNOWN_STUDY, job.payload, "")
             return False
         said = self._deliver(c, job, study, pdf=True)
         jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))

@@ -8,12 +8,10 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from gateway.journal import Transaction, jobs
+from gateway.journal import Job, Transaction, jobs
+from gateway.reports.alert import AlertKind
 
 FETCH, PACS, HL7, FOLDER, ALERT = "report.fetch", "report.pacs", "report.hl7", "report.folder", "report.alert"
-
-CRITICAL, UNKNOWN_STUDY, NO_PDF = "critical", "unknown_study", "no_pdf"
-"""What alerts are about: a critical report; one of whose study nobody knows which it is; one without its PDF."""
 
 MAX_SHOWN = 160
 """Characters of an identifier of Avara's in a subject, which has room for 256 with a hash behind it."""
@@ -25,9 +23,18 @@ def subject(report_id: str, *others: str) -> str:
     return f"{report_id[:MAX_SHOWN]} {digest}"
 
 
-def add_alerts(c: Transaction, channels: Collection[str], what: str, about: Mapping[str, Any]) -> None:
-    """An alert is due on every channel; once for the same *what* about the same report and text."""
+def add_alerts(
+    c: Transaction, channels: Collection[str], kind: AlertKind, about: Mapping[str, Any], digest: str
+) -> None:
+    """An alert is due on every channel; once for the same kind and digest of the same report."""
     for channel in channels:
-        name = subject(about["report"], what, about.get("content") or "", channel)
+        name = subject(about["report"], kind.value, digest, channel)
         payload = {k: about.get(k) for k in ("report", "study_id", "study", "received")}
-        jobs.add(c, ALERT, name, {**payload, "what": what, "channel": channel})
+        jobs.add(c, ALERT, name, {**payload, "alert": kind.value, "digest": digest, "channel": channel})
+
+
+def alert_of_held(c: Transaction, channels: Collection[str], job: Job) -> None:
+    """A job cannot be done as things are: where it brings a report somewhere, people are told that it waits."""
+    if job.kind.startswith("report.") and job.kind != ALERT:
+        # A retry begins a new series of attempts, whose end is told of again.
+        add_alerts(c, channels, AlertKind.WAITING, job.payload, f"{job.id} {job.since}")

@@ -15,6 +15,7 @@ from gateway.avara.signature import Delivery
 from gateway.journal import Journal, JournalError, Transaction, jobs
 from gateway.journal.journal import remember_study
 from gateway.reports import jobs as names
+from gateway.reports.alert import AlertKind
 
 log = logging.getLogger(__name__)
 
@@ -63,5 +64,5 @@ class ReportHandler:
         if new and data.is_critical:
             # The same text again is the same news; its PDF is not in yet.
             content = hashlib.sha256((data.plain_text or "").encode()).hexdigest()
-            names.add_alerts(c, self._channels, names.CRITICAL, {**payload, "content": content})
+            names.add_alerts(c, self._channels, AlertKind.CRITICAL, payload, content)
         return new

@@ -34,7 +34,7 @@ async def work(journal):
     workers = []
 
     async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
-        worker = Worker(journal, owner=owner)
+        worker = Worker(journal, owner=owner, on_held=lambda c, job: None)
         worker.take_on("test", Kind(handler, at_once, retry_for))
         workers.append(worker)
         await worker.start()
@@ -252,7 +252,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "async def main():\n"
         f"    journal = await Journal.open({url!r})\n"
         "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
-        "    worker = Worker(journal, owner='one')\n"
+        "    worker = Worker(journal, owner='one', on_held=lambda c, job: None)\n"
         "    worker.take_on('test', Kind(handler, 1, 60))\n"
         "    await worker.start()\n"
         "    await asyncio.sleep(60)\n"
@@ -270,7 +270,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         done.set()
         return Done("")
 
-    worker = Worker(journal, owner="one")
+    worker = Worker(journal, owner="one", on_held=lambda c, job: None)
     worker.take_on("test", Kind(handler, 1, 60))
     await worker.start()
     await asyncio.wait_for(done.wait(), 10)

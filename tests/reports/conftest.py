@@ -1,8 +1,10 @@
-"""What the tests of reports share: a stand-in for Avara that serves PDFs, and a gateway that takes them."""
+"""What the tests of reports share: a report and its study, a certificate, a stand-in for Avara that serves PDFs, and a
+gateway that takes them."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import secrets
 
 import pytest
@@ -11,9 +13,53 @@ from aiohttp.test_utils import TestServer
 
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import Jobs
+from gateway.pacs.client import StudyRecord
+from gateway.reports.report import Report
+from tests.reports.tls import certificate
 
 STUDY, SAMPLE = sample_study()
 PDF = small_pdf("A signed report")
+
+STUDY_UID = "1.2.826.0.1.3680043.10.1"
+
+
+def a_report(**changes):
+    report = Report(
+        report_id="rep_0123456789abcdef0123456789abcdef",
+        study_id="stu_0123456789abcdef0123456789abcdef",
+        study_instance_uid=STUDY_UID,
+        version=1,
+        is_critical=False,
+        plain_text="FINDINGS\nNo pneumothorax.",
+        pdf=b"%PDF-1.4 not looked at %%EOF",
+        received=1_795_500_000.0,
+    )
+    return dataclasses.replace(report, **changes)
+
+
+def a_study(**changes):
+    study = StudyRecord(
+        study_instance_uid=STUDY_UID,
+        instances=2,
+        series=1,
+        patient_id="MRN0001",
+        patient_name="Doe^Jane^Ann^Dr.^Jr.",
+        patient_birth_date="19700131",
+        patient_sex="F",
+        issuer_of_patient_id="HOSP",
+        accession_number="ACC0001",
+        study_id="S1",
+        study_date="20261120",
+        study_time="101530.250",
+        study_description="CT chest",
+        referring_physician="House^Gregory",
+    )
+    return dataclasses.replace(study, **changes)
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory):
+    return certificate(tmp_path_factory.mktemp("tls"))
 
 
 class AvaraStandIn:

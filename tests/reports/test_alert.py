@@ -26,7 +26,7 @@ KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 def an_alert(**changes):
     told = {
-        "kind": AlertKind.CRITICAL, "report_id": "rep_1", "version": 1, "study_id": "stu_1",
+        "kind": AlertKind.CRITICAL, "report_id": "rep_1", "study_id": "stu_1",
         "study_instance_uid": STUDY_UID, "at": 1_795_500_000.0, **changes,
     }  # fmt: skip
     return Alert(**told)
@@ -34,11 +34,11 @@ def an_alert(**changes):
 
 def test_the_key_is_one_for_every_try_and_another_for_anything_else():
     keys = [
-        an_alert().key, an_alert(version=2).key, an_alert(report_id="rep_2").key, an_alert(kind=AlertKind.WAITING).key,
-        an_alert(study_instance_uid="1.2").key,
+        an_alert().key, an_alert(digest="2").key, an_alert(report_id="rep_2").key, an_alert(kind=AlertKind.WAITING).key,
+        an_alert(study_id="stu_other").key,
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
-    assert an_alert(at=1.0, study_id="stu_other").key == keys[0]
+    assert an_alert(at=1.0, study_instance_uid="1.2").key == keys[0]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_a_webhook_tells_ids_and_what_to_do_and_is_signed(receiver):
     told = json.loads(body)
     assert told.pop("whatToDo").startswith("A radiologist has marked this report as critical.")
     assert told == {
-        "kind": "report.critical", "reportId": "rep_1", "version": 1, "studyId": "stu_1",
+        "kind": "report.critical", "reportId": "rep_1", "studyId": "stu_1",
         "studyInstanceUid": STUDY_UID, "at": "2026-11-24T06:00:00+00:00",
     }  # fmt: skip
     assert headers["Authorization"] == "Bearer token"

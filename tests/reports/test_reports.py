@@ -7,8 +7,11 @@ import base64
 import io
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydicom import dcmread
 
 from gateway.app import Misconfigured
@@ -359,3 +362,50 @@ async def test_a_receiver_that_refuses_it_is_permanent_and_quotes_nobody(pacs, h
 async def test_a_wrong_field_is_told_at_the_start(pacs, hospital_of):
     with pytest.raises(Misconfigured, match=r"reports.hl7 of ris: .*OBR-99"):
         await hospital_of(pacs, hl7=[{"name": "ris", "host": "ris", "port": 1, "fields": {"OBR-99": "x"}}])
+
+
+# -- alerts
+
+
+@pytest.fixture
+async def pager():
+    """A receiver of alerts that fails as often as it is told to."""
+    told, failures = [], []
+
+    async def take(request):
+        told.append((request.headers["Idempotency-Key"], await request.json()))
+        return web.Response(status=failures.pop() if failures else 200)
+
+    application = web.Application()
+    application.router.add_post("/", take)
+    async with TestServer(application, host="127.0.0.1") as server:
+        yield SimpleNamespace(told=told, failures=failures, url=f"http://127.0.0.1:{server.port}/")
+
+
+async def test_a_critical_report_is_told_at_once_before_its_pdf_is_in_and_again_until_it_is_taken(
+    pacs, hospital_of, pager
+):
+    hospital = await hospital_of(pacs, alerts={"webhook": {"url": pager.url}})
+    hospital.avara.status["/report.pdf"] = 503
+    pager.failures.append(500)
+    await hospital.deliver(isCritical=True, plainText="Aneurysm of Mrs. Müller.")
+    await hospital.ended("report.alert", "done")
+    (first, told), (again, _) = pager.told
+    assert first == again
+    assert (told["kind"], told["reportId"], told["studyInstanceUid"]) == ("report.critical", "rep_1", STUDY)
+    assert "Aneurysm" not in json.dumps(told)
+    assert hospital.gateway.parts.reports.critical == 1
+    await hospital.deliver(isCritical=True, plainText="Aneurysm of Mrs. Müller.")
+    await hospital.deliver(isCritical=True, plainText="Another aneurysm.")
+    await hospital.ended("report.alert", "done", count=2)
+    assert len(pager.told) == 3
+
+
+async def test_people_are_told_of_a_report_that_waits_for_them(pacs, hospital_of, pager):
+    hospital = await hospital_of(pacs, alerts={"webhook": {"url": pager.url}})
+    await hospital.deliver(studyId="stu_new", studyInstanceUid=None)
+    await hospital.ended("report.alert", "done")
+    hospital.avara.documents["/other.pdf"] = b"<html>"
+    await hospital.deliver(reportId="rep_2", path="/other.pdf")
+    await hospital.ended("report.alert", "done", count=2)
+    assert {t["kind"] for _, t in pager.told} == {"report.unknown_study", "report.waiting"}
