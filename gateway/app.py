@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from gateway.admin.checks import RetrieveProbe, Subject
 from gateway.admin.control import Control
 from gateway.admin.health import Health
+from gateway.admin.metrics import Figures, Metrics
 from gateway.avara.endpoint import WebhookEndpoint
 from gateway.avara.signature import WebhookVerifier
 from gateway.captures.check import Policy, UploadChecker
@@ -33,7 +34,7 @@ from gateway.captures.jobs import CHECK
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
 from gateway.config.reports import ReportAlertsConfig, ReportHl7Config
-from gateway.journal import Journal, JournalError, StudyState
+from gateway.journal import Jobs, Journal, JournalError, StudyState
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
 from gateway.objects import Credentials, ObjectStore, Presigner, StoreError
@@ -300,6 +301,15 @@ class Gateway:
         us = Peer("the gateway itself", dicom.ae_title, host, self.scp.port, dicom.ae_title, tls=_client_tls(dicom.tls))
         await PacsClient(us, advertised=self.config.advertised).echo()
 
+    def figures(self) -> Figures:
+        """What ``GET /metrics`` tells."""
+        return Figures(
+            Jobs(self.journal),
+            critical_reports=lambda: self.reports.critical,
+            cache_bytes=lambda: self.cache.size,
+            fetches=lambda: self.fetcher.under_way,
+        )
+
     def health(self) -> Health:
         """What ``GET /health`` tells."""
         return Health(
@@ -405,6 +415,10 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, config.http.host, config.http.port).start()
+        if config.metrics.port is not None:
+            metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
+            await metrics.start()
+            stack.push_async_callback(metrics.stop)
         control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.subject)
         await control.start()
         stack.push_async_callback(control.stop)

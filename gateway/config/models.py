@@ -278,6 +278,13 @@ class CapturesConfig(Section):
     )
 
 
+class MetricsConfig(Section):
+    """Figures for Prometheus, on an address of their own."""
+
+    host: Host = Field("127.0.0.1", description="Address that `/metrics` listens on; it holds no patient data.")
+    port: PeerPort | None = Field(None, description="Its port. Left out: there are none.")
+
+
 class LogConfig(Section):
     """The log, on standard error."""
 
@@ -301,6 +308,7 @@ class Config(Section):
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

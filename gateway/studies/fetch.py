@@ -77,6 +77,11 @@ class Fetcher:
         """The flight of a study that is being fetched now; None where there is none."""
         return self._flights.get(study_instance_uid)
 
+    @property
+    def under_way(self) -> int:
+        """How many studies are being fetched."""
+        return len(self._flights)
+
     def fetch(self, study_instance_uid: str) -> Flight:
         """The flight of a study: the one under way, or a new one. It goes on when nobody waits any more."""
         flight = self._flights.get(study_instance_uid)

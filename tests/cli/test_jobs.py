@@ -94,3 +94,16 @@ async def test_misuse_is_told_and_changes_nothing(desk, write):  # noqa: F811
     code, _, error = await run("jobs", "list", "-c", other)
     assert code == 1
     assert "has the gateway run with this configuration?" in error
+
+
+async def test_a_report_of_an_unknown_study_is_assigned_to_one(desk):
+    path, journal = desk
+    job, _ = await Jobs(journal).add("report.fetch", "rep_1", {"report": "rep_1", "study": None})
+    code, out, _ = await run("jobs", "assign", "-c", path, job.id, "1.2.840.7")
+    assert code == 0
+    assert "goes on" in out
+    assert (await Jobs(journal).get(job.id)).payload["study"] == "1.2.840.7"
+    code, _, error = await run("jobs", "assign", "-c", path, "1", "1.2.840.7")
+    assert code == 1
+    assert "is no report that waits for its study" in error
+    assert (await run("jobs", "assign", "-c", path, job.id, "../etc"))[0] == 2

@@ -401,6 +401,36 @@ async def test_a_critical_report_is_told_at_once_before_its_pdf_is_in_and_again_
     assert len(pager.told) == 3
 
 
+async def test_what_waits_and_what_was_critical_is_counted_for_prometheus(pacs, hospital_of):
+    port = free_port()
+    hospital = await hospital_of(pacs, sections={"metrics": {"port": port}})
+    hospital.avara.documents["/report.pdf"] = b"<html>"
+    await hospital.deliver(isCritical=True, plainText=None)
+    await hospital.ended("report.fetch", "quarantined")
+    async with hospital.gateway.http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+        said = await answer.text()
+    assert 'avara_gateway_jobs{kind="report.fetch",state="quarantined"} 1.0' in said
+    assert "avara_gateway_jobs_quarantined 1.0" in said
+    assert "avara_gateway_critical_reports_total 1.0" in said
+
+
+async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hospital_of, monkeypatch):
+    asked = []
+
+    async def ask(api_key, study_id, report_id, *, base_url):
+        asked.append((api_key, study_id, report_id))
+        return hospital.avara.url("/fresh.pdf")
+
+    monkeypatch.setattr("gateway.app.ask_avara", ask)
+    hospital = await hospital_of(pacs, sections={"avara": {"api_key": "key"}})
+    hospital.avara.status["/report.pdf"] = 403
+    hospital.avara.documents["/fresh.pdf"] = PDF
+    await hospital.deliver()
+    await hospital.ended("report.store", "done")
+    assert asked == [("key", "stu_1", "rep_1")]
+    assert document(reports_in(pacs)[0]) == PDF
+
+
 async def test_people_are_told_of_a_report_that_waits_for_them(pacs, hospital_of, pager):
     hospital = await hospital_of(pacs, alerts={"webhook": {"url": pager.url}})
     await hospital.deliver(studyId="stu_new", studyInstanceUid=None)
