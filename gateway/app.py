@@ -50,9 +50,10 @@ from gateway.pacs.retrieve import Retriever
 from gateway.pacs.scp import StorageScp
 from gateway.pacs.wado import WadoRetriever
 from gateway.studies.access import StudyAccessHandler
+from gateway.studies.bring import Pacs
 from gateway.studies.cache import Budget, StudyCache
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
-from gateway.studies.fetch import Fetcher, Pacs
+from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 

@@ -160,7 +160,9 @@ class PacsConfig(Section):
     ae_title: Title = Field(description="Its AE title.")
     host: Host = Field(description="Its address.")
     port: Annotated[int, Field(ge=1, le=65535)] = Field(description="Its DICOM port.")
-    max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
+    max_associations: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Associations we open to it at once, and requests to its DICOMweb service."
+    )
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
     retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
         ["c-move"],
