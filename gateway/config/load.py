@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from gateway.config.models import AvaraConfig, Config, StoreConfig
+from gateway.config.models import AvaraConfig, Config, PacsConfig, StoreConfig
 
 PREFIX = "AVARA_GATEWAY__"
 """Of environment variables: ``AVARA_GATEWAY__HTTP__PORT=8080``, ``AVARA_GATEWAY__PACS__0__HOST=10.1.2.3``."""
@@ -220,7 +220,13 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
             path = getattr(pacs, f"{name}_file")
             if path is not None:
                 read[name] = SecretStr(secret(("pacs", n, f"{name}_file"), path))
-        every_pacs.append(pacs.model_copy(update=read))
+        try:
+            every_pacs.append(PacsConfig.model_validate({**pacs.model_dump(), **read}))
+        except ValidationError as e:  # of these two, only a token can be wrong
+            where: Path_ = ("pacs", n, "dicomweb_token_file")
+            told = _mistake(e.errors()[0], source).text
+            if not mistakes:
+                mistakes.append(Mistake(source.where(where), ".".join(map(str, where)), told))
     keys = [key.get_secret_value() for key in config.avara.webhook_keys]
     if config.avara.webhook_keys_file is not None:
         keys += secret(("avara", "webhook_keys_file"), config.avara.webhook_keys_file).split()
