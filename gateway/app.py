@@ -70,9 +70,10 @@ from gateway.reports.hl7 import Timeouts as Hl7Timeouts
 from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS, alert_of_held
 from gateway.reports.receive import ReportHandler
 from gateway.studies.access import StudyAccessHandler
+from gateway.studies.bring import Pacs
 from gateway.studies.cache import Budget, StudyCache
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
-from gateway.studies.fetch import Fetcher, Pacs
+from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 

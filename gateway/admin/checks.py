@@ -15,7 +15,7 @@ from gateway.pacs.client import InstanceRef
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
 from gateway.pacs.retrieve import Finder, Retriever, Selection
-from gateway.studies.fetch import Pacs
+from gateway.studies.bring import Pacs
 
 RETRIEVE_WITHIN = 30.0
 """Seconds for the one instance that a check retrieves."""

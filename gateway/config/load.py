@@ -225,6 +225,7 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
 def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake]) -> M:
     """The section with the content of each file that a field ``x_file`` names in its field ``x``."""
     read: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for name in type(section).model_fields:
         value = getattr(section, name)
         plain = name.removesuffix("_file")
@@ -239,7 +240,18 @@ def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake
             secret = "SecretStr" in str(type(section).model_fields[plain].annotation)
             read[plain] = SecretStr(content) if secret else content
             read[name] = None
-    return section.model_copy(update=read)
+            files[plain] = name
+    if not files or mistakes:
+        return section.model_copy(update=read)
+    try:
+        # Once more, since what was in a file may be none of what the key is for.
+        return type(section).model_validate({**dict(section), **read})
+    except ValidationError as e:
+        for error in e.errors():
+            found = _mistake(error, source)
+            where = (*keys, files.get(found.key, found.key))
+            mistakes.append(Mistake(source.where(where), ".".join(map(str, where)), found.text))
+        return section
 
 
 def _content(path: Path, keys: Path_, source: _Source, mistakes: list[Mistake]) -> str:

@@ -72,6 +72,18 @@ def _service_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _web_user(value: str) -> str:
+    if not value or ":" in value or not value.isprintable():
+        raise ValueError("not a user that HTTP can name: it has no colon (RFC 7617)")
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("not a bearer token: ASCII without spaces (RFC 6750)")
+    return value
+
+
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -148,7 +160,9 @@ class PacsConfig(Section):
     ae_title: Title = Field(description="Its AE title.")
     host: Host = Field(description="Its address.")
     port: PeerPort = Field(description="Its DICOM port.")
-    max_associations: Annotated[int, Field(ge=1, le=64)] = Field(4, description="Associations we open to it at once.")
+    max_associations: Annotated[int, Field(ge=1, le=64)] = Field(
+        4, description="Associations we open to it at once, and requests to its DICOMweb service."
+    )
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
     retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
         ["c-move"],
@@ -163,10 +177,14 @@ class PacsConfig(Section):
     dicomweb_url: Annotated[str, AfterValidator(_service_url)] | None = Field(
         None, description="Root of its DICOMweb service, like `https://pacs.example.org/dicom-web`."
     )
-    dicomweb_user: str | None = Field(None, description="User of the DICOMweb service, with a password.")
+    dicomweb_user: Annotated[str, AfterValidator(_web_user)] | None = Field(
+        None, description="User of the DICOMweb service, with a password."
+    )
     dicomweb_password: SecretStr | None = Field(None, description="Password of `dicomweb_user`.")
     dicomweb_password_file: Path | None = Field(None, description="File with that password.")
-    dicomweb_token: SecretStr | None = Field(None, description="Bearer token for the DICOMweb service, instead.")
+    dicomweb_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        None, description="Bearer token for the DICOMweb service, instead."
+    )
     dicomweb_token_file: Path | None = Field(None, description="File with that token.")
     dicomweb_ca_file: Path | None = Field(
         None, description="PEM file with the authority of its certificate. Left out: those that this machine trusts."

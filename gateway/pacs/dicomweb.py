@@ -51,6 +51,9 @@ JSON = "application/dicom+json"
 PAGE = 500
 """Instances that are asked for at a time."""
 
+FIRST_PAGE = 100
+"""The same at first: what is on it can be retrieved while the others are listed."""
+
 MAX_PAGE = 32 * 1024 * 1024
 """Bytes of one answer in JSON; 500 instances with every attribute that anybody returns are a tenth of it."""
 
@@ -209,8 +212,9 @@ class DicomWeb:
         found: dict[str, InstanceRef] = {}
         offset, partial = 0, False
         while True:
+            limit = PAGE if offset else FIRST_PAGE
             page, more = await self._search(
-                f"/studies/{study_instance_uid}/instances", [*fields, ("limit", str(PAGE)), ("offset", str(offset))]
+                f"/studies/{study_instance_uid}/instances", [*fields, ("limit", str(limit)), ("offset", str(offset))]
             )
             new = [ref for a in page if (ref := _instance(a, study_instance_uid)) and ref.sop_instance_uid not in found]
             found.update((ref.sop_instance_uid, ref) for ref in new)
@@ -218,11 +222,11 @@ class DicomWeb:
                 on_found(new)
             if not page and (more or partial):
                 return self._incomplete(found, "says that there are more than it lists")
-            if len(page) < PAGE and not more:
+            if not page:  # only this is the end: a short page may be one that was capped without a word
                 break
             if not new:
-                # One that knows no paging gives everything every time.
-                if len(page) > PAGE and not more:
+                # One that knows no paging gives everything every time, and that is rarely just what was asked for.
+                if len(page) != limit and not more:
                     break
                 return self._incomplete(found, "gives the same instances on every page")
             partial = more

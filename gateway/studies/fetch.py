@@ -1,8 +1,7 @@
-"""Fetches a study from the PACS into the store: find, list, retrieve, reconcile, index last.
+"""Fetches a study from the PACS into the store: find, bring, reconcile, index last.
 
-What arrived and was stored is the truth; status words and counters of a C-MOVE are not (field notes 1
-and 2). The list of expected instances is asked for while the first arrive, then compared with what is
-in the store, and what is missing is asked for again, by instance, then by the PACS's other methods.
+There is one fetch a study at a time, however many ask. What arrived and was stored is the truth, not what the PACS
+says of it (field notes 1 and 2); :mod:`gateway.studies.bring` has the conversation with the PACS.
 """
 
 from __future__ import annotations
@@ -10,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
-from gateway.pacs.client import InstanceList, InstanceRef, PacsClient, StudyRecord
-from gateway.pacs.errors import PacsError, PacsUnreachable
+from gateway.pacs.client import InstanceList, StudyRecord
+from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.retrieve import Finder, Retriever, Selection
+from gateway.studies.bring import Bringing, Pacs, end_tasks
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -28,38 +25,14 @@ from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Part
 
 log = logging.getLogger(__name__)
 
-TRIES_FOR_MISSING = 2
-"""Times that a PACS is asked again, by instance, for what it listed and did not send."""
-
-UIDS_A_REQUEST = 200
-"""SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
-
 HEAD_START = 1.0
 """Seconds that a PACS has to answer before the next one in the list is asked beside it."""
-
-TOTAL_LIMIT = 4 * 3600.0
-"""Seconds that one retrieve may take, however steadily it delivers."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
 
 PUSH_QUIET = 5.0
 """Seconds without a new instance after which a pushed study is taken to have been sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pacs:
-    """A PACS that studies are fetched from."""
-
-    name: str
-    client: PacsClient
-    sending_ae_titles: frozenset[str]
-    """Calling AE titles under which it sends to us."""
-    finder: Finder
-    retrievers: tuple[Retriever, ...]
-    """The first brings the study; the others, in order, what it left missing."""
-    parallel_series: int = 0
-    """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
 
 
 class Fetcher:
@@ -188,7 +161,8 @@ class Fetcher:
             return Complete(flight.held)
         await self._cache.filling(uid)
         flight.outgrown = True
-        return await self._bring(flight, pacs)
+        listing, failure = await Bringing(flight, pacs, self._intake).run()
+        return await self._conclude(flight, pacs, listing, failure)
 
     async def _let_push_end(self, flight: Flight) -> None:
         """A study that is being pushed is left to come by itself, unless somebody asks for it."""
@@ -225,36 +199,7 @@ class Fetcher:
                     return pacs, record
             return Unreachable("; ".join(failures)) if failures else NotFound()
         finally:
-            await _cancel(asked)
-
-    async def _bring(self, flight: Flight, pacs: Pacs) -> Outcome:
-        study = Selection(flight.study_instance_uid)
-        first, *others = pacs.retrievers
-        failure: PacsError | None = None
-        listed = asyncio.create_task(self._list(flight, pacs))
-        try:
-            if not flight.stored:
-                by_series = pacs.parallel_series
-                failure = await (self._by_series(flight, pacs) if by_series else self._retrieve(flight, first, study))
-            listing = await listed
-        finally:
-            await _cancel([listed])
-        await self._intake.settle(flight)
-        if not listing.complete and (flight.held is not None or pacs.parallel_series):
-            # It cannot be asked what is new, or what there is: the whole study.
-            failure = await self._retrieve(flight, first, study)
-            await self._intake.settle(flight)
-        for retriever in (*[first] * TRIES_FOR_MISSING, *others):
-            if flight.refusal or not (flight.missing or _seems_to_lack(flight, listing, failure)):
-                break
-            if retriever is first and (not flight.missing or (failure is not None and not failure.transient)):
-                continue
-            if flight.missing:
-                failure = await self._retrieve_missing(flight, retriever)
-            else:
-                failure = await self._retrieve(flight, retriever, study)
-            await self._intake.settle(flight)
-        return await self._conclude(flight, pacs, listing, failure)
+            await end_tasks(asked)
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
         if not flight.stored:
@@ -282,115 +227,9 @@ class Fetcher:
             await self._cache.filled(index)
         return index
 
-    async def _list(self, flight: Flight, pacs: Pacs) -> InstanceList:
-        def found(instances: Sequence[InstanceRef]) -> None:
-            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
-
-        try:
-            listing = await pacs.finder.list_instances(flight.study_instance_uid, found)
-        except PacsError as e:
-            listing = InstanceList((), complete=False, reason=str(e))
-        finally:
-            flight.series.end()
-        if not listing.complete:
-            log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
-        return listing
-
-    async def _by_series(self, flight: Flight, pacs: Pacs) -> PacsError | None:
-        """Retrieves series by series as the PACS lists them, several at once where it is to.
-
-        One that somebody waits for does not wait for those under way, where the PACS lets us ask for one more.
-        """
-        at_once = pacs.parallel_series
-        wanted_only = [False] * at_once + [True] * (pacs.client.peer.max_associations > at_once)
-        workers = [asyncio.create_task(self._work_off(flight, pacs.retrievers[0], only)) for only in wanted_only]
-        try:
-            return _most_hopeful(await asyncio.gather(*workers))
-        finally:
-            await _cancel(workers)
-
-    async def _work_off(self, flight: Flight, retriever: Retriever, wanted_only: bool) -> PacsError | None:
-        failures = []
-        while (series := await flight.series.take(preferred_only=wanted_only)) is not None:
-            failure = await self._retrieve(flight, retriever, Selection(flight.study_instance_uid, series))
-            failures.append(failure)
-            # What is left will be missing, and is then asked for as what is missing is.
-            if flight.refusal or isinstance(failure, PacsUnreachable) or (failure and not failure.transient):
-                flight.series.give_up()
-        return _most_hopeful(failures)
-
-    async def _retrieve(self, flight: Flight, retriever: Retriever, selection: Selection) -> PacsError | None:
-        """One request; the failure, where the PACS says or shows that it went wrong."""
-        flight.last_arrival = time.monotonic()
-        series = selection.series_instance_uid
-        listed = flight.sop_classes.values() if series is None else [flight.sop_classes.get(series, set())]
-        work = retriever.retrieve(
-            replace(selection, sop_class_uids=tuple(sorted(set().union(*listed)))),
-            deliver=self._intake,
-            last_arrival=lambda: flight.last_arrival,
-            total_limit=TOTAL_LIMIT,
-        )
-        try:
-            await self._until_refused(flight, work)
-        except PacsError as e:
-            log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
-            return e
-        return None
-
-    async def _until_refused(self, flight: Flight, work: Coroutine[Any, Any, None]) -> None:
-        """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
-        task = asyncio.create_task(work)
-        refused = asyncio.create_task(flight.refused.wait())
-        try:
-            await asyncio.wait([task, refused], return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
-        finally:
-            await _cancel([task, refused])
-
-    async def _retrieve_missing(self, flight: Flight, retriever: Retriever) -> PacsError | None:
-        """Asks for what is missing, whole series where a whole series is."""
-        study, expected = flight.study_instance_uid, flight.expected or {}
-        by_series: dict[str, list[str]] = {}
-        for uid in flight.missing:
-            by_series.setdefault(expected[uid], []).append(uid)
-        selections = []
-        for series, uids in by_series.items():
-            if len(uids) == _count(expected, series):
-                selections.append(Selection(study, series))
-                continue
-            for at in range(0, len(uids), UIDS_A_REQUEST):
-                selections.append(Selection(study, series, tuple(uids[at : at + UIDS_A_REQUEST])))
-        # At once, as far as the PACS's max_associations let them.
-        return _most_hopeful(await asyncio.gather(*(self._retrieve(flight, retriever, one) for one in selections)))
-
-
-def _seems_to_lack(flight: Flight, listing: InstanceList, failure: PacsError | None) -> bool:
-    """Whether there are signs, where the list is none, that the study is not whole."""
-    if listing.complete:
-        return False
-    return failure is not None if flight.expected_count is None else flight.expected_count != len(flight.stored)
-
-
-def _most_hopeful(failures: Sequence[PacsError | None]) -> PacsError | None:
-    """The failure that stands for all: one that may pass, where there is one, since asking again may help."""
-    real = [failure for failure in failures if failure is not None]
-    return max(real, key=lambda failure: failure.transient, default=None)
-
-
-def _count(expected: Mapping[str, str], series_instance_uid: str) -> int:
-    return sum(series == series_instance_uid for series in expected.values())
-
 
 def _has_answered_with_study(task: asyncio.Task[StudyRecord | None]) -> bool:
     return task.done() and task.exception() is None and task.result() is not None
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Ends tasks whose result nobody wants any more, and waits until they have let go of what they held."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:

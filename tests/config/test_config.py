@@ -89,6 +89,8 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(write):
         (PACS + "    dicomweb_url: pacs/dicom-web\n", "write it like https://pacs.example.org/dicom-web"),
         (PACS + "    dicomweb_url: https://me:pw@pacs/dicom-web\n", "a password does not belong in a URL"),
         (PACS + "    dicomweb_user: me\n", "go together"),
+        (PACS + "    dicomweb_user: 'm:e'\n    dicomweb_password: p\n", "it has no colon"),
+        (PACS + "    dicomweb_token: 'two words'\n", "pacs.0.dicomweb_token: not a bearer token"),
         (PACS + "    dicomweb_user: me\n    dicomweb_password: p\n    dicomweb_token: t\n", "exclude each other"),
     ],
 )
@@ -150,6 +152,9 @@ def test_a_pacs_says_how_it_is_retrieved_from_and_its_secrets_come_from_files(wr
     environment |= {"AVARA_GATEWAY__PACS__0__DICOMWEB_TOKEN": "hidden-token"}
     [pacs] = load(write(f"{PACS}    dicomweb_url: https://pacs\n    retrieve: wado-rs\n"), environment).pacs
     assert (pacs.methods, pacs.dicomweb_token.get_secret_value()) == (["wado-rs"], "hidden-token")
+    (tmp_path / "token").write_text("hidden token")
+    [told] = mistakes(write(f"{PACS}    dicomweb_token_file: {tmp_path / 'token'}\n"))
+    assert told == "FILE:6: pacs.0.dicomweb_token_file: not a bearer token: ASCII without spaces (RFC 6750)"
     (tmp_path / "password").unlink()
     [told] = mistakes(write(text))
     assert told.startswith("FILE:8: pacs.0.dicomweb_password_file: cannot read ")

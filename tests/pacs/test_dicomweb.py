@@ -196,7 +196,7 @@ async def test_a_list_is_asked_for_page_by_page_until_it_ends():
         listing = await client.list_instances(STUDY, told.extend)
     assert listing.complete
     assert [i.sop_instance_uid for i in listing.instances] == ALL == [i.sop_instance_uid for i in told]
-    assert asked == [0, 500, 1000]
+    assert asked == [0, 100, 600, 1100, 1200]
     assert {i.sop_class_uid for i in listing.instances} == {"1.2.5"}
 
 
@@ -213,17 +213,25 @@ async def test_a_warning_that_there_is_more_is_followed_and_never_taken_for_the_
     assert listing.complete
     assert len(listing.instances) == len(ALL)
 
-    async with service(pages(lambda limit, offset: (answers(*ALL[offset:100]), warning))) as (client, _):
+    async with service(pages(lambda limit, offset: (answers(*ALL[offset:80]), warning))) as (client, _):
         listing = await client.list_instances(STUDY)
     assert not listing.complete
     assert "says that there are more than it lists" in listing.reason
-    assert len(listing.instances) == 100
+    assert len(listing.instances) == 80
+
+
+async def test_a_service_that_caps_its_pages_without_a_word_is_asked_on():
+    async with service(pages(lambda limit, offset: (answers(*ALL[offset : offset + 50]), {}))) as (client, _):
+        listing = await client.list_instances(STUDY)
+    assert (listing.complete, len(listing.instances)) == (True, len(ALL))
 
 
 async def test_a_service_that_knows_no_paging_is_understood_or_known_to_be_partial():
     async with service(pages(lambda limit, offset: (answers(*ALL), {}))) as (client, _):
         listing = await client.list_instances(STUDY)
     assert (listing.complete, len(listing.instances)) == (True, len(ALL))
+    async with service(pages(lambda limit, offset: (answers(*ALL[:33]), {}))) as (client, _):
+        assert (await client.list_instances(STUDY)).complete
     async with service(pages(lambda limit, offset: (answers(*ALL[:limit]), {}))) as (client, _):
         listing = await client.list_instances(STUDY)
     assert (listing.complete, len(listing.instances)) == (False, 500)

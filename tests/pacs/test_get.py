@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from gateway.objects.embedded import free_port
 from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import NoContextAccepted, OperationFailed, PacsUnreachable
 from gateway.pacs.get import COMMON_CLASSES, MAX_CONTEXTS, STUDY_ROOT_GET, GetRetriever, contexts_for
+from gateway.pacs.negotiation import accept, read_answer, read_request, request_pdu
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.retrieve import Selection
 from tests.conftest import data_set
@@ -45,6 +47,20 @@ def test_few_classes_are_proposed_in_every_transfer_syntax_and_uncompressed_only
     assert {RLE, "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.1.99"} <= syntaxes
     plain = {c.transfer_syntaxes[0] for c in contexts_for([CT], uncompressed_only=True)[1:]}
     assert plain == {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_only_a_clear_no_to_the_scp_role_counts_as_one(refuses):
+    """PS3.7 D.3.3.4; some PACS leave the answer out, and send all the same."""
+    contexts = contexts_for([CT], uncompressed_only=True)
+    content = request_pdu("US", "PACS", contexts)[6:]
+    proposal = read_request(content)
+    assert proposal.roles == {CT: (False, True)}
+    if refuses:  # `accept` answers who would be both that it may be an SCU
+        proposal = replace(proposal, roles={CT: (True, True)})
+    _, answer = accept(proposal, content, lambda context: context.transfer_syntaxes[0])
+    accepted = read_answer(answer[0], answer[6:], contexts)
+    assert {c.as_scp for c in accepted.contexts.values() if c.abstract_syntax == CT} == {not refuses}
 
 
 class Taken:
