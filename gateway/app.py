@@ -392,9 +392,9 @@ def _pacs(config: Config, pacs: PacsConfig) -> Pacs:
         timeouts=Timeouts(connect=pacs.connect_timeout, respond=pacs.respond_timeout, idle=pacs.idle_timeout),
         tls=_client_tls(pacs.tls),
     )
-    return Pacs(
-        pacs.name, PacsClient(peer, advertised=config.advertised), frozenset((pacs.ae_title, *pacs.sending_ae_titles))
-    )
+    # C-MOVE needs no SOP classes beforehand, and a PACS lists them dearly.
+    client = PacsClient(peer, advertised=config.advertised, lists_sop_classes=False)
+    return Pacs(pacs.name, client, frozenset((pacs.ae_title, *pacs.sending_ae_titles)))
 
 
 def _client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:

@@ -160,7 +160,8 @@ class Association:
 
     async def _write(self, pdus: list[bytes | memoryview]) -> None:
         try:
-            await asyncio.wait_for(self._link.send(pdus), self.peer.timeouts.respond)
+            async with asyncio.timeout(self.peer.timeouts.respond):
+                await self._link.send(pdus)
         except (ConnectionClosed, TimeoutError) as e:
             self.abort("the other side does not read")
             raise PacsUnreachable(
@@ -170,7 +171,8 @@ class Association:
     async def receive(self, timeout: float) -> Message:
         """The next message, within *timeout* seconds. Raises TimeoutError, PacsUnreachable."""
         try:
-            got = await asyncio.wait_for(self._link.message(), timeout)
+            async with asyncio.timeout(timeout):
+                got = await self._link.message()
         except ConnectionClosed as e:
             raise PacsUnreachable(f"the association with {self.peer} was lost: {e}") from e
         if isinstance(got, Message):

@@ -101,6 +101,8 @@ class Link(asyncio.BufferedProtocol):
         self._messages: deque[Message] = deque()
         self._controls: deque[tuple[int, bytes]] = deque()
         self._arrived = asyncio.Event()
+        self._awaited = False  # whether somebody waits in message()
+        self._held = False  # whether the connection is not being read
         self._writable = asyncio.Event()
         self._writable.set()
         self._transport: asyncio.Transport | None = None
@@ -342,13 +344,18 @@ class Link(asyncio.BufferedProtocol):
 
     def _throttle(self) -> None:
         """Reads the connection exactly while somebody has room for what comes."""
+        # Who waits for a message takes it before more is read: it is no reason to stop, two system calls saved.
+        queued = len(self._messages) - self._awaited
+        hold = self._flushing is not None or queued >= self.messages_ahead
+        if hold is self._held:
+            return
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._flushing is not None or len(self._messages) >= self.messages_ahead:
-            if transport.is_reading():
-                transport.pause_reading()
-        elif not transport.is_reading():
+        self._held = hold
+        if hold:
+            transport.pause_reading()
+        else:
             transport.resume_reading()
 
     messages_ahead = MESSAGES_AHEAD
@@ -371,7 +378,11 @@ class Link(asyncio.BufferedProtocol):
         while not self._messages:
             if self._controls and self._flushing is None:
                 return self._controls.popleft()
-            await self._arrival()
+            self._awaited = True
+            try:
+                await self._arrival()
+            finally:
+                self._awaited = False
         message = self._messages.popleft()
         self._throttle()
         return message
