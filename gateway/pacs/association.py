@@ -196,6 +196,9 @@ class Association:
                         await self._link.send(RELEASE_RP_PDU)
                     elif pdu_type == RELEASE_RP:
                         break
+                    else:
+                        self.abort("PDU out of turn")
+                        return
             self._link.close()
         except ConnectionClosed:
             self._link.close()

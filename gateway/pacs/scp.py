@@ -30,6 +30,7 @@ from gateway.pacs.negotiation import (
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
     LOCAL_LIMIT_EXCEEDED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     STORAGE_COMMITMENT,
     VERIFICATION,
     Accepted,
@@ -214,6 +215,8 @@ class StorageScp:
         standing = sum(link.established for link in self._associations.values())
         if self._stopping or standing >= self._max_associations:
             return LOCAL_LIMIT_EXCEEDED
+        if not proposal.protocol_versions & 1:
+            return PROTOCOL_VERSION_NOT_SUPPORTED
         if proposal.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         if proposal.called_ae_title != self._ae_title:
