@@ -194,9 +194,8 @@ def accept(proposal: Proposal, content: bytes, chooses: Chooses) -> tuple[Accept
             results.append(_context(context_id, accepted[context_id], 0))
         else:
             refusal = ABSTRACT_SYNTAX_NOT_SUPPORTED if chosen is None else TRANSFER_SYNTAXES_NOT_SUPPORTED
-            results.append(
-                _context(context_id, Context(context.abstract_syntax, context.transfer_syntaxes[:1]), refusal)
-            )
+            # What it proposed may be no UID at all; of a refused context only ID and reason are read (PS3.8 §9.3.3.2).
+            results.append(_context(context_id, Context(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN,)), refusal))
     primitive.presentation_context_definition_results_list = results
     primitive.result, primitive.result_source = 0, 1
     served = {c.abstract_syntax for c in accepted.values()}

@@ -314,16 +314,15 @@ class StorageScp:
 
 
 def _choose_verification(context: Context) -> str | None:
-    if context.abstract_syntax != VERIFICATION:
-        return None
-    return context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+    return _first(context) if context.abstract_syntax == VERIFICATION else None
 
 
 def _choose(context: Context) -> str | None:
-    if context.abstract_syntax == VERIFICATION:
-        return _choose_verification(context)
-    if not is_storage_class(context.abstract_syntax):
-        return None
+    served = context.abstract_syntax == VERIFICATION or is_storage_class(context.abstract_syntax)
+    return _first(context) if served else None
+
+
+def _first(context: Context) -> str:
     return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")
 
 
