@@ -13,7 +13,6 @@ import asyncio
 import base64
 import functools
 import hashlib
-import io
 import itertools
 import logging
 import random
@@ -58,6 +57,9 @@ SLOWEST = 1_000_000
 """Bytes a second, below which a transfer is given up."""
 
 TRIES = 4
+
+CHUNK = 256 * 1024
+"""Bytes; the pieces in which a larger object goes out."""
 
 IN_ONE_PIECE = 1024 * 1024
 """Bytes up to which an object is handed to the kernel whole; a larger one would be held twice by a slow store."""
@@ -193,15 +195,13 @@ class ObjectStore:
             if answer is not None and not 300 <= answer.status < 400:
                 self._raise_for(answer.status, answer.body, key)
                 return
-        await self._put(key, headers, b"".join(body), size)
+        await self._put(key, headers, b"".join(body) if size <= IN_ONE_PIECE else _pieces(body), size)
 
     async def _put(self, key: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], size: int) -> None:
-        # aiohttp writes bytes in one go; a stream keeps a slow store from holding them twice.
-        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
         path = self._path(key)
         signed = self._signer.headers("PUT", self._host, path, headers)
         signed["Content-Length"] = str(size)
-        async with self._session.put(self._url(path), data=data, headers=signed, timeout=_time_for(size)) as answer:
+        async with self._session.put(self._url(path), data=body, headers=signed, timeout=_time_for(size)) as answer:
             await self._check(answer, key)
 
     async def get(self, key: str) -> bytes:
@@ -223,7 +223,7 @@ class ObjectStore:
             headers["range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         try:
             async with self._request("GET", key, headers) as answer:
-                yield answer.content.iter_chunked(256 * 1024)
+                yield answer.content.iter_chunked(CHUNK)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise self._unavailable(e) from e
 
@@ -429,6 +429,12 @@ class ObjectStore:
             raise self._error(status, e.code or "", f"{e.code} {e.message}", e.object_name or "") from e
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as e:
             raise self._unavailable(e) from e
+
+
+async def _pieces(body: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+    for part in body:
+        for at in range(0, len(part), CHUNK):
+            yield bytes(part[at : at + CHUNK])
 
 
 def _put_headers(content_type: str, crc: int) -> dict[str, str]:

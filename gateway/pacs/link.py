@@ -81,7 +81,8 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, spool_dir: Path, *, spool_above: int, on_connected: Callable[[Link], None] | None = None):
         self._spool_dir = spool_dir
-        self._spool_above = spool_above
+        self.spool_above = spool_above
+        """Bytes of a data set that are held in memory; holds for the next one."""
         self._on_connected = on_connected
         # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
         self._buffer = memoryview(bytearray(_READ))
@@ -299,7 +300,7 @@ class Link(asyncio.BufferedProtocol):
                 self._deliver(Message(self._pdv_context, command))
             else:
                 self._message = Message(self._pdv_context, command)
-                self._spool = Spool(self._spool_dir, spool_above=self._spool_above)
+                self._spool = Spool(self._spool_dir, spool_above=self.spool_above)
             return
         message, spool = self._message, self._spool
         assert message is not None

@@ -60,6 +60,10 @@ and a bound on those that never ask."""
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
 
+IN_MEMORY = 48 * 1024 * 1024
+"""Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
+and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
+
 UNCOMPRESSED = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
 """Implicit VR little endian, explicit VR little and big endian (PS3.5 §10.1)."""
 
@@ -151,7 +155,17 @@ class StorageScp:
             return
         task = asyncio.get_running_loop().create_task(self._serve(link))
         self._associations[task] = link
-        task.add_done_callback(lambda t: self._associations.pop(t, None))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._associations.pop(task, None)
+        self._share_memory()
+
+    def _share_memory(self) -> None:
+        standing = [link for link in self._associations.values() if link.established]
+        share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
+        for link in standing:
+            link.spool_above = share
 
     async def _serve(self, link: Link) -> None:
         watch: asyncio.Task[None] | None = None
@@ -197,6 +211,7 @@ class StorageScp:
         accepted, answer = accept(proposal, content, self._choice(proposal) if known else _choose_verification)
         link.contexts = frozenset(accepted.contexts)
         link.established = True
+        self._share_memory()
         await link.send(answer)
         return proposal, accepted
 

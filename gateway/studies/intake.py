@@ -28,7 +28,7 @@ from gateway.studies.index import Instance
 log = logging.getLogger(__name__)
 
 BUFFER = 64 * 1024 * 1024
-"""Bytes of instances that are acknowledged and not yet in the store."""
+"""Bytes of instances that are acknowledged and not yet in the store, or as many spooled ones as it has chunks."""
 
 CONCURRENT_PUTS = 16
 """Measured: past this the store gets no faster (../shared/performance.md)."""
@@ -51,8 +51,8 @@ class _Admitted:
 
 
 def _held_by(body: Body) -> int:
-    """Bytes of memory."""
-    return 0 if body.spooled else body.size
+    """Bytes of the buffer that it takes: a spooled one has a file, a descriptor and a chunk at a time in memory."""
+    return CHUNK if body.spooled else body.size
 
 
 class _Room:
