@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test lint format reference bench clean
+.PHONY: help setup setup-dev demo test fuzz lint format reference bench clean
 
 help: ## Say what there is
 	@echo "Avara Gateway. Two commands show it:"
@@ -30,9 +30,15 @@ demo: setup ## Run the main job for real; KEEP=1 stays up to play with
 	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
 
 test: setup-dev ## Run linters, type checks and the whole suite
-	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools chromium openssl iproute2
+	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(PYTEST)
+
+fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARGET, until it breaks
+	@$(if $(TARGET),$(BIN)/python -m tests.fuzz $(TARGET),\
+	for target in acceptor request answer command elements structure upload; do \
+	    echo "$$target"; $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 || exit 1; \
+	done)
 
 lint: setup-dev ## Run ruff, mypy and the layer check
 	@$(BIN)/ruff check .

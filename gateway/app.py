@@ -510,7 +510,8 @@ def _pacs(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
         timeouts=_timeouts(pacs),
         tls=_client_tls(pacs.tls),
     )
-    client = PacsClient(peer, advertised=config.advertised)
+    # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
+    client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
     spool_dir = config.state_dir / "spool"
     retrievers: list[Retriever] = []
     for method in pacs.methods:

@@ -1,7 +1,8 @@
 """The S3 client: what the gateway itself puts, gets, lists and deletes.
 
-Objects go by aiohttp with requests signed here, since they are the hot path: half of minio-py's CPU an
-object. Everything else (buckets, listing, multi-delete) is minio-py, in a thread. Every call has a time-out,
+Small objects are put by a client of our own (http1.py) and all others go by aiohttp, with requests signed here,
+since they are the hot path: a quarter and a half of minio-py's CPU an object. Everything else (buckets,
+listing, multi-delete) is minio-py, in a thread. Every call has a time-out,
 transient failures are tried again a bounded number of times, and what is put is checked by the server
 against a CRC-32 (a false ``x-amz-content-sha256`` it would accept, ../shared/object-store.md).
 """
@@ -12,7 +13,6 @@ import asyncio
 import base64
 import functools
 import hashlib
-import io
 import itertools
 import logging
 import random
@@ -37,6 +37,7 @@ from minio.error import MinioException, S3Error
 from yarl import URL
 
 from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
+from gateway.objects.http1 import PutConnections
 from gateway.objects.sigv4 import Credentials, Signer, check_key, quote_key
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,12 @@ SLOWEST = 1_000_000
 """Bytes a second, below which a transfer is given up."""
 
 TRIES = 4
+
+CHUNK = 256 * 1024
+"""Bytes; the pieces in which a larger object goes out."""
+
+IN_ONE_PIECE = 1024 * 1024
+"""Bytes up to which an object is handed to the kernel whole; a larger one would be held twice by a slow store."""
 
 _FULL = re.compile(r"XMinioStorageFull|InsufficientStorage|QuotaExceeded|no space left|no writable volumes", re.I)
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
@@ -94,6 +101,7 @@ class ObjectStore:
         self._signer = Signer(credentials, region)
         self._ca_file = ca_file if secure else None
         self._http: aiohttp.ClientSession | None = None
+        self._puts: PutConnections | None = None
         pool = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=CONNECT_WITHIN, read=ANSWER_WITHIN),
             retries=urllib3.Retry(total=TRIES - 1, backoff_factor=0.2, status_forcelist=(500, 502, 503, 504)),
@@ -130,11 +138,10 @@ class ObjectStore:
         return f"object store {self._base}, bucket {self.bucket}"
 
     async def __aenter__(self) -> ObjectStore:
-        ssl_context: Any = True
-        if self._ca_file:
-            ssl_context = ssl.create_default_context(cafile=self._ca_file)
+        tls = ssl.create_default_context(cafile=self._ca_file) if self._secure else None
+        self._puts = PutConnections(limit=CONNECTIONS, connect_within=CONNECT_WITHIN, tls=tls)
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=ssl_context, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or True, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=ANSWER_WITHIN),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -146,15 +153,21 @@ class ObjectStore:
     ) -> None:
         if self._http is not None:
             await self._http.close()
+        if self._puts is not None:
+            self._puts.close()
         self._pool.clear()
 
     # -- objects: the hot path
 
     async def put(self, key: str, parts: bytes | Sequence[bytes | memoryview], *, content_type: str) -> None:
         """Writes a small object, whole or not at all. Raises StoreError."""
-        body = parts if isinstance(parts, bytes) else b"".join(parts)
-        headers = _put_headers(content_type, zlib.crc32(body))
-        await self._retried("PUT", key, lambda: self._put(key, headers, body, len(body)))
+        body = (parts,) if isinstance(parts, bytes) else parts
+        size = crc = 0
+        for part in body:
+            size += len(part)
+            crc = zlib.crc32(part, crc)
+        headers = _put_headers(content_type, crc)
+        await self._retried("PUT", key, lambda: self._put_small(key, headers, body, size))
 
     async def put_stream(
         self, key: str, size: int, chunks: Callable[[], AsyncIterator[bytes]], *, content_type: str
@@ -169,13 +182,26 @@ class ObjectStore:
         headers = _put_headers(content_type, crc)
         await self._retried("PUT", key, lambda: self._put(key, headers, chunks(), size))
 
+    async def _put_small(
+        self, key: str, headers: dict[str, str], body: Sequence[bytes | memoryview], size: int
+    ) -> None:
+        if size <= IN_ONE_PIECE:
+            assert self._puts is not None, "use the store as an async context manager"
+            path = self._path(key)
+            lines = [f"PUT {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {size}\r\n"]
+            lines += (f"{k}: {v}\r\n" for k, v in self._signer.headers("PUT", self._host, path, headers).items())
+            silence = ANSWER_WITHIN + size / SLOWEST
+            answer = await self._puts.put(self.endpoint, "".join(lines), body, within=silence)
+            if answer is not None and not 300 <= answer.status < 400:
+                self._raise_for(answer.status, answer.body, key)
+                return
+        await self._put(key, headers, b"".join(body) if size <= IN_ONE_PIECE else _pieces(body), size)
+
     async def _put(self, key: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes], size: int) -> None:
-        # aiohttp writes bytes in one go; a stream keeps a slow store from holding them twice.
-        data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
         path = self._path(key)
         signed = self._signer.headers("PUT", self._host, path, headers)
         signed["Content-Length"] = str(size)
-        async with self._session.put(self._url(path), data=data, headers=signed, timeout=_time_for(size)) as answer:
+        async with self._session.put(self._url(path), data=body, headers=signed, timeout=_time_for(size)) as answer:
             await self._check(answer, key)
 
     async def get(self, key: str) -> bytes:
@@ -197,7 +223,7 @@ class ObjectStore:
             headers["range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         try:
             async with self._request("GET", key, headers) as answer:
-                yield answer.content.iter_chunked(256 * 1024)
+                yield answer.content.iter_chunked(CHUNK)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise self._unavailable(e) from e
 
@@ -237,9 +263,14 @@ class ObjectStore:
     async def _check(self, answer: aiohttp.ClientResponse, key: str) -> None:
         if answer.status < 300:
             return
-        said = (await answer.content.read(4096)).decode("utf-8", "replace")
+        self._raise_for(answer.status, await answer.content.read(4096), key)
+
+    def _raise_for(self, status: int, body: bytes, key: str) -> None:
+        if status < 300:
+            return
+        said = body[:4096].decode("utf-8", "replace")
         code = match[1] if (match := _CODE.search(said)) else ""
-        raise self._error(answer.status, code, said, key)
+        raise self._error(status, code, said, key)
 
     def _error(self, status: int, code: str, said: str, key: str) -> StoreError:
         if _FULL.search(said) or status == 507:
@@ -400,6 +431,12 @@ class ObjectStore:
             raise self._error(status, e.code or "", f"{e.code} {e.message}", e.object_name or "") from e
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as e:
             raise self._unavailable(e) from e
+
+
+async def _pieces(body: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+    for part in body:
+        for at in range(0, len(part), CHUNK):
+            yield bytes(part[at : at + CHUNK])
 
 
 def _put_headers(content_type: str, crc: int) -> dict[str, str]:

@@ -165,7 +165,8 @@ class Association:
 
     async def _write(self, pdus: list[bytes | memoryview]) -> None:
         try:
-            await asyncio.wait_for(self._link.send(pdus), self.peer.timeouts.respond)
+            async with asyncio.timeout(self.peer.timeouts.respond):
+                await self._link.send(pdus)
         except (ConnectionClosed, TimeoutError) as e:
             self.abort("the other side does not read")
             raise PacsUnreachable(
@@ -175,7 +176,8 @@ class Association:
     async def receive(self, timeout: float) -> Message:
         """The next message, within *timeout* seconds. Raises TimeoutError, PacsUnreachable."""
         try:
-            got = await asyncio.wait_for(self._link.message(), timeout)
+            async with asyncio.timeout(timeout):
+                got = await self._link.message()
         except ConnectionClosed as e:
             raise PacsUnreachable(f"the association with {self.peer} was lost: {e}") from e
         if isinstance(got, Message):
@@ -199,6 +201,9 @@ class Association:
                         await self._link.send(RELEASE_RP_PDU)
                     elif pdu_type == RELEASE_RP:
                         break
+                    else:
+                        self.abort("PDU out of turn")
+                        return
             self._link.close()
         except ConnectionClosed:
             self._link.close()

@@ -104,10 +104,15 @@ class PacsClient:
     service = "C-FIND"
     """By which it finds (a ``Finder``)."""
 
-    def __init__(self, peer: Peer, *, advertised: str) -> None:
-        """*advertised* is how the PACS has to know us, for messages: ``AVARAGW at 10.1.2.3:11112``."""
+    def __init__(self, peer: Peer, *, advertised: str, lists_sop_classes: bool = True) -> None:
+        """*advertised* is how the PACS has to know us, for messages: ``AVARAGW at 10.1.2.3:11112``.
+
+        *lists_sop_classes* asks for the SOP Class UID with each listed instance. It is needed to propose contexts
+        for a C-GET; Orthanc reads each instance's file for it, which makes the list four times slower.
+        """
         self.peer = peer
         self.advertised = advertised
+        self._lists_sop_classes = lists_sop_classes
         self._turns = asyncio.Semaphore(peer.max_associations)
 
     @asynccontextmanager
@@ -226,8 +231,9 @@ class PacsClient:
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series_uid,
             SOP_INSTANCE_UID: "",
-            SOP_CLASS_UID: "",
         }
+        if self._lists_sop_classes:
+            keys[SOP_CLASS_UID] = ""
         refs: list[InstanceRef] = []
         told = dropped = 0
         async for raw in self._find(association, "IMAGE", keys, _IMAGE):

@@ -34,6 +34,10 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _CHINESE = "\x1b$)A"
 """The escape sequence to ISO-IR 58, which pydicom leaves in the text."""
+_SHORT_VRS = frozenset((
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+    b"ST", b"TM", b"UI", b"UL", b"US",
+))  # fmt: skip
 _SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
 
 
@@ -70,15 +74,19 @@ class ElementReader:
 
     def read(self, wanted: Collection[int]) -> dict[int, bytes]:
         """The raw values of the top-level elements in *wanted*. Raises MalformedDataSet."""
-        data, end, last = self._data, self._end, max(wanted)
+        data, end, last, explicit, tag_vr = self._data, self._end, max(wanted), self._explicit, self._tag_vr
         found: dict[int, bytes] = {}
         at = 0
         while at + 8 <= end:
-            tag, vr, length, value = self.element(at, explicit=self._explicit)
+            group, number, vr, length = tag_vr(data, at)
+            if explicit and vr in _SHORT_VRS:  # most elements: a call less for each
+                tag, value = group << 16 | number, at + 8
+            else:
+                tag, vr, length, value = self.element(at, explicit=explicit)
             if tag > last:
                 break
             if length == UNDEFINED:
-                at = self._after_sequence(value, explicit=self._explicit and vr != b"UN", depth=1)
+                at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=1)
                 continue
             at = value + length
             if tag in wanted:
@@ -158,7 +166,7 @@ def string(raw: bytes | None) -> str:
 def decimal(raw: bytes | None) -> float | None:
     """A single Decimal String; None where there is none, or none that is a number."""
     try:
-        value = float(string(raw))
+        value = float((raw or b"").strip(b" \0"))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

@@ -76,6 +76,7 @@ class Rejected:
 CALLING_AE_NOT_RECOGNIZED = Rejected(1, 1, 3)
 CALLED_AE_NOT_RECOGNIZED = Rejected(1, 1, 7)
 APPLICATION_CONTEXT_NOT_SUPPORTED = Rejected(1, 1, 2)
+PROTOCOL_VERSION_NOT_SUPPORTED = Rejected(1, 2, 2)
 LOCAL_LIMIT_EXCEEDED = Rejected(2, 3, 2)
 
 _REASONS = {
@@ -104,6 +105,8 @@ class Proposal:
     max_pdu: int
     roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     """SOP Class UID → (requestor as SCU, requestor as SCP), where it asked for roles (PS3.7 D.3.3.4)."""
+    protocol_versions: int = 1
+    """A bit a version; the only one there is has bit 0 (PS3.8 Table 9-11)."""
 
 
 Chooses = Callable[[Context], str | None]
@@ -173,6 +176,7 @@ def read_request(content: bytes) -> Proposal:
             contexts,
             _max_pdu(primitive),
             roles,
+            int.from_bytes(content[:2], "big"),
         )
     except (AttributeError, TypeError, ValueError) as e:
         raise ProtocolViolation("an A-ASSOCIATE-RQ that lacks a mandatory item") from e
@@ -190,9 +194,8 @@ def accept(proposal: Proposal, content: bytes, chooses: Chooses) -> tuple[Accept
             results.append(_context(context_id, accepted[context_id], 0))
         else:
             refusal = ABSTRACT_SYNTAX_NOT_SUPPORTED if chosen is None else TRANSFER_SYNTAXES_NOT_SUPPORTED
-            results.append(
-                _context(context_id, Context(context.abstract_syntax, context.transfer_syntaxes[:1]), refusal)
-            )
+            # What it proposed may be no UID at all; of a refused context only ID and reason are read (PS3.8 §9.3.3.2).
+            results.append(_context(context_id, Context(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN,)), refusal))
     primitive.presentation_context_definition_results_list = results
     primitive.result, primitive.result_source = 0, 1
     served = {c.abstract_syntax for c in accepted.values()}
@@ -240,13 +243,39 @@ def read_answer(pdu_type: int, content: bytes, proposed: Sequence[Context]) -> A
     return Accepted(accepted, _max_pdu(primitive))
 
 
+_FIXED = 68
+"""Bytes of an A-ASSOCIATE-RQ or -AC before its items (PS3.8 Tables 9-11 and 9-17)."""
+
+_USER_INFORMATION = 0x50
+_ITEMS = {ASSOCIATE_RQ: frozenset((0x10, 0x20, _USER_INFORMATION)), ASSOCIATE_AC: frozenset((0x10, 0x21, 0x50))}
+_SUB_ITEMS = frozenset(range(0x51, 0x5A))
+
+
 def _decode(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC | A_ASSOCIATE_RJ, pdu_type: int, content: bytes) -> A_ASSOCIATE:
+    if pdu_type in _ITEMS:
+        content = content[:_FIXED] + _known_items(content[_FIXED:], _ITEMS[pdu_type])
     header = bytes((pdu_type, 0)) + len(content).to_bytes(4, "big")
     try:
         pdu.decode(header + content)
         return pdu.to_primitive()
     except Exception as e:  # the codec meets bytes from outside, and raises whatever they lead it to
         raise ProtocolViolation(f"a PDU of type {pdu_type:#04x} that cannot be read") from e
+
+
+def _known_items(items: bytes, known: frozenset[int]) -> bytes:
+    """*items* without those of a type that nobody knows: they are to be ignored (PS3.8 §9.3.1)."""
+    kept, at = [], 0
+    while at + 4 <= len(items):
+        end = at + 4 + int.from_bytes(items[at + 2 : at + 4], "big")
+        if end > len(items):
+            raise ProtocolViolation("a PDU with an item that is longer than itself")
+        if items[at] == _USER_INFORMATION:
+            sub_items = _known_items(items[at + 4 : end], _SUB_ITEMS)
+            kept.append(items[at : at + 2] + len(sub_items).to_bytes(2, "big") + sub_items)
+        elif items[at] in known:
+            kept.append(items[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _max_pdu(primitive: A_ASSOCIATE) -> int:

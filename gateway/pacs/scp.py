@@ -30,6 +30,7 @@ from gateway.pacs.negotiation import (
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
     LOCAL_LIMIT_EXCEEDED,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     STORAGE_COMMITMENT,
     VERIFICATION,
     Accepted,
@@ -56,6 +57,10 @@ IDLE = 15 * 60.0
 WAITING_CONNECTIONS = 128
 """Connections that may stand besides the associations: room for those that ask and are rejected with a reason,
 and a bound on those that never ask."""
+
+IN_MEMORY = 48 * 1024 * 1024
+"""Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
+and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
 
 UNCOMPRESSED = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
 """Implicit VR little endian, explicit VR little and big endian (PS3.5 §10.1)."""
@@ -148,7 +153,17 @@ class StorageScp:
             return
         task = asyncio.get_running_loop().create_task(self._serve(link))
         self._associations[task] = link
-        task.add_done_callback(lambda t: self._associations.pop(t, None))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._associations.pop(task, None)
+        self._share_memory()
+
+    def _share_memory(self) -> None:
+        standing = [link for link in self._associations.values() if link.established]
+        share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
+        for link in standing:
+            link.spool_above = share
 
     async def _serve(self, link: Link) -> None:
         watch: asyncio.Task[None] | None = None
@@ -194,6 +209,7 @@ class StorageScp:
         accepted, answer = accept(proposal, content, self._choice(proposal) if known else _choose_verification)
         link.contexts = frozenset(accepted.contexts)
         link.established = True
+        self._share_memory()
         await link.send(answer)
         return proposal, accepted
 
@@ -212,6 +228,8 @@ class StorageScp:
         standing = sum(link.established for link in self._associations.values())
         if self._stopping or standing >= self._max_associations:
             return LOCAL_LIMIT_EXCEEDED
+        if not proposal.protocol_versions & 1:
+            return PROTOCOL_VERSION_NOT_SUPPORTED
         if proposal.application_context != APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         if proposal.called_ae_title != self._ae_title:
@@ -319,16 +337,15 @@ async def take_in(
 
 
 def _choose_verification(context: Context) -> str | None:
-    if context.abstract_syntax != VERIFICATION:
-        return None
-    return context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+    return _first(context) if context.abstract_syntax == VERIFICATION else None
 
 
 def _choose(context: Context) -> str | None:
-    if context.abstract_syntax == VERIFICATION:
-        return _choose_verification(context)
-    if not is_storage_class(context.abstract_syntax):
-        return None
+    served = context.abstract_syntax == VERIFICATION or is_storage_class(context.abstract_syntax)
+    return _first(context) if served else None
+
+
+def _first(context: Context) -> str:
     return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")
 
 

@@ -95,7 +95,7 @@ class Spool:
             return False
         self._parts.append(bytes(fragment))
         self._held += len(fragment)
-        return self._held >= (BLOCK if self._file is not None else self._spool_above)
+        return self._held >= (min(BLOCK, self._spool_above) if self._file is not None else self._spool_above)
 
     async def flush(self) -> None:
         """Moves what is held to the file. A full disk is remembered, and told by :meth:`body`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway.pacs.elements import (
     MalformedDataSet,
     decimal,
@@ -96,17 +98,21 @@ def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
 
 def _position(image_position: bytes | None, image_orientation: bytes | None) -> float | None:
     """Distance of the slice along the normal of its plane, in mm (PS3.3 C.7.6.2.1.1)."""
-    place = [decimal(part) for part in (image_position or b"").split(b"\\")]
-    axes = [decimal(part) for part in (image_orientation or b"").split(b"\\")]
-    if len(place) != 3 or len(axes) != 6:
+    place = _decimals(image_position or b"", 3)
+    normal = _normal(image_orientation or b"")
+    if place is None or normal is None:
         return None
-    p = [v for v in place if v is not None]
-    a = [v for v in axes if v is not None]
-    if len(p) != 3 or len(a) != 6:
+    return round(sum(n * x for n, x in zip(normal, place, strict=True)), 4)
+
+
+@lru_cache(maxsize=256)
+def _normal(image_orientation: bytes) -> tuple[float, float, float] | None:
+    a = _decimals(image_orientation, 6)
+    if a is None:
         return None
-    normal = (
-        a[1] * a[5] - a[2] * a[4],
-        a[2] * a[3] - a[0] * a[5],
-        a[0] * a[4] - a[1] * a[3],
-    )
-    return round(sum(n * x for n, x in zip(normal, p, strict=True)), 4)
+    return (a[1] * a[5] - a[2] * a[4], a[2] * a[3] - a[0] * a[5], a[0] * a[4] - a[1] * a[3])
+
+
+def _decimals(raw: bytes, count: int) -> list[float] | None:
+    values = [value for part in raw.split(b"\\") if (value := decimal(part)) is not None]
+    return values if len(values) == count == raw.count(b"\\") + 1 else None

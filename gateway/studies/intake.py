@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from gateway.studies.index import Instance
 log = logging.getLogger(__name__)
 
 BUFFER = 64 * 1024 * 1024
-"""Bytes of instances that are acknowledged and not yet in the store."""
+"""Bytes of instances that are acknowledged and not yet in the store, or as many spooled ones as it has chunks."""
 
 CONCURRENT_PUTS = 16
 """Measured: past this the store gets no faster (../shared/performance.md)."""
@@ -49,6 +50,45 @@ class _Admitted:
     instance: Instance
 
 
+def _held_by(body: Body) -> int:
+    """Bytes of the buffer that it takes: a spooled one has a file, a descriptor and a chunk at a time in memory."""
+    return CHUNK if body.spooled else body.size
+
+
+class _Room:
+    """A number of bytes, taken and given back; who finds too few left waits, first come first served."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def _fits(self, size: int) -> bool:
+        # One always fits, however large, or it would wait for ever.
+        return not self._taken or self._taken + size <= self._size
+
+    async def take(self, size: int) -> None:
+        if not self._waiting and self._fits(size):
+            self._taken += size
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it came at the same moment
+                self.give_back(size)
+            raise
+
+    def give_back(self, size: int) -> None:
+        self._taken -= size
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            size, turn = self._waiting.popleft()
+            if not turn.done():
+                self._taken += size
+                turn.set_result(None)
+
+
 class Intake:
     """The handler behind our Storage SCP (an ``InstanceHandler``): attributes and stores instances."""
 
@@ -61,8 +101,7 @@ class Intake:
         self._cache = cache
         self._open_for_push = open_for_push
         self._flights: dict[str, Flight] = {}
-        self._buffered = 0
-        self._room = asyncio.Condition()
+        self._room = _Room(BUFFER)
         self._putting = asyncio.Semaphore(CONCURRENT_PUTS)
 
     def expect(self, flight: Flight) -> None:
@@ -85,7 +124,7 @@ class Intake:
         try:
             admitted = await self._admit(incoming)
             if isinstance(admitted, _Admitted):
-                await self._wait_for_room(body)
+                await self._room.take(_held_by(body))
         except BaseException:
             body.close()
             raise
@@ -93,7 +132,7 @@ class Intake:
             body.close()
             return admitted
         if self._flights.get(admitted.flight.study_instance_uid) is not admitted.flight:
-            await self._leave_room(body)  # the fetch ended while this one waited: its index is written
+            self._leave_room(body)  # the fetch ended while this one waited: its index is written
             return Status.OUT_OF_RESOURCES
         self._start_put(admitted)
         return Status.SUCCESS
@@ -140,20 +179,6 @@ class Intake:
         puts[uid] = put
         put.add_done_callback(lambda _: puts.pop(uid) if puts.get(uid) is put else None)
 
-    async def _wait_for_room(self, body: Body) -> None:
-        size = 0 if body.spooled else body.size
-        async with self._room:
-            # One instance always fits, however large, or it would wait for ever.
-            await self._room.wait_for(lambda: not self._buffered or self._buffered + size <= BUFFER)
-            self._buffered += size
-
-    async def _leave_room(self, body: Body) -> None:
-        size = 0 if body.spooled else body.size
-        body.close()
-        async with self._room:
-            self._buffered -= size
-            self._room.notify_all()
-
     async def _put(self, admitted: _Admitted, *, after: asyncio.Task[None] | None) -> None:
         """Brings one instance into the store. A failure leaves it missing, and it is asked for again."""
         flight, instance = admitted.flight, admitted.instance
@@ -178,7 +203,12 @@ class Intake:
             flight.last_arrival = time.monotonic()
             flight.arrived(instance)
         finally:
-            await self._leave_room(admitted.incoming.body)
+            self._leave_room(admitted.incoming.body)
+
+    def _leave_room(self, body: Body) -> None:
+        size = _held_by(body)
+        body.close()
+        self._room.give_back(size)
 
     async def _put_instance(self, key: str, admitted: _Admitted) -> None:
         body = admitted.incoming.body

@@ -1,8 +1,12 @@
-"""Our SCP and SCU with other people's implementations: DCMTK, pynetdicom, Orthanc (which tests/studies uses)."""
+"""Our SCP and SCU with other people's implementations: DCMTK, GDCM, pynetdicom, Orthanc.
+
+What is left out: what a PACS is asked for, C-FIND and C-MOVE, which tests/studies does with Orthanc.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from pydicom import dcmread
@@ -11,6 +15,7 @@ from pynetdicom import AE
 from gateway.demo.sample import sample_study
 from gateway.demo.simulator import without_reactor
 from gateway.objects.embedded import free_port
+from gateway.pacs import dimse
 from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
@@ -19,6 +24,7 @@ from tests.conftest import data_set
 from tests.pacs.test_elements import FILES
 
 STUDY, SAMPLE = sample_study()
+CT = SAMPLE[:20]
 
 
 @pytest.fixture
@@ -65,6 +71,73 @@ async def test_dcmtk_stores(receiver, tmp_path, options):
         assert instance.transfer_syntax_uid == "1.2.840.10008.1.2"
     else:
         assert received == data_set(SAMPLE[0].content)
+
+
+async def gdcmscu(*options):
+    """GDCM 3.0.21 ends by an exception of its own once it was answered A-RELEASE-RP, DCMTK's answer included."""
+    process = await asyncio.create_subprocess_exec("gdcmscu", *map(str, options), stdout=-1, stderr=-2)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0 or b"ProtocolStream as nullptr" in output, output.decode()
+
+
+async def test_gdcm_echoes(receiver, monkeypatch):
+    answered, answer = [], receiver._answer
+
+    async def noted(link, proposal, accepted, message):
+        await answer(link, proposal, accepted, message)
+        answered.append(message.command[dimse.COMMAND_FIELD])
+
+    monkeypatch.setattr(receiver, "_answer", noted)
+    await gdcmscu("--echo", "--call", "US", "127.0.0.1", receiver.port)
+    assert answered == [dimse.C_ECHO_RQ]
+
+
+async def test_gdcm_stores(receiver, tmp_path):
+    for n, instance in enumerate(SAMPLE):
+        (tmp_path / f"{n}.dcm").write_bytes(instance.content)
+    files = [option for n in range(3) for option in ("-i", tmp_path / f"{n}.dcm")]
+    await gdcmscu("--store", "--call", "US", *files, "127.0.0.1", receiver.port)
+    for instance in SAMPLE[:3]:
+        _, received = receiver.kept[instance.sop_instance_uid]
+        assert received == data_set(instance.content)
+
+
+async def test_orthanc_stores(receiver, orthanc):
+    await orthanc.add(*(i.content for i in SAMPLE))
+    await orthanc.register("US", receiver.port)
+    await orthanc._ok("POST", "/modalities/US/store", json=json.loads(await orthanc._ok("GET", "/instances")))
+    assert {uid: content for uid, (_, content) in receiver.kept.items()} == {
+        i.sop_instance_uid: data_set(i.content) for i in SAMPLE
+    }
+
+
+async def test_several_implementations_at_once_do_not_disturb_each_other(receiver, tmp_path):
+    paths = [tmp_path / f"{n}.dcm" for n in range(len(CT))]
+    for path, instance in zip(paths, CT, strict=True):
+        path.write_bytes(instance.content)
+
+    def pynetdicom():
+        ae = AE("THEM")
+        ae.add_requested_context("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1")
+        assoc = ae.associate("127.0.0.1", receiver.port, ae_title="US")
+        assert assoc.is_established
+        with without_reactor(assoc):
+            statuses = [assoc.send_c_store(path).Status for path in paths[:5]]
+        assoc.release()
+        assert statuses == [0] * 5
+
+    await asyncio.gather(
+        *(run("storescu", "-xe", "-aec", "US", "127.0.0.1", receiver.port, *paths) for _ in range(3)),
+        *(gdcmscu("--store", "--call", "US", "-i", paths[0], "127.0.0.1", receiver.port) for _ in range(2)),
+        *(run("echoscu", "--repeat", "5", "-aec", "US", "127.0.0.1", receiver.port) for _ in range(2)),
+        *(asyncio.to_thread(pynetdicom) for _ in range(2)),
+    )
+    assert {uid: content for uid, (_, content) in receiver.kept.items()} == {
+        i.sop_instance_uid: data_set(i.content) for i in CT
+    }
+    async with asyncio.timeout(5):
+        while receiver._associations:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -388,6 +389,33 @@ async def test_garbage_never_keeps_the_next_peer_from_being_served(receiver, ass
         assert (await peer.associate())[0] == 2
         await peer.send(c_store(b"after"))
         assert await peer.status() == 0
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=4),
+    st.integers(40, 2000),
+    st.floats(0.1, 1),
+)
+async def test_a_mutated_stream_leaves_no_task_no_file_and_no_descriptor(receiver, tmp_path, changes, step, share):
+    open_before, tasks_before = len(list(Path("/proc/self/fd").iterdir())), len(asyncio.all_tasks())
+    stream = bytearray(c_store(b"x" * 150_000, max_pdu=30_000) + c_store(b"small", uid="1.2.4") + RELEASE)
+    for at, content in changes:
+        start = int(at * (len(stream) if step % 2 else 400))  # the headers are where it hurts
+        stream[start : start + len(content)] = content
+    del stream[int(share * len(stream)) :]
+    async with connected(receiver) as peer:
+        await peer.associate()
+        with contextlib.suppress(ConnectionError):
+            for at in range(0, len(stream), step * 50):
+                await peer.send(stream[at : at + step * 50])
+    async with asyncio.timeout(10):
+        while receiver.scp._associations or len(asyncio.all_tasks()) > tasks_before:
+            await asyncio.sleep(0.005)
+        while len(list(Path("/proc/self/fd").iterdir())) > open_before:
+            await asyncio.sleep(0.005)
+    assert list(tmp_path.iterdir()) == []
+    receiver.received.clear()
 
 
 @pytest.mark.parametrize("uid_length", [5, 6, 63, 64])

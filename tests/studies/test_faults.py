@@ -60,6 +60,36 @@ async def test_a_store_that_goes_away_is_told_and_the_next_request_succeeds(pacs
     assert len((await gateway.ask(STUDY))["urls"]) == len(SAMPLE)
 
 
+async def test_a_store_that_takes_nothing_slows_what_it_would_take_and_nothing_else(simulator, start, monkeypatch):
+    cached, cached_sample = sample_study()
+    simulator.add(*(i.content for i in (*SAMPLE, *cached_sample)))
+    gateway = await start(simulator, avara={"answer_within": "1s"})
+    await gateway.ask(cached)
+    await gateway.quiet()
+    put, goes_on = gateway.parts.store.put, asyncio.Event()
+
+    async def stalled(key, parts, *, content_type):
+        await goes_on.wait()
+        await put(key, parts, content_type=content_type)
+
+    monkeypatch.setattr(gateway.parts.store, "put", stalled)
+    monkeypatch.setattr(gateway.parts.intake._room, "_size", 10_000)  # a few instances: the association stands
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    answer = await gateway.ask(STUDY)  # its instances cannot be stored: the answer leaves in time all the same
+    assert loop.time() - began < 3
+    assert len(answer["urls"]) == len(SAMPLE)
+    assert gateway.parts.fetcher.flight(STUDY) is not None
+    assert gateway.parts.intake._room._taken <= 30_000
+    began = loop.time()
+    assert len((await gateway.ask(cached))["urls"]) == len(cached_sample)
+    await gateway.parts._echo_self()  # another association
+    assert (await gateway.parts.store.head(keys.index(cached))) is not None
+    assert loop.time() - began < 1
+    goes_on.set()
+    assert isinstance(await gateway.parts.fetcher.fetch(STUDY).ended(30), Complete)
+
+
 async def test_after_a_kill_in_mid_fetch_nothing_looks_whole_and_the_study_opens(pacs, tmp_path, weed):
     """kill -9, then a new start on the same state: no half study, and the next request fetches it all."""
     port, dicom_port = free_port(), free_port()

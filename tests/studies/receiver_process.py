@@ -1,0 +1,50 @@
+"""A Storage SCP with the intake behind it and a store that never takes anything, in a process of its own.
+
+For test_memory.py: prints its port, then, for each line that it is sent, what it is resident in at most (MB).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from gateway.pacs.scp import StorageScp
+from gateway.studies.flight import Flight
+from gateway.studies.intake import Intake
+
+
+class StalledStore:
+    async def put(self, key, parts, *, content_type):
+        await asyncio.sleep(3600)
+
+    async def put_stream(self, key, size, chunks, *, content_type):
+        await asyncio.sleep(3600)
+
+
+class Cache:
+    async def reserve(self, study_instance_uid, size):
+        pass
+
+
+async def main():
+    intake = Intake(StalledStore(), Cache(), open_for_push=lambda uid, ae: None)
+    for study in sys.argv[2:]:
+        intake.expect(Flight(study))
+    scp = StorageScp(
+        ae_title="US",
+        host="127.0.0.1",
+        port=0,
+        handler=intake,
+        allows=lambda ae, host: True,
+        spool_dir=Path(sys.argv[1]),
+    )
+    await scp.start()
+    print(scp.port, flush=True)
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        status = Path("/proc/self/status").read_text()
+        print(int(status.split("VmHWM:")[1].split()[0]) // 1000, flush=True)
+
+
+asyncio.run(main())
