@@ -223,10 +223,10 @@ def _with_secrets(config: Config, environment: Mapping[str, str], source: _Sourc
         try:
             every_pacs.append(PacsConfig.model_validate({**pacs.model_dump(), **read}))
         except ValidationError as e:  # of these two, only a token can be wrong
-            where: Path_ = ("pacs", n, "dicomweb_token_file")
+            path_: Path_ = ("pacs", n, "dicomweb_token_file")
             told = _mistake(e.errors()[0], source).text
             if not mistakes:
-                mistakes.append(Mistake(source.where(where), ".".join(map(str, where)), told))
+                mistakes.append(Mistake(source.where(path_), ".".join(map(str, path_)), told))
     keys = [key.get_secret_value() for key in config.avara.webhook_keys]
     if config.avara.webhook_keys_file is not None:
         keys += secret(("avara", "webhook_keys_file"), config.avara.webhook_keys_file).split()
