@@ -196,6 +196,8 @@ def test_what_is_unwise_is_warned_of(write):
     warned = " ".join(load(write(text), {"AVARA_WEBHOOK_KEY": KEY}).warnings())
     assert "give it HTTPS" in warned
     assert "http.host is 0.0.0.0" in warned
+    warned = " ".join(load(write(PACS + "    dicomweb_url: http://pacs/web\n"), {"AVARA_WEBHOOK_KEY": KEY}).warnings())
+    assert "dicomweb_url is http" in warned
 
 
 @given(st.integers(0, 10**8))
