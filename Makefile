@@ -52,9 +52,9 @@ format: setup-dev ## Format the code
 reference: setup-dev ## Write config/reference.md from the models
 	@$(BIN)/python scripts/write-reference
 
-bench: setup-dev ## Measure; prints a table, writes bench/out/
+bench: setup-dev ## Measure; prints a table, writes bench/out/. QUICK=1 is shorter, PARTS="cold warm" less
 	@scripts/install-system-packages orthanc dcmtk
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(PARTS)
 
 clean: ## Remove the virtual environment and what tools left
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench/out

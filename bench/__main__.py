@@ -1,23 +1,36 @@
-"""Runs every measure, prints a table, writes bench/out/results.json. Some five minutes on two cores."""
+"""Runs every measure, prints a table, writes bench/out/results.json and bench/out/results.svg.
+
+``python -m bench [--quick] [PART …]``: all parts take some seven minutes on two cores; ``--quick`` is for work on
+the code, with one run and less of everything. A new measure is one more function in :data:`PARTS`; that of reports
+(delivered by webhook to stored in the PACS, a second) belongs there once they can be delivered.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
+import io
 import json
 import os
 import platform
+import secrets
 import shutil
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
 from rich.console import Console
 from rich.table import Table
 
 from bench.floors import OnlyAnswers, bare_puts
+from bench.plot import plot
 from bench.world import AE_TITLE, Gateway, gateway, push_large
 from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import synthetic_ct
@@ -28,67 +41,93 @@ from gateway.pacs.move import MoveRetriever
 from gateway.pacs.peer import Peer
 from gateway.pacs.retrieve import Selection
 
-RUNS = 3
 OUT = Path(__file__).parent / "out"
 STUDIES = {"600 × 525 KB": ("1.2.826.1", 600, 512), "3,000 × 10 KB": ("1.2.826.2", 3000, 70)}
-DCMTK_PART = {"600 × 525 KB": 600, "3,000 × 10 KB": 300}
-LARGE = 2_000_000_000
+EIGHT = [f"1.2.826.8.{n}" for n in range(16)]
 
 
-async def main() -> None:
-    """Measures everything, one after the other."""
-    console, results = Console(), {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        directory = Path(name)
-        async with Orthanc() as orthanc:
-            console.print("filling Orthanc with the studies …")
-            files = {}
-            for title, (study, count, size) in STUDIES.items():
-                files[title] = [i.content for i in synthetic_ct(study, count, size, size)]
-                await orthanc.add(*files[title])
-            for title in STUDIES:
-                console.print(f"cold: {title} …")
-                results[f"cold {title}"] = await cold(title, files[title], orthanc, directory)
-            console.print("warm, first answer, eight at once, memory …")
-            results |= await warm_and_together(orthanc, directory)
-            results["first answer"] = await first_answer(orthanc, directory)
-            results["2 GB instance"] = await large(orthanc, directory)
-    results["machine"] = {
-        "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    runs: int = 3
+    dcmtk: tuple[int, int] = (600, 300)
+    """Instances of each study that DCMTK is measured on; the rest is extrapolated, it is linear."""
+    pynetdicom: tuple[int, int] = (150, 200)
+    sizes: tuple[int, ...] = (100, 300, 1000, 3000)
+    """Instances of the studies by which the time to the first answer is shown."""
+    large: tuple[int, ...] = (100_000_000, 500_000_000, 2_000_000_000)
+    """Bytes of the multi-frame instances by which the memory is shown."""
+    captures: int = 60
+
+
+QUICK = Extent(1, (30, 30), (30, 30), (100, 1000), (200_000_000,), 20)
+
+
+async def main(parts: list[str], extent: Extent) -> None:
+    """Measures *parts*, one after the other."""
+    console = Console()
+    results: dict[str, Any] = {
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "load before": round(os.getloadavg()[0], 2),
+        }
     }
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        async with Orthanc() as orthanc:
+            for part in parts or PARTS:
+                console.print(f"{part} …")
+                results |= await PARTS[part](Path(name), orthanc, extent)
     OUT.mkdir(exist_ok=True)
     (OUT / "results.json").write_text(json.dumps(results, indent=2))
+    (OUT / "results.svg").write_text(plot(results))
     show(console, results)
 
 
-async def cold(title: str, objects: list[bytes], orthanc: Orthanc, directory: Path) -> dict[str, Any]:
-    """Webhook in to answer out of an empty cache, in turn with its two floors."""
-    study = STUDIES[title][0]
-    ours, pushed, put = [], [], []
-    for run in range(RUNS):
+async def cold(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """Webhook in to answer out of an empty cache, in turn with its two floors, and what others take."""
+    found = {}
+    for n, (title, (study, count, size)) in enumerate(STUDIES.items()):
+        objects = [i.content for i in synthetic_ct(study, count, size, size)]
+        await orthanc.add(*objects)
+        found[f"cold {title}"] = measured = await against_floors(study, objects, orthanc, directory, extent.runs)
+        for name, receive, part in (
+            ("movescu + storescp", dcmtk, extent.dcmtk[n]),
+            ("pynetdicom storescp", pynetdicom, extent.pynetdicom[n]),
+        ):
+            took = await into_another(receive, f"{study}.9", part, size, orthanc, directory) * count / part
+            measured |= {
+                f"{name} s": took,
+                f"{name} measured on instances": part,
+                f"times faster than {name}": took / measured["gateway s"],
+            }
+    return found
+
+
+async def against_floors(
+    study: str, objects: list[bytes], orthanc: Orthanc, directory: Path, runs: int
+) -> dict[str, float]:
+    """The gateway and its floors in turn: what the machine does meanwhile hits all three."""
+    ours, pushed, put, peak = [], [], [], 0.0
+    for run in range(runs):
         async with gateway(directory / f"cold-{study}-{run}", orthanc) as running:
             answer, took = await running.ask(study)
             assert len(answer["urls"]) == len(objects)
             assert "error" not in answer
             ours.append(took)
-            peak = running.peak
+            peak = max(peak, running.peak)
         pushed.append(await push_floor(study, len(objects), orthanc))
         put.append(await put_floor(objects, directory / f"floor-{study}-{run}"))
         shutil.rmtree(directory / f"cold-{study}-{run}", ignore_errors=True)
         shutil.rmtree(directory / f"floor-{study}-{run}", ignore_errors=True)
-    part = DCMTK_PART[title]
-    dcmtk = await movescu(f"{study}.9{part}" if part != len(objects) else study, part, objects, orthanc, directory)
     return {
         "gateway s": statistics.median(ours),
         "PACS into a receiver that only answers s": statistics.median(pushed),
         "bare PUTs s": statistics.median(put),
         "times the slower floor": statistics.median(o / max(a, b) for o, a, b in zip(ours, pushed, put, strict=True)),
-        "movescu + storescp s": dcmtk * len(objects) / part,
-        "movescu measured on instances": part,
-        "times faster than movescu": dcmtk * len(objects) / part / statistics.median(ours),
         "peak MB": peak,
     }
 
@@ -128,17 +167,37 @@ async def put_floor(objects: list[bytes], directory: Path) -> float:
         await embedded.stop()
 
 
-async def movescu(study: str, part: int, objects: list[bytes], orthanc: Orthanc, directory: Path) -> float:
-    """Seconds of DCMTK's movescu, with its storescp as the destination."""
-    if part != len(objects):
-        await orthanc.add(*(i.content for i in synthetic_ct(study, part, 70, 70)))
-    port, into = free_port(), directory / "dcmtk"
-    into.mkdir(exist_ok=True)
+Receive = Callable[[str, int, Path, Orthanc], Awaitable[float]]
+
+
+async def into_another(receive: Receive, study: str, part: int, size: int, orthanc: Orthanc, directory: Path) -> float:
+    """Seconds in which somebody else's SCP receives a study of *part* instances as files."""
+    study = f"{study}.{secrets.randbits(40)}"
+    await orthanc.add(*(i.content for i in synthetic_ct(study, part, size, size)))
+    into = directory / "files"
+    into.mkdir()
+    took = await receive(study, free_port(), into, orthanc)
+    assert len(list(into.iterdir())) == part
+    shutil.rmtree(into)
+    return took
+
+
+async def dcmtk(study: str, port: int, into: Path, orthanc: Orthanc) -> float:
+    """DCMTK's movescu and storescp."""
+    storescp = ["storescp", "-aet", "STORESCP", "--output-directory", str(into), str(port)]
+    return await moved_into(storescp, study, port, orthanc)
+
+
+async def pynetdicom(study: str, port: int, into: Path, orthanc: Orthanc) -> float:
+    """The storescp that comes with pynetdicom, as it comes."""
+    storescp = [sys.executable, "-m", "pynetdicom", "storescp", "-q", "-aet", "STORESCP", "-od", str(into), str(port)]
+    return await moved_into(storescp, study, port, orthanc)
+
+
+async def moved_into(storescp: list[str], study: str, port: int, orthanc: Orthanc) -> float:
     await orthanc.register("STORESCP", port)
-    storescp = await asyncio.create_subprocess_exec(
-        "storescp", "-aet", "STORESCP", "--output-directory", str(into), str(port), stdout=-3, stderr=-3
-    )
-    await asyncio.sleep(0.5)
+    receiver = await asyncio.create_subprocess_exec(*storescp, stdout=-3, stderr=-3)
+    await asyncio.sleep(3)
     began = time.perf_counter()
     moving = await asyncio.create_subprocess_exec(
         "movescu", "-S", "-aet", "STORESCP", "-aec", orthanc.ae_title, "-aem", "STORESCP",
@@ -147,54 +206,64 @@ async def movescu(study: str, part: int, objects: list[bytes], orthanc: Orthanc,
     )  # fmt: skip
     assert await moving.wait() == 0
     took = time.perf_counter() - began
-    storescp.terminate()
-    await storescp.wait()
-    assert len(list(into.iterdir())) == part
-    shutil.rmtree(into)
+    receiver.terminate()
+    await receiver.wait()
     return took
 
 
-async def warm_and_together(orthanc: Orthanc, directory: Path) -> dict[str, Any]:
-    """Answers from the cache, and eight studies at once against eight in a row."""
-    eight = [f"1.2.826.8.{n}" for n in range(16)]
-    for study in eight:
+async def warm(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """Answers from the cache, also after a restart; and eight studies at once against eight in a row."""
+    for study in EIGHT:
         await orthanc.add(*(i.content for i in synthetic_ct(study, 60, 256, 256)))
-    many = STUDIES["3,000 × 10 KB"][0]
+    many = "1.2.826.6"
+    await orthanc.add(*(i.content for i in synthetic_ct(many, 3000, 70, 70)))
     async with gateway(directory / "warm", orthanc) as running:
         await running.ask(many)
-        warm = [(await running.ask(many))[1] for _ in range(20)]
+        answers = [(await running.ask(many))[1] for _ in range(20)]
         began = time.perf_counter()
-        for study in eight[:8]:
+        for study in EIGHT[:8]:
             await running.ask(study)
         row = time.perf_counter() - began
         began = time.perf_counter()
-        fetching = asyncio.gather(*(running.ask(study) for study in eight[8:]))
+        fetching = asyncio.gather(*(running.ask(study) for study in EIGHT[8:]))
         during = []
         while not fetching.done():
             during.append((await running.ask(many))[1])
             await asyncio.sleep(0.25)  # a reader now and then, not a load of its own
         await fetching
         together = time.perf_counter() - began
-        return {
-            "warm, 3,000 URLs": {"median ms": statistics.median(warm) * 1000, "slowest ms": max(warm) * 1000},
-            "eight studies": {
-                "in a row s": row,
-                "at once s": together,
-                "at once to in a row": together / row,
-                "slowest warm answer meanwhile ms": max(during) * 1000,
-                "peak MB": running.peak,
-            },
-        }
+        peak = running.peak
+    async with gateway(directory / "warm", orthanc) as running:
+        restarted = [(await running.ask(many))[1] for _ in range(2)]
+    return {
+        "warm, 3,000 URLs": {
+            "median ms": statistics.median(answers) * 1000,
+            "slowest ms": max(answers) * 1000,
+            "first after a restart ms": restarted[0] * 1000,
+            "second after a restart ms": restarted[1] * 1000,
+        },
+        "eight studies": {
+            "in a row s": row,
+            "at once s": together,
+            "at once to in a row": together / row,
+            "slowest warm answer meanwhile ms": max(during) * 1000,
+            "peak MB": peak,
+        },
+    }
 
 
-async def first_answer(orthanc: Orthanc, directory: Path) -> dict[str, Any]:
-    """The answer when the time for it is shorter than the fetch: it leaves in time, with every URL."""
+async def first_answer(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """The first answer when a second is allowed, by the size of the study: it leaves in time, with every URL."""
     found = {}
     async with gateway(directory / "deadline", orthanc, answer_within="1s") as running:
-        for title, (study, count, _) in STUDIES.items():
+        for count in extent.sizes:
+            study = f"1.2.826.4.{count}"
+            await orthanc.add(*(i.content for i in synthetic_ct(study, count, 70, 70)))
             answer, took = await running.ask(study)
             deferred = sum("/deferred/" in url for url in answer["urls"])
-            found[title] = {"s, of 1 s": took, "URLs": len(answer["urls"]), "of": count, "deferred": deferred}
+            found[f"first answer, {count} instances"] = {
+                "instances": count, "s, of 1 s": took, "URLs": len(answer["urls"]), "deferred": deferred,
+            }  # fmt: skip
             await settled(running, study, count)
     return found
 
@@ -207,15 +276,68 @@ async def settled(running: Gateway, study: str, count: int) -> None:
             return
 
 
-async def large(orthanc: Orthanc, directory: Path) -> dict[str, Any]:
-    """One 2 GB instance pushed into the gateway: the most that its process is resident."""
-    if shutil.disk_usage(directory).free < 4 * LARGE:
-        return {"not measured": "too little disk"}
-    async with gateway(directory / "large", orthanc) as running:
-        before = running.peak
-        took = await push_large(running.dicom_port, LARGE, orthanc.ae_title)
-        await asyncio.sleep(20)  # the PUT runs beside the answer
-        return {"answered after s": took, "peak MB before": before, "peak MB": running.peak}
+async def memory(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """One instance of each size pushed into a gateway: the most that its process is resident in."""
+    found = {}
+    for size in extent.large:
+        title = f"one instance of {size // 1_000_000} MB"
+        if shutil.disk_usage(directory).free < 4 * size:
+            found[title] = {"not measured": "too little disk"}
+            continue
+        async with gateway(directory / f"large-{size}", orthanc) as running:
+            before = running.peak
+            took = await push_large(running.dicom_port, size, orthanc.ae_title)
+            await asyncio.sleep(2 + size / 100_000_000)  # the PUT runs beside the answer
+            found[title] = {
+                "MB": size / 1e6,
+                "answered after s": took,
+                "peak MB before": before,
+                "peak MB": running.peak,
+            }
+        shutil.rmtree(directory / f"large-{size}")
+    return found
+
+
+async def captures(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """Uploads by presigned URL until the PACS has them."""
+    study = "1.2.826.5"
+    original = next(iter(synthetic_ct(study, 1, 256, 256))).content
+    await orthanc.add(original)
+
+    async def held() -> int:
+        return int(json.loads(await orthanc._ok("GET", "/statistics"))["CountInstances"])
+
+    async with gateway(directory / "captures", orthanc) as running:
+        before, began = await held(), time.perf_counter()
+        urls = [await running.upload_url(study) for _ in range(extent.captures)]
+        granted = time.perf_counter()
+        for url in urls:
+            await running.upload(url, capture(original))
+        uploaded = time.perf_counter()
+        async with asyncio.timeout(120):
+            while await held() < before + extent.captures:
+                await asyncio.sleep(0.02)
+        stored = time.perf_counter()
+    return {
+        "captures of 132 KB": {
+            "uploads": extent.captures,
+            "URLs given out a second": extent.captures / (granted - began),
+            "uploaded a second, one after the other": extent.captures / (uploaded - granted),
+            "from the first upload to the last in the PACS s": stored - granted,
+            "stored in the PACS a second": extent.captures / (stored - granted),
+        }
+    }
+
+
+def capture(original: bytes) -> bytes:
+    """A secondary capture of the same study and patient."""
+    d = dcmread(io.BytesIO(original))
+    d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = f"2.25.{secrets.randbits(100)}"
+    d.SeriesInstanceUID, d.Modality, d.ConversionType = f"{d.StudyInstanceUID}.99", "OT", "WSD"
+    out = io.BytesIO()
+    d.save_as(out, enforce_file_format=True)
+    return out.getvalue()
 
 
 def show(console: Console, results: dict[str, Any]) -> None:
@@ -225,7 +347,20 @@ def show(console: Console, results: dict[str, Any]) -> None:
         for what, value in values.items() if measure != "machine" else ():
             table.add_row(measure, what, f"{value:.2f}" if isinstance(value, float) else str(value))
     console.print(table)
-    console.print(f"written to {OUT / 'results.json'}")
+    console.print(f"written to {OUT / 'results.json'} and {OUT / 'results.svg'}")
 
 
-asyncio.run(main())
+Part = Callable[[Path, Orthanc, Extent], Awaitable[dict[str, Any]]]
+
+PARTS: dict[str, Part] = {
+    "cold": cold,
+    "warm": warm,
+    "first": first_answer,
+    "memory": memory,
+    "captures": captures,
+}
+
+wanted = [argument for argument in sys.argv[1:] if argument != "--quick"]
+if unknown := set(wanted) - PARTS.keys():
+    sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+asyncio.run(main(wanted, QUICK if "--quick" in sys.argv else Extent()))

@@ -37,8 +37,22 @@ class Gateway:
 
     async def ask(self, study: str) -> tuple[dict[str, Any], float]:
         """The answer to a signed study.access_requested, and the seconds from the first byte out to the last in."""
+        return await self._post("study.access_requested", study)
+
+    async def upload_url(self, study: str) -> str:
+        """A presigned PUT URL, by a signed secondary_capture.access_requested."""
+        answer, _ = await self._post("secondary_capture.access_requested", study)
+        url: str = answer["uploadUrls"][0]
+        return url
+
+    async def upload(self, url: str, content: bytes) -> None:
+        """Uploads as a browser does."""
+        async with self._http.put(url, data=content, headers={"Content-Type": "application/dicom"}) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def _post(self, event: str, study: str) -> tuple[dict[str, Any], float]:
         data = {"studyId": "stu_1", "studyInstanceUid": study}
-        body = json.dumps({"id": "whe_1", "type": "study.access_requested", "data": data}).encode()
+        body = json.dumps({"id": f"whe_{secrets.token_hex(8)}", "type": event, "data": data}).encode()
         headers = sign(KEY, f"msg_{secrets.token_hex(8)}", body)
         began = time.perf_counter()
         url = f"http://127.0.0.1:{self.port}/webhooks/avara"
@@ -57,8 +71,8 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(directory: Path, orthanc: Orthanc, answer_within: str = "300s") -> AsyncIterator[Gateway]:
-    """A gateway with an empty embedded store, in a process of its own."""
-    directory.mkdir(parents=True)
+    """A gateway with an embedded store, empty where *directory* is new, in a process of its own."""
+    directory.mkdir(parents=True, exist_ok=True)
     port, dicom_port = free_port(), free_port()
     config = directory / "gateway.yaml"
     config.write_text(
