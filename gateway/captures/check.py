@@ -23,6 +23,7 @@ from gateway.pacs.encoding import encode_data_set
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
 from gateway.pacs.part10 import file_header
+from gateway.pacs.retrieve import Finder
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class UploadChecker:
         *,
         store: ObjectStore,
         journal: Journal,
-        pacs: Sequence[PacsClient],
+        pacs: Sequence[Finder],
         targets: Mapping[str, PacsClient],
         outbox: Outbox,
         policy: Policy,

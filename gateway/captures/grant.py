@@ -14,8 +14,8 @@ from gateway.avara.signature import Delivery
 from gateway.journal import Journal, JournalError, slots
 from gateway.journal.slots import Slot
 from gateway.objects import Presigner
-from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import PacsError
+from gateway.pacs.retrieve import Finder
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class CaptureAccessHandler:
         *,
         journal: Journal,
         presigner: Presigner,
-        pacs: Sequence[PacsClient],
+        pacs: Sequence[Finder],
         is_cached: Callable[[str], Awaitable[bool]],
         opened: Callable[[], None],
         enabled: bool,

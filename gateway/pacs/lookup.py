@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.pacs.client import PacsClient, StudyRecord
+from gateway.pacs.client import StudyRecord
 from gateway.pacs.errors import PacsError
+from gateway.pacs.retrieve import Finder
 
 
-async def find_record(pacs: Sequence[PacsClient], study_instance_uid: str) -> StudyRecord | None:
+async def find_record(pacs: Sequence[Finder], study_instance_uid: str) -> StudyRecord | None:
     """What the first PACS that has the study says of it; None where every one answered and none has it.
 
     Raises PacsError where none of those that answered has it and one could not be asked.

@@ -22,9 +22,10 @@ from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Done, Ended, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.outbox import Outbox, OutboxObject
-from gateway.pacs.client import PacsClient, StudyRecord
+from gateway.pacs.client import StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
+from gateway.pacs.retrieve import Finder
 from gateway.reports import hl7
 from gateway.reports.alert import Alert, AlertKind
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
@@ -40,7 +41,7 @@ DICOM = "application/dicom"
 class Delivery:
     """What every delivery has in common: the report and its study, and how its job ends."""
 
-    def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[PacsClient], keep_for: float) -> None:
+    def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[Finder], keep_for: float) -> None:
         """*pacs* are asked in this order for the study; *keep_for* is seconds."""
         self._journal = journal
         self._objects = objects

@@ -421,7 +421,7 @@ async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hosp
         asked.append((api_key, study_id, report_id))
         return hospital.avara.url("/fresh.pdf")
 
-    monkeypatch.setattr("gateway.app.ask_avara", ask)
+    monkeypatch.setattr("gateway.app.reports.ask_avara", ask)
     hospital = await hospital_of(pacs, sections={"avara": {"api_key": "key"}})
     hospital.avara.status["/report.pdf"] = 403
     hospital.avara.documents["/fresh.pdf"] = PDF

@@ -1,0 +1,20 @@
+"""The composition root: builds every part out of the configuration, starts and stops them in order.
+
+Nothing else builds objects out of configuration.
+"""
+
+from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
+from gateway.app.gateway import Gateway
+from gateway.app.run import journal_file, open_gateway, serve, serving
+
+__all__ = [
+    "CANNOT_START",
+    "AlreadyRunning",
+    "Gateway",
+    "Misconfigured",
+    "journal_file",
+    "open_gateway",
+    "serve",
+    "serving",
+    "why",
+]

@@ -1,0 +1,36 @@
+"""Secondary captures, out of the configuration."""
+
+from __future__ import annotations
+
+from gateway.app.surroundings import Surroundings
+from gateway.captures.check import Policy, UploadChecker
+from gateway.captures.jobs import CHECK
+from gateway.journal.worker import Kind
+
+
+def capture_kinds(parts: Surroundings) -> dict[str, Kind]:
+    """The kinds of jobs that bring what was uploaded into the PACS."""
+    config = parts.config.captures
+    targets = config.targets or [parts.config.pacs[0].name]
+    outbox = parts.outbox(
+        "capture",
+        storage_commitment=config.storage_commitment,
+        keep_for=config.keep_after_stored,
+        retry_for=config.retry_for,
+    )
+    checker = UploadChecker(
+        store=parts.store,
+        journal=parts.journal,
+        pacs=[parts.finders[name] for name in dict.fromkeys((*targets, *parts.finders))],
+        targets=parts.clients,
+        outbox=outbox,
+        policy=Policy(
+            targets=targets,
+            max_size=config.max_size,
+            allowed_sop_classes=config.allowed_sop_classes,
+            coerce_patient=config.on_patient_mismatch == "coerce",
+        ),
+        spool_dir=parts.config.state_dir / "spool",
+        added=parts.wake,
+    )
+    return {CHECK: Kind(checker, 2, config.retry_for)} | outbox.kinds()

@@ -1,0 +1,26 @@
+"""What keeps a gateway from starting."""
+
+from __future__ import annotations
+
+from gateway.journal import JournalError
+from gateway.objects import StoreError
+
+
+class AlreadyRunning(Exception):
+    """Another process uses this ``state_dir``."""
+
+
+class Misconfigured(Exception):
+    """A setting that only its user can judge is wrong; the text names it and says how."""
+
+
+CANNOT_START = (AlreadyRunning, Misconfigured, JournalError, StoreError, OSError)
+"""What keeps a gateway from starting; :func:`why` tells it."""
+
+
+def why(e: Exception) -> str:
+    """Why the gateway did not start, for the operator."""
+    if isinstance(e, OSError) and e.strerror:
+        about = f"{e.filename}: " if e.filename else ""
+        return f"{about}{e.strerror}"
+    return str(e)

@@ -1,0 +1,144 @@
+"""A gateway's parts, built out of the configuration and joined."""
+
+from __future__ import annotations
+
+import ssl
+
+from gateway.admin.checks import RetrieveProbe, Subject
+from gateway.admin.health import Health
+from gateway.admin.metrics import Figures
+from gateway.app.captures import capture_kinds
+from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, tls_context
+from gateway.app.reports import alert_channels, report_kinds
+from gateway.app.surroundings import Surroundings
+from gateway.captures.inbox import Inbox
+from gateway.config import Config
+from gateway.journal import Jobs, Journal, StudyState
+from gateway.journal.jobs import CLEAN
+from gateway.journal.worker import Kind, Worker
+from gateway.objects import ObjectStore
+from gateway.outbox import StoredObject
+from gateway.outbox.clean import Cleaner
+from gateway.outbox.outbox import keep_commitment
+from gateway.pacs.client import PacsClient
+from gateway.pacs.commitment import CommitmentResult
+from gateway.pacs.peer import Peer
+from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.scp import StorageScp
+from gateway.reports.jobs import alert_of_held
+from gateway.reports.receive import ReportHandler
+from gateway.studies.cache import StudyCache
+from gateway.studies.fetch import Fetcher
+from gateway.studies.flight import Flight
+from gateway.studies.intake import Intake
+
+KEEP_CLEANING_FOR = 30 * 86400.0
+"""Seconds for which the removal of an object that nobody needs is tried."""
+
+
+class Gateway:
+    """A running gateway: its parts, for those who look at them."""
+
+    def __init__(self, config: Config, journal: Journal, store: ObjectStore, cache: StudyCache) -> None:
+        self.config = config
+        self.journal = journal
+        self.store = store
+        self.cache = cache
+        self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
+        self.pacs = [pacs_of(config, pacs, self.web.get(pacs.name)) for pacs in config.pacs]
+        self.probe = RetrieveProbe()
+        self.intake = Intake(store, cache, open_for_push=self._pushed)
+        self.fetcher = Fetcher(self.pacs, cache, self.intake)
+        self.scp = StorageScp(
+            ae_title=config.dicom.ae_title,
+            host=config.dicom.host,
+            port=config.dicom.port,
+            handler=self.probe.before(self.intake),
+            allows=self._allows,
+            spool_dir=config.state_dir / "spool",
+            max_associations=config.dicom.max_associations,
+            uncompressed_only_from=frozenset(
+                title
+                for pacs in config.pacs
+                if pacs.uncompressed_only
+                for title in (pacs.ae_title, *pacs.sending_ae_titles)
+            ),
+            tls=tls_context(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
+            on_commitment=self._committed
+            if config.captures.storage_commitment or config.reports.pacs.storage_commitment
+            else None,
+        )
+        self.clients = {pacs.name: pacs.client for pacs in self.pacs}
+        self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
+        channels = alert_channels(config.reports.alerts)
+        self.worker = Worker(journal, owner="gateway", on_held=lambda c, job: alert_of_held(c, list(channels), job))
+        self.inbox = Inbox(store, journal, added=self.worker.wake)
+        self.reports = ReportHandler(
+            journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
+        )
+        parts = Surroundings(
+            config, journal, store, self.clients, self.finders, on_stored=self._adopt, wake=self.worker.wake
+        )
+        kinds = capture_kinds(parts) | report_kinds(parts, channels)
+        kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
+        for name, kind in kinds.items():
+            self.worker.take_on(name, kind)
+        self.subject = Subject(
+            pacs=self.pacs,
+            store=store,
+            probe=self.probe,
+            echo_self=self._echo_self,
+        )
+
+    async def _committed(self, result: CommitmentResult) -> None:
+        await keep_commitment(self.journal, result)
+        self.worker.wake()
+
+    async def _adopt(self, stored: StoredObject) -> None:
+        """Lets the cache know of an object that a PACS has now."""
+        incoming = IncomingInstance(
+            sop_class_uid=stored.sop_class_uid,
+            sop_instance_uid=stored.sop_instance_uid,
+            transfer_syntax_uid=stored.transfer_syntax_uid,
+            calling_ae_title=self.config.dicom.ae_title,
+            called_ae_title=self.config.dicom.ae_title,
+            peer_host="",
+            body=stored.body,
+        )
+        await self.fetcher.adopt(stored.study_instance_uid, incoming)
+
+    async def is_cached(self, study_instance_uid: str) -> bool:
+        """Whether the store has the study whole, as far as the ledger says."""
+        study = await self.journal.cached_study(study_instance_uid)
+        return study is not None and study.state is StudyState.READY
+
+    def _allows(self, calling_ae_title: str, host: str) -> bool:
+        return any(calling_ae_title in pacs.sending_ae_titles for pacs in self.pacs)
+
+    def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
+        return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None
+
+    async def _echo_self(self) -> None:
+        dicom = self.config.dicom
+        host = "127.0.0.1" if dicom.host in ("0.0.0.0", "::") else dicom.host  # noqa: S104  (compared)
+        us = Peer("the gateway itself", dicom.ae_title, host, self.scp.port, dicom.ae_title, tls=client_tls(dicom.tls))
+        await PacsClient(us, advertised=self.config.advertised).echo()
+
+    def figures(self) -> Figures:
+        """What ``GET /metrics`` tells."""
+        return Figures(
+            Jobs(self.journal),
+            critical_reports=lambda: self.reports.critical,
+            cache_bytes=lambda: self.cache.size,
+            fetches=lambda: self.fetcher.under_way,
+        )
+
+    def health(self) -> Health:
+        """What ``GET /health`` tells."""
+        return Health(
+            {
+                "store": lambda: self.store.head("probe/health"),
+                "dicom_listener": self._echo_self,
+                "journal": lambda: self.journal.cached_study("0"),
+            }
+        )

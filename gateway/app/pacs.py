@@ -1,0 +1,97 @@
+"""The PACS that are asked and sent to, and TLS with them, out of the configuration."""
+
+from __future__ import annotations
+
+import ssl
+
+from gateway.config import Config, PacsConfig
+from gateway.config.models import TlsConfig
+from gateway.pacs.client import PacsClient
+from gateway.pacs.dicomweb import DicomWeb, WebPeer, basic, bearer
+from gateway.pacs.get import GetRetriever
+from gateway.pacs.move import MoveRetriever
+from gateway.pacs.peer import Peer, Timeouts
+from gateway.pacs.receiver import Sender
+from gateway.pacs.retrieve import Retriever
+from gateway.pacs.wado import WadoRetriever
+from gateway.studies.bring import Pacs
+
+
+def pacs_of(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
+    """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service."""
+    peer = Peer(
+        name=pacs.name,
+        ae_title=pacs.ae_title,
+        host=pacs.host,
+        port=pacs.port,
+        calling_ae_title=config.dicom.ae_title,
+        max_associations=pacs.max_associations,
+        timeouts=_timeouts(pacs),
+        tls=client_tls(pacs.tls),
+    )
+    # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
+    client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
+    spool_dir = config.state_dir / "spool"
+    retrievers: list[Retriever] = []
+    for method in pacs.methods:
+        if method == "c-move":
+            retrievers.append(MoveRetriever(client, destination=config.dicom.ae_title))
+        elif method == "c-get":
+            get = GetRetriever(client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
+            retrievers.append(get)
+        else:
+            assert web is not None, "its configuration has a dicomweb_url"
+            sender = Sender(pacs.ae_title, config.dicom.ae_title, pacs.host)
+            retrievers.append(
+                WadoRetriever(web, sender=sender, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
+            )
+    return Pacs(
+        pacs.name,
+        client,
+        frozenset((pacs.ae_title, *pacs.sending_ae_titles)),
+        finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
+        retrievers=tuple(retrievers),
+        parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
+    )
+
+
+def dicomweb_of(pacs: PacsConfig) -> DicomWeb:
+    """The DICOMweb service of a PACS that has one."""
+    assert pacs.dicomweb_url is not None
+    authorization = ""
+    if pacs.dicomweb_user is not None and pacs.dicomweb_password is not None:
+        authorization = basic(pacs.dicomweb_user, pacs.dicomweb_password.get_secret_value())
+    elif pacs.dicomweb_token is not None:
+        authorization = bearer(pacs.dicomweb_token.get_secret_value())
+    return DicomWeb(
+        WebPeer(
+            name=pacs.name,
+            url=pacs.dicomweb_url,
+            authorization=authorization,
+            max_connections=pacs.max_associations,
+            timeouts=_timeouts(pacs),
+            tls=ssl.create_default_context(cafile=str(pacs.dicomweb_ca_file)) if pacs.dicomweb_ca_file else None,
+        )
+    )
+
+
+def _timeouts(pacs: PacsConfig) -> Timeouts:
+    return Timeouts(connect=pacs.connect_timeout, respond=pacs.respond_timeout, idle=pacs.idle_timeout)
+
+
+def client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
+    """TLS of an association that we request; None where there is none. Raises OSError."""
+    context = tls_context(tls, ssl.Purpose.SERVER_AUTH)
+    if context is not None:
+        context.check_hostname = False  # a PACS's certificate names its AE or nothing; its authority is what counts
+    return context
+
+
+def tls_context(tls: TlsConfig | None, purpose: ssl.Purpose) -> ssl.SSLContext | None:
+    """TLS of DICOM connections, where each side shows its certificate (PS3.15 B.9). Raises OSError."""
+    if tls is None:
+        return None
+    context = ssl.create_default_context(purpose, cafile=str(tls.ca_file))
+    context.verify_mode = ssl.CERT_REQUIRED  # both sides show theirs (PS3.15 B.9)
+    context.load_cert_chain(tls.certificate_file, tls.key_file)
+    return context

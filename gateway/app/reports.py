@@ -1,0 +1,144 @@
+"""Reports, out of the configuration."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from gateway.app.errors import Misconfigured
+from gateway.app.surroundings import Surroundings
+from gateway.config import Config
+from gateway.config.models import AvaraConfig
+from gateway.config.reports import ReportAlertsConfig, ReportHl7Config
+from gateway.journal.worker import Kind
+from gateway.reports.alert import EmailAlert, Security, WebhookAlert
+from gateway.reports.deliver import (
+    AlertChannel,
+    AlertDelivery,
+    Delivery,
+    FolderDelivery,
+    Hl7Delivery,
+    Hl7Receiver,
+    PacsDelivery,
+)
+from gateway.reports.download import PdfDownload, ask_avara
+from gateway.reports.fetch import AskAgain, ReportFetcher
+from gateway.reports.hl7 import FieldMap, Profile, TextForm
+from gateway.reports.hl7 import Timeouts as Hl7Timeouts
+from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
+
+
+def report_kinds(parts: Surroundings, channels: Mapping[str, AlertChannel]) -> dict[str, Kind]:
+    """The kinds of jobs that bring reports to where the hospital looks. Raises Misconfigured, OSError."""
+    config = parts.config.reports
+    retry_for, keep_for = config.retry_for, config.keep_after_delivered
+    journal, store = parts.journal, parts.store
+    receivers = {r.name: _hl7_receiver(r) for r in config.hl7}
+    folders = {f.name: f.path for f in config.folders}
+    targets = [parts.config.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
+    fetcher = ReportFetcher(
+        journal=journal,
+        objects=store,
+        download=_download(parts.config).fetch,
+        ask_again=_asks_avara(parts.config.avara),
+        destinations={PACS: targets, HL7: list(receivers), FOLDER: list(folders)},
+        channels=list(channels),
+        keep_for=keep_for,
+        added=parts.wake,
+    )
+    outbox = parts.outbox(
+        "report", storage_commitment=config.pacs.storage_commitment, keep_for=keep_for, retry_for=retry_for
+    )
+    delivery = Delivery(journal=journal, objects=store, pacs=list(parts.finders.values()), keep_for=keep_for)
+    into_pacs = PacsDelivery(
+        delivery, journal=journal, objects=store, outbox=outbox, text=config.pacs.structured_report
+    )
+    return {
+        FETCH: Kind(fetcher, 4, retry_for),
+        PACS: Kind(into_pacs, 2, retry_for),
+        HL7: Kind(Hl7Delivery(delivery, journal=journal, receivers=receivers), 4, retry_for),
+        FOLDER: Kind(FolderDelivery(delivery, journal=journal, folders=folders), 2, retry_for),
+        ALERT: Kind(AlertDelivery(channels), 4, retry_for),
+    } | outbox.kinds()
+
+
+def _download(config: Config) -> PdfDownload:
+    reports = config.reports
+    try:
+        return PdfDownload(
+            allowed_hosts=config.report_hosts,
+            max_size=reports.max_size,
+            ca_file=str(reports.ca_file) if reports.ca_file else None,
+            allow_http=reports.allow_http,
+            allow_private=reports.allow_private_addresses,
+        )
+    except ValueError as e:
+        raise Misconfigured(f"reports.allowed_hosts: {e}") from e
+
+
+def _asks_avara(avara: AvaraConfig) -> AskAgain | None:
+    key = avara.api_key
+    if key is None:
+        return None
+
+    async def ask(study_id: str, report_id: str) -> str:
+        return await ask_avara(key.get_secret_value(), study_id, report_id, base_url=avara.api_url)
+
+    return ask
+
+
+def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
+    try:
+        profile = Profile(
+            sending_application=config.sending_application,
+            sending_facility=config.sending_facility,
+            receiving_application=config.receiving_application,
+            receiving_facility=config.receiving_facility,
+            charset=config.charset,
+            text_form=TextForm(config.text_form),
+            with_pdf=config.with_pdf,
+            critical_flag=config.critical_flag,
+            fields=FieldMap.parse(config.fields),
+        )
+    except ValueError as e:
+        raise Misconfigured(f"reports.hl7 of {config.name}: {e}") from e
+    tls = None
+    if config.tls:
+        tls = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
+        if config.certificate_file is not None:
+            tls.load_cert_chain(config.certificate_file, config.key_file)
+    timeouts = Hl7Timeouts(connect=config.connect_timeout, answer=config.answer_within)
+    return Hl7Receiver(config.host, config.port, tls, profile, timeouts)
+
+
+def alert_channels(config: ReportAlertsConfig) -> dict[str, AlertChannel]:
+    """Who is told of what cannot wait, by name. Raises Misconfigured, OSError."""
+    channels: dict[str, AlertChannel] = {}
+    try:
+        if (hook := config.webhook) is not None:
+            channels["webhook"] = WebhookAlert(
+                hook.url,
+                bearer_token=_plain(hook.token),
+                signing_key=_plain(hook.signing_key),
+                ca_file=str(hook.ca_file) if hook.ca_file else None,
+            )
+        if (mail := config.email) is not None:
+            channels["email"] = EmailAlert(
+                mail.server,
+                mail.port,
+                sender=mail.sender,
+                recipients=mail.recipients,
+                security=Security(mail.security),
+                username=mail.user,
+                password=_plain(mail.password),
+                ca_file=str(mail.ca_file) if mail.ca_file else None,
+            )
+    except ValueError as e:
+        raise Misconfigured(f"reports.alerts: {e}") from e
+    return channels
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

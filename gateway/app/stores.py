@@ -1,0 +1,64 @@
+"""The object store and its URLs, out of the configuration."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from gateway.config import Config
+from gateway.objects import Credentials, ObjectStore, Presigner
+from gateway.objects.embedded import EmbeddedStore
+from gateway.studies.cache import Budget
+
+
+def store_of(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
+    """The store that is configured, or the client of the embedded one."""
+    store = config.store
+    if embedded is not None:
+        return ObjectStore(
+            endpoint=lambda: embedded.endpoint,
+            secure=False,
+            region=embedded.region,
+            bucket=store.bucket,
+            credentials=embedded.credentials,
+        )
+    assert store.endpoint is not None
+    assert store.access_key is not None
+    assert store.secret_key is not None
+    endpoint = store.endpoint
+    return ObjectStore(
+        endpoint=lambda: endpoint,
+        secure=store.secure,
+        region=store.region,
+        bucket=store.bucket,
+        credentials=Credentials(store.access_key, store.secret_key.get_secret_value()),
+        ca_file=str(store.ca_file) if store.ca_file else None,
+    )
+
+
+def kept_secret(path: Path) -> bytes:
+    """A random secret that stays the same over restarts, in a file for its owner only."""
+    if not path.exists():
+        new = path.with_suffix(".new")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    return path.read_bytes()
+
+
+def presigner(config: Config, store: ObjectStore) -> Presigner:
+    """Makes URLs for browsers."""
+    return Presigner(
+        endpoint_url=config.public_endpoint, region=store.region, bucket=store.bucket, credentials=store.credentials
+    )
+
+
+def budget(config: Config, directory: Path, embedded: EmbeddedStore | None) -> Budget:
+    """How much the cache may take; *directory* lies on the embedded store's disk."""
+    if embedded is None:
+        return Budget(config.cache.max_size)
+    return Budget(config.cache.max_size, config.cache.min_free, lambda: shutil.disk_usage(directory).free)

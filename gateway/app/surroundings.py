@@ -1,0 +1,43 @@
+"""What the use cases that bring objects into a PACS are built from, besides their own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.config import Config
+from gateway.journal import Journal
+from gateway.objects import ObjectStore
+from gateway.outbox import Outbox
+from gateway.outbox.outbox import OnStored
+from gateway.pacs.client import PacsClient
+from gateway.pacs.retrieve import Finder
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The parts of a gateway that they share."""
+
+    config: Config
+    journal: Journal
+    store: ObjectStore
+    clients: Mapping[str, PacsClient]
+    """By the operator's name for each PACS, as its finder: for C-STORE."""
+    finders: Mapping[str, Finder]
+    on_stored: OnStored
+    wake: Callable[[], None]
+    """To be called when a job was added."""
+
+    def outbox(self, name: str, *, storage_commitment: bool, keep_for: float, retry_for: float) -> Outbox:
+        """The outbox of a use case."""
+        return Outbox(
+            name,
+            objects=self.store,
+            journal=self.journal,
+            targets=self.clients,
+            storage_commitment=storage_commitment,
+            keep_for=keep_for,
+            retry_for=retry_for,
+            spool_dir=self.config.state_dir / "spool",
+            on_stored=self.on_stored,
+        )
