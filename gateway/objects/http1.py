@@ -52,7 +52,7 @@ class PutConnections:
                 async with asyncio.timeout(within):
                     return await connection.request(head, body)
             finally:
-                if connection.reusable:
+                if connection.reusable and server == self._server:
                     self._idle.append(connection)
                 else:
                     connection.abort()

@@ -111,6 +111,16 @@ async def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_one():
         assert (await server.put()).body == b"mine"
 
 
+async def test_a_connection_to_a_former_server_is_never_used_for_the_next_one():
+    async with Server(OK, OK, pause=0.1) as former, Server(OK, OK) as later:
+        under_way = asyncio.create_task(former.put())
+        await asyncio.sleep(0.02)
+        assert (await former.puts.put(later.at, HEAD, [b"data"], within=5)).status == 200
+        assert (await under_way).status == 200
+        assert (await former.puts.put(later.at, HEAD, [b"data"], within=5)).status == 200
+        assert (len(former.requests), len(later.requests)) == (1, 2)
+
+
 async def test_no_more_connections_than_allowed_are_open_at_once():
     async with Server(*[OK] * 10, pause=0.02) as server:
         assert [a.status for a in await asyncio.gather(*(server.put() for _ in range(10)))] == [200] * 10

@@ -170,7 +170,8 @@ async def test_a_large_instance_goes_through_a_file_and_is_the_same(receiver, si
     data = bytes(range(251)) * (size // 251 + 1)
     async with connected(receiver) as peer:
         await peer.associate()
-        await peer.send(c_store(data[:size], max_pdu=65536) + c_store(b"next", uid="1.2.4"))
+        # PDUs as long as we announce to take.
+        await peer.send(c_store(data[:size], max_pdu=MAX_PDU) + c_store(b"next", uid="1.2.4"))
         assert [await peer.status(), await peer.status()] == [0, 0]
     (_, content, spooled), (_, following, _) = receiver.received
     assert content == data[:size]
