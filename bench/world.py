@@ -50,8 +50,20 @@ class Gateway:
         async with self._http.put(url, data=content, headers={"Content-Type": "application/dicom"}) as answer:
             assert answer.status == 200, await answer.text()
 
-    async def _post(self, event: str, study: str) -> tuple[dict[str, Any], float]:
-        data = {"studyId": "stu_1", "studyInstanceUid": study}
+    async def deliver(self, study: str, url: str) -> float:
+        """A signed report.delivered, whose PDF is at *url*; the seconds until it was acknowledged."""
+        report = {
+            "reportId": f"rep_{secrets.token_hex(16)}",
+            "isCritical": False,
+            "presignedUrl": url,
+            "plainText": "No.",
+        }
+        answer, took = await self._post("report.delivered", study, **report)
+        assert answer == {"success": True}
+        return took
+
+    async def _post(self, event: str, study: str, **more: Any) -> tuple[dict[str, Any], float]:
+        data = {"studyId": "stu_1", "studyInstanceUid": study, **more}
         body = json.dumps({"id": f"whe_{secrets.token_hex(8)}", "type": event, "data": data}).encode()
         headers = sign(KEY, f"msg_{secrets.token_hex(8)}", body)
         began = time.perf_counter()
@@ -70,7 +82,9 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(directory: Path, orthanc: Orthanc, answer_within: str = "300s") -> AsyncIterator[Gateway]:
+async def gateway(
+    directory: Path, orthanc: Orthanc, answer_within: str = "300s", reports: dict[str, Any] | None = None
+) -> AsyncIterator[Gateway]:
     """A gateway with an embedded store, empty where *directory* is new, in a process of its own."""
     directory.mkdir(parents=True, exist_ok=True)
     port, dicom_port = free_port(), free_port()
@@ -85,6 +99,7 @@ async def gateway(directory: Path, orthanc: Orthanc, answer_within: str = "300s"
                     {"name": "pacs", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
                 ],
                 "cache": {"min_free": "1GB"},
+                "reports": reports or {},
                 "state_dir": str(directory / "state"),
             }
         )

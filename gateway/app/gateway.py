@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Collection
 
 from gateway.admin.checks import RetrieveProbe, Subject
 from gateway.admin.health import Health
@@ -45,7 +46,7 @@ class Gateway:
         self.store = store
         self.cache = cache
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
-        self.pacs = [pacs_of(config, pacs, self.web.get(pacs.name)) for pacs in config.pacs]
+        self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received) for p in config.pacs]
         self.probe = RetrieveProbe()
         self.intake = Intake(store, cache, open_for_push=self._pushed)
         self.fetcher = Fetcher(self.pacs, cache, self.intake)
@@ -111,6 +112,9 @@ class Gateway:
         """Whether the store has the study whole, as far as the ledger says."""
         study = await self.journal.cached_study(study_instance_uid)
         return study is not None and study.state is StudyState.READY
+
+    def _last_received(self, ae_titles: Collection[str]) -> float:
+        return self.scp.last_received(ae_titles)
 
     def _allows(self, calling_ae_title: str, host: str) -> bool:
         return any(calling_ae_title in pacs.sending_ae_titles for pacs in self.pacs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Collection
 
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
@@ -17,8 +18,11 @@ from gateway.pacs.wado import WadoRetriever
 from gateway.studies.bring import Pacs
 
 
-def pacs_of(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
-    """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service."""
+def pacs_of(
+    config: Config, pacs: PacsConfig, web: DicomWeb | None, last_received: Callable[[Collection[str]], float]
+) -> Pacs:
+    """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service, *last_received* that of our
+    Storage SCP."""
     peer = Peer(
         name=pacs.name,
         ae_title=pacs.ae_title,
@@ -32,10 +36,13 @@ def pacs_of(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
     # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
     client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
     spool_dir = config.state_dir / "spool"
+    titles = frozenset((pacs.ae_title, *pacs.sending_ae_titles))
     retrievers: list[Retriever] = []
     for method in pacs.methods:
         if method == "c-move":
-            retrievers.append(MoveRetriever(client, destination=config.dicom.ae_title))
+            retrievers.append(
+                MoveRetriever(client, destination=config.dicom.ae_title, last_received=lambda: last_received(titles))
+            )
         elif method == "c-get":
             get = GetRetriever(client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
             retrievers.append(get)
@@ -48,7 +55,7 @@ def pacs_of(config: Config, pacs: PacsConfig, web: DicomWeb | None) -> Pacs:
     return Pacs(
         pacs.name,
         client,
-        frozenset((pacs.ae_title, *pacs.sending_ae_titles)),
+        titles,
         finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
         retrievers=tuple(retrievers),
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),

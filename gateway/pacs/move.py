@@ -24,9 +24,14 @@ class MoveRetriever:
 
     method = "C-MOVE"
 
-    def __init__(self, client: PacsClient, *, destination: str) -> None:
+    def __init__(
+        self, client: PacsClient, *, destination: str, last_received: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        """*last_received* says when our Storage SCP last got bytes from this PACS (monotonic seconds): an instance
+        that takes minutes to come is no idleness."""
         self._client = client
         self._destination = destination
+        self._last_received = last_received
 
     @property
     def remedy(self) -> str:
@@ -56,6 +61,10 @@ class MoveRetriever:
         """
         client = self._client
         hint = f": can it open a connection to {client.advertised}?"
+
+        def alive() -> float:
+            return max(last_arrival(), self._last_received())
+
         async with client.association([Context(STUDY_ROOT_MOVE, QUERY_SYNTAXES)]) as association:
             context_id = association.context_for(STUDY_ROOT_MOVE)
             command = request(association, dimse.C_MOVE_RQ, STUDY_ROOT_MOVE, data=True)
@@ -65,7 +74,7 @@ class MoveRetriever:
             try:
                 async with asyncio.timeout(total_limit):
                     while True:
-                        reply = await response(association, also_alive=last_arrival, hint=hint)
+                        reply = await response(association, also_alive=alive, hint=hint)
                         if dimse.number(reply.command, dimse.STATUS) not in dimse.PENDING:
                             break
                         reply.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Collection
 from pathlib import Path
 
 from pynetdicom.sop_class import _STORAGE_CLASSES
@@ -117,12 +118,18 @@ class StorageScp:
         self._on_commitment = on_commitment
         self._server: asyncio.Server | None = None
         self._associations: dict[asyncio.Task[None], Link] = {}
+        self._senders: dict[Link, str] = {}
         self._stopping = False
 
     @property
     def port(self) -> int:
         """The TCP port that is listened on."""
         return int(self._server.sockets[0].getsockname()[1]) if self._server else self._port
+
+    def last_received(self, ae_titles: Collection[str]) -> float:
+        """Monotonic seconds at which bytes last came on an association of one of *ae_titles*; 0 where none stands."""
+        # The event loop's clock is the monotonic one.
+        return max((link.last_received for link, title in self._senders.items() if title in ae_titles), default=0.0)
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
@@ -173,6 +180,7 @@ class StorageScp:
             if established is None:
                 return
             proposal, accepted = established
+            self._senders[link] = proposal.calling_ae_title
             watch = asyncio.create_task(self._watch(link))
             await self._messages(link, proposal, accepted)
         except TimeoutError:
@@ -187,6 +195,7 @@ class StorageScp:
             log.exception("association with %s failed", link.peer_host)
             link.abort("internal error", reason=ServiceProvider.NOT_SPECIFIED)
         finally:
+            self._senders.pop(link, None)
             if watch is not None:
                 watch.cancel()
             link.close()

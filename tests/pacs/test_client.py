@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -230,6 +231,18 @@ async def test_a_move_is_given_up_when_neither_responses_nor_instances_come():
     async with playing(script, idle=0.2) as client:
         with pytest.raises(PacsUnreachable, match=r"silent for 0\.2 s.* open a connection to US at 10\.1\.2\.3:11112"):
             await move(client)
+
+
+async def test_a_move_goes_on_while_bytes_of_an_instance_come_however_long_it_takes():
+    async def script(pacs):
+        await pacs.request()
+        await asyncio.sleep(0.8)  # no response, and no instance is whole
+        await pacs.respond(0x0000)
+
+    async with playing(script, idle=0.2) as client:
+        retriever = MoveRetriever(client, destination="US", last_received=time.monotonic)
+        outcome = await retriever.move(Selection(STUDY), last_arrival=lambda: 0.0, total_limit=10.0)
+    assert outcome.status == 0
 
 
 async def test_a_move_that_never_ends_is_given_up():

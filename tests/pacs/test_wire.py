@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -343,6 +344,20 @@ async def test_an_association_on_which_nothing_comes_is_aborted(tmp_path):
         await peer.associate()
         assert (await peer.pdu())[0] == 7
     await receiver.scp.stop(drain_for=0.1)
+
+
+async def test_half_an_instance_is_a_sign_of_life_of_its_sender_and_of_nobody_else(receiver):
+    async with connected(receiver) as peer:
+        await peer.associate()
+        before = time.monotonic()
+        await peer.send(c_store(bytes(10_000))[:5_000])
+        async with asyncio.timeout(5):
+            while receiver.scp.last_received({"THEM"}) < before:
+                await asyncio.sleep(0.01)
+        assert receiver.scp.last_received({"OTHERS"}) == 0
+    async with asyncio.timeout(5):
+        while receiver.scp.last_received({"THEM"}):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_connection_lost_in_mid_instance_stores_nothing_and_leaves_no_file(receiver, tmp_path):
