@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.client import InstanceRef
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
 from gateway.pacs.retrieve import Finder, Retriever, Selection
+from gateway.reports.errors import ReportError
 from gateway.studies.bring import Pacs
 
 RETRIEVE_WITHIN = 30.0
@@ -72,6 +74,9 @@ class Subject:
     store: ObjectStore
     probe: RetrieveProbe
     echo_self: Callable[[], Awaitable[None]]
+    jobs: Jobs
+    destinations: Mapping[str, Callable[[], Awaitable[None]]]
+    """Where reports go besides the PACS: what proves each, by its name. It raises ReportError."""
 
 
 async def run_checks(subject: Subject) -> AsyncIterator[Result]:
@@ -87,6 +92,25 @@ async def run_checks(subject: Subject) -> AsyncIterator[Result]:
     for pacs in subject.pacs:
         async for result in _pacs(pacs, subject.probe):
             yield result
+    for name, proof in subject.destinations.items():
+        try:
+            await proof()
+            yield Result(name, True, "can be reached")
+        except ReportError as e:
+            yield Result(name, False, str(e))
+    yield await _jobs(subject.jobs)
+
+
+async def _jobs(jobs: Jobs) -> Result:
+    try:
+        held = await jobs.list([JobState.QUARANTINED])
+    except JournalError as e:
+        return Result("jobs", False, str(e))
+    if not held:
+        return Result("jobs", True, "none waits for you")
+    return Result(
+        "jobs", None, f"{len(held)} wait for you, the latest since: {held[0].last_error}; see avara-gateway jobs list"
+    )
 
 
 def _clock() -> Result:

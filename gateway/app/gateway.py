@@ -10,7 +10,7 @@ from gateway.admin.health import Health
 from gateway.admin.metrics import Figures
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, tls_context
-from gateway.app.reports import alert_channels, report_kinds
+from gateway.app.reports import alert_channels, report_kinds, report_places
 from gateway.app.surroundings import Surroundings
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
@@ -80,7 +80,8 @@ class Gateway:
         parts = Surroundings(
             config, journal, store, self.clients, self.finders, on_stored=self._adopt, wake=self.worker.wake
         )
-        kinds = capture_kinds(parts) | report_kinds(parts, channels)
+        places = report_places(config.reports)
+        kinds = capture_kinds(parts) | report_kinds(parts, places, channels)
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.take_on(name, kind)
@@ -89,6 +90,8 @@ class Gateway:
             store=store,
             probe=self.probe,
             echo_self=self._echo_self,
+            jobs=Jobs(journal),
+            destinations=places.proofs(),
         )
 
     async def _committed(self, result: CommitmentResult) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from pydantic import SecretStr
 
@@ -11,7 +13,7 @@ from gateway.app.errors import Misconfigured
 from gateway.app.surroundings import Surroundings
 from gateway.config import Config
 from gateway.config.models import AvaraConfig
-from gateway.config.reports import ReportAlertsConfig, ReportHl7Config
+from gateway.config.reports import ReportAlertsConfig, ReportHl7Config, ReportsConfig
 from gateway.journal.worker import Kind
 from gateway.reports.alert import EmailAlert, Security, WebhookAlert
 from gateway.reports.deliver import (
@@ -19,6 +21,7 @@ from gateway.reports.deliver import (
     AlertDelivery,
     Delivery,
     FolderDelivery,
+    Folders,
     Hl7Delivery,
     Hl7Receiver,
     PacsDelivery,
@@ -30,20 +33,42 @@ from gateway.reports.hl7 import Timeouts as Hl7Timeouts
 from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
 
 
-def report_kinds(parts: Surroundings, channels: Mapping[str, AlertChannel]) -> dict[str, Kind]:
+@dataclass(frozen=True, slots=True)
+class ReportPlaces:
+    """Where reports go besides the PACS, by the operator's names."""
+
+    receivers: Mapping[str, Hl7Receiver]
+    folders: Folders
+
+    def proofs(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What shows that each can be reached, for ``check``."""
+        proofs: dict[str, Callable[[], Awaitable[None]]] = {}
+        for name, receiver in self.receivers.items():
+            proofs[f"HL7 receiver {name}"] = receiver.check
+        for name, path in self.folders.paths.items():
+            proofs[f"report folder {name}"] = partial(self.folders.check, path)
+        return proofs
+
+
+def report_places(config: ReportsConfig) -> ReportPlaces:
+    """As configured. Raises Misconfigured, OSError."""
+    return ReportPlaces(
+        {r.name: _hl7_receiver(r) for r in config.hl7}, Folders({f.name: f.path for f in config.folders})
+    )
+
+
+def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Mapping[str, AlertChannel]) -> dict[str, Kind]:
     """The kinds of jobs that bring reports to where the hospital looks. Raises Misconfigured, OSError."""
     config = parts.config.reports
     retry_for, keep_for = config.retry_for, config.keep_after_delivered
     journal, store = parts.journal, parts.store
-    receivers = {r.name: _hl7_receiver(r) for r in config.hl7}
-    folders = {f.name: f.path for f in config.folders}
     targets = [parts.config.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
     fetcher = ReportFetcher(
         journal=journal,
         objects=store,
         download=_download(parts.config).fetch,
         ask_again=_asks_avara(parts.config.avara),
-        destinations={PACS: targets, HL7: list(receivers), FOLDER: list(folders)},
+        destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders.paths)},
         channels=list(channels),
         keep_for=keep_for,
         added=parts.wake,
@@ -58,8 +83,8 @@ def report_kinds(parts: Surroundings, channels: Mapping[str, AlertChannel]) -> d
     return {
         FETCH: Kind(fetcher, 4, retry_for),
         PACS: Kind(into_pacs, 2, retry_for),
-        HL7: Kind(Hl7Delivery(delivery, journal=journal, receivers=receivers), 4, retry_for),
-        FOLDER: Kind(FolderDelivery(delivery, journal=journal, folders=folders), 2, retry_for),
+        HL7: Kind(Hl7Delivery(delivery, journal=journal, receivers=places.receivers), 4, retry_for),
+        FOLDER: Kind(FolderDelivery(delivery, journal=journal, folders=places.folders), 2, retry_for),
         ALERT: Kind(AlertDelivery(channels), 4, retry_for),
     } | outbox.kinds()
 

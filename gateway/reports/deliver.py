@@ -9,12 +9,13 @@ import asyncio
 import hashlib
 import logging
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal import reports as table
@@ -30,12 +31,17 @@ from gateway.reports import hl7
 from gateway.reports.alert import Alert, AlertKind
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
 from gateway.reports.errors import ReportError
-from gateway.reports.folder import write_report
+from gateway.reports.folder import FolderUnavailable, check_folder, write_report
 from gateway.reports.report import Report
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 DICOM = "application/dicom"
+
+FOLDER_WITHIN = 120.0
+"""Seconds that a folder has to take a report; a share that hangs would never say so."""
 
 
 class Delivery:
@@ -172,6 +178,10 @@ class Hl7Receiver:
         taken = await hl7.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
         return f"taken by {self.host}:{self.port} ({taken.code}) as message {identity}"
 
+    async def check(self) -> None:
+        """Whether it takes connections. Raises ReportError."""
+        await hl7.reach(self.host, self.port, tls=self.tls, timeouts=self.timeouts)
+
 
 class AlertChannel(Protocol):
     """A way in which an alert reaches people."""
@@ -180,23 +190,44 @@ class AlertChannel(Protocol):
         """Sends one alert. Raises ReportError."""
 
 
+class Folders:
+    """The folders that the operator has configured, by name. A share that hangs keeps its threads, and no others."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = paths
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="folders")
+
+    async def run(self, call: Callable[[Path], T], path: Path) -> T:
+        """What *call* returns for a folder. Raises ReportError."""
+        try:
+            async with asyncio.timeout(FOLDER_WITHIN):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call, path)
+        except TimeoutError:
+            raise FolderUnavailable(
+                f"the folder {path} took no file within {FOLDER_WITHIN:g} s: does the share that it is on answer?"
+            ) from None
+
+    async def check(self, path: Path) -> None:
+        """Whether files can be written into a folder. Raises ReportError."""
+        await self.run(check_folder, path)
+
+
 class FolderDelivery:
     """The handler of ``report.folder``."""
 
-    def __init__(self, delivery: Delivery, *, journal: Journal, folders: Mapping[str, Path]) -> None:
-        """*folders* by the operator's names for them."""
+    def __init__(self, delivery: Delivery, *, journal: Journal, folders: Folders) -> None:
         self._delivery = delivery
         self._journal = journal
         self._folders = folders
 
     async def __call__(self, job: Job) -> Ended:
         """Writes one version into one folder. Raises TryLater, CannotBeDone."""
-        folder = self._folders.get(job.payload["target"])
+        folder = self._folders.paths.get(job.payload["target"])
         if folder is None:
             raise _gone("folder", job)
         report, study = await self._delivery.report(job), await self._delivery.study(job)
         with _told_apart():
-            written = await asyncio.to_thread(write_report, folder, report, study)
+            written = await self._folders.run(lambda path: write_report(path, report, study), folder)
         said = f"written to {folder}: {', '.join(written.names)}"
         await self._journal.run(lambda c: self._delivery.end(c, job, said))
         return None

@@ -77,6 +77,18 @@ def write_report(directory: Path, report: Report, study: StudyRecord, *, mode: i
     return Written(tuple(contents))
 
 
+def check_folder(directory: Path) -> None:
+    """Whether files can be written into *directory*. To be called in a thread. Raises FolderUnavailable."""
+    with _explained(directory):
+        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            part = f".check.{secrets.token_hex(4)}{UNFINISHED}"
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder))
+            os.unlink(part, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+
 def file_stem(report: Report) -> str:
     """What the names of a report's files begin with: Avara's id and the version, or a hash where an id has characters
     that a file name on some share cannot have."""
@@ -169,11 +181,11 @@ def _explained(directory: Path) -> Iterator[None]:
     except OSError as e:
         match e.errno:
             case errno.ENOENT | errno.ENOTDIR:
-                said = "is missing: mount the share that it is on, or create it, or correct reports.folder"
+                said = "is missing: mount the share that it is on, or create it, or correct reports.folders"
             case errno.ENOSPC | errno.EDQUOT:
                 said = "is full: make room on its disk, or raise its quota"
             case errno.EROFS:
-                said = "is mounted read-only: mount it so that the gateway can write"
+                said = "is read-only to the gateway: mount it otherwise, or name it in ReadWritePaths= of the service"
             case errno.EACCES | errno.EPERM:
                 said = "may not be written to: give the gateway's user the right to create files in it"
             case _:

@@ -277,6 +277,27 @@ def build_oru(report: Report, study: StudyRecord, profile: Profile, *, message_c
     return b"".join(out)
 
 
+async def _connected(host: str, port: int, tls: ssl.SSLContext | None, within: float) -> tuple[Any, Any]:
+    """Reader and writer of a connection. Raises NoAnswer."""
+    peer = f"HL7 receiver {host}:{port}"
+    try:
+        async with asyncio.timeout(within):
+            reader, writer = await open_hl7_connection(host, port, limit=MAX_ANSWER, ssl=tls)
+    except ssl.SSLCertVerificationError:
+        raise NoAnswer(f"{peer} shows a certificate that is not trusted: put its CA into reports.hl7.ca_file") from None
+    except (TimeoutError, OSError) as e:
+        raise NoAnswer(
+            f"{peer} cannot be reached ({type(e).__name__}): is it up, and are host, port and TLS as it has them?"
+        ) from None
+    return reader, writer
+
+
+async def reach(host: str, port: int, *, tls: ssl.SSLContext | None, timeouts: Timeouts) -> None:
+    """Whether a receiver takes connections; it is sent nothing. Raises NoAnswer."""
+    _, writer = await _connected(host, port, tls, timeouts.connect)
+    await _closed(writer)
+
+
 async def send(
     message: bytes, host: str, port: int, *, tls: ssl.SSLContext | None = None, timeouts: Timeouts | None = None
 ) -> Acknowledged:
@@ -287,27 +308,23 @@ async def send(
     """
     within = timeouts or Timeouts()
     peer = f"HL7 receiver {host}:{port}"
-    try:
-        async with asyncio.timeout(within.connect):
-            reader, writer = await open_hl7_connection(host, port, limit=MAX_ANSWER, ssl=tls)
-    except ssl.SSLCertVerificationError:
-        raise NoAnswer(f"{peer} shows a certificate that is not trusted: put its CA into reports.hl7.ca_file") from None
-    except (TimeoutError, OSError) as e:
-        raise NoAnswer(
-            f"{peer} cannot be reached ({type(e).__name__}): is it up, and are host, port and TLS as it has them?"
-        ) from None
+    reader, writer = await _connected(host, port, tls, within.connect)
     try:
         acknowledged = await _exchange(reader, writer, message, peer, within)
     except BaseException:
         writer.transport.abort()
         raise
     finally:
-        writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(2):
-                await writer.wait_closed()
-        writer.transport.abort()
+        await _closed(writer)
     return acknowledged
+
+
+async def _closed(writer: Any) -> None:
+    writer.close()
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(2):
+            await writer.wait_closed()
+    writer.transport.abort()
 
 
 async def _exchange(reader: Any, writer: Any, message: bytes, peer: str, within: Timeouts) -> Acknowledged:

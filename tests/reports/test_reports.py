@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 import time
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydicom import dcmread
 
+from gateway.admin.checks import run_checks
 from gateway.app import Misconfigured
 from gateway.avara.signature import sign
 from gateway.demo.sample import sample_study, small_pdf
@@ -271,6 +273,41 @@ async def test_a_folder_gets_it_and_one_that_is_missing_keeps_no_other_from_it(p
     (job,) = await hospital.jobs.list([JobState.WAITING], ["report.folder"])
     await hospital.jobs.retry(job.id)
     await hospital.ended("report.folder", "done", count=2)
+
+
+async def test_a_share_that_hangs_is_given_up_and_holds_nothing_else_up(pacs, hospital_of, tmp_path, monkeypatch):
+    hung = threading.Event()
+    (tmp_path / "share").mkdir()
+    monkeypatch.setattr("gateway.reports.deliver.FOLDER_WITHIN", 0.3)
+    monkeypatch.setattr("gateway.reports.deliver.write_report", lambda *_: hung.wait(30))
+    hospital = await hospital_of(pacs, folders=[{"name": "share", "path": str(tmp_path / "share")}])
+    try:
+        for n in range(3):
+            await hospital.deliver(reportId=f"rep_{n}")
+        await hospital.ended("report.store", "done", count=3)
+        async with asyncio.timeout(15):
+            while not all(j.last_error for j in await hospital.jobs.list(kinds=["report.folder"])):
+                await asyncio.sleep(0.05)
+        (job, *_) = await hospital.jobs.list(kinds=["report.folder"])
+        assert "does the share that it is on answer?" in job.last_error
+    finally:
+        hung.set()
+
+
+async def test_check_proves_where_reports_go_and_tells_what_waits(pacs, hospital_of, tmp_path):
+    (tmp_path / "there").mkdir()
+    folders = [{"name": n, "path": str(tmp_path / n)} for n in ("there", "missing")]
+    hospital = await hospital_of(pacs, folders=folders, hl7=[{"name": "ris", "host": "127.0.0.1", "port": free_port()}])
+    hospital.avara.documents["/report.pdf"] = b"<html>"
+    await hospital.deliver(plainText=None)
+    await hospital.ended("report.fetch", "quarantined")
+    results = {r.name: r async for r in run_checks(hospital.gateway.parts.subject)}
+    assert results["report folder there"].ok is True
+    assert "mount the share" in results["report folder missing"].text
+    assert "cannot be reached" in results["HL7 receiver ris"].text
+    assert results["jobs"].ok is None
+    assert "1 wait for you" in results["jobs"].text
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 # -- logs
