@@ -28,6 +28,7 @@ from gateway.avara.signature import sign
 from gateway.config import Config, load
 from gateway.demo.orthanc import Orthanc, dies_with_us
 from gateway.demo.simulator import PacsSimulator
+from gateway.journal import Job, Jobs
 from gateway.objects import Credentials, ObjectStore
 from gateway.objects.embedded import EmbeddedStore, free_port
 
@@ -178,6 +179,16 @@ class RunningGateway:
         """Waits until no fetch is under way."""
         while self.parts.fetcher._tasks:
             await asyncio.wait(list(self.parts.fetcher._tasks))
+
+
+async def ended(jobs: Jobs, kind: str, *states: str, within: float = 20.0, count: int = 1) -> list[Job]:
+    """The jobs of a kind once *count* of them stand in one of *states* (done, quarantined, …)."""
+    async with asyncio.timeout(within):
+        while True:
+            found = [j for j in await jobs.list(kinds=[kind]) if j.state.value in states]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
 
 
 Start = Callable[..., Any]

@@ -15,6 +15,7 @@ from gateway.config import Config
 from gateway.config.models import AvaraConfig
 from gateway.config.reports import ReportAlertsConfig, ReportHl7Config, ReportsConfig
 from gateway.journal.worker import Kind
+from gateway.reports import mllp
 from gateway.reports.alert import EmailAlert, Security, WebhookAlert
 from gateway.reports.deliver import (
     AlertChannel,
@@ -29,7 +30,6 @@ from gateway.reports.deliver import (
 from gateway.reports.download import PdfDownload, ask_avara
 from gateway.reports.fetch import AskAgain, ReportFetcher
 from gateway.reports.hl7 import FieldMap, Profile, TextForm
-from gateway.reports.hl7 import Timeouts as Hl7Timeouts
 from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
 
 
@@ -134,7 +134,7 @@ def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
         tls = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
         if config.certificate_file is not None:
             tls.load_cert_chain(config.certificate_file, config.key_file)
-    timeouts = Hl7Timeouts(connect=config.connect_timeout, answer=config.answer_within)
+    timeouts = mllp.Timeouts(connect=config.connect_timeout, answer=config.answer_within)
     return Hl7Receiver(config.host, config.port, tls, profile, timeouts)
 
 

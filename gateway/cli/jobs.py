@@ -40,7 +40,7 @@ def jobs() -> None:
 
 @jobs.command("list")
 @CONFIG
-@click.option("--all", "every", is_flag=True, help="Also those that are done or discarded.")
+@click.option("--all", "every", is_flag=True, help="Also those that are over, and our own housekeeping.")
 @click.option("--state", type=click.Choice(["waiting", "running", "quarantined", "done", "discarded"]), multiple=True)
 @click.option("--kind", multiple=True, help="Only jobs of this kind, such as capture.store.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most that are shown.")
@@ -63,11 +63,15 @@ def list_jobs(
 
     async def work(journal: Journal) -> tuple[list[Job], dict[str, int]]:
         from gateway.journal import Jobs
+        from gateway.journal.jobs import CLEAN
 
-        found = await Jobs(journal).list(wanted, kind, limit=limit)
+        # Our own housekeeping only where it is asked for.
+        cleaning = every or bool(kind)
+        found = await Jobs(journal).list(wanted, kind, cleaning=cleaning, limit=limit)
         counts: dict[str, int] = {}
-        for (_, where), number in (await Jobs(journal).counts()).items():
-            counts[where.value] = counts.get(where.value, 0) + number
+        for (name, where), number in (await Jobs(journal).counts()).items():
+            if cleaning or name != CLEAN:
+                counts[where.value] = counts.get(where.value, 0) + number
         return list(found), counts
 
     found, counts = _with_journal(path, work)

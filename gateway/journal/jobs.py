@@ -274,14 +274,21 @@ class Jobs:
         return await self._journal.run(lambda c: [HistoryEntry(r.at, r.said) for r in c.execute(wanted)])
 
     async def list(
-        self, states: Collection[JobState] = (), kinds: Collection[str] = (), *, limit: int = 1000
+        self,
+        states: Collection[JobState] = (),
+        kinds: Collection[str] = (),
+        *,
+        cleaning: bool = True,
+        limit: int = 1000,
     ) -> Sequence[Job]:
-        """Jobs, the latest first."""
+        """Jobs, the latest first; *cleaning* says whether those that remove what nobody needs are among them."""
         wanted = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if states:
             wanted = wanted.where(jobs.c.state.in_([s.value for s in states]))
         if kinds:
             wanted = wanted.where(jobs.c.kind.in_(kinds))
+        if not cleaning:
+            wanted = wanted.where(jobs.c.kind != CLEAN)
         return await self._journal.run(lambda c: [_job(row) for row in c.execute(wanted)])
 
     async def counts(self) -> dict[tuple[str, JobState], int]:

@@ -27,7 +27,7 @@ from gateway.pacs.client import StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lookup import find_record
 from gateway.pacs.retrieve import Finder
-from gateway.reports import hl7
+from gateway.reports import hl7, mllp
 from gateway.reports.alert import Alert, AlertKind
 from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
 from gateway.reports.errors import ReportError
@@ -167,7 +167,7 @@ class Hl7Receiver:
     port: int
     tls: ssl.SSLContext | None
     profile: hl7.Profile
-    timeouts: hl7.Timeouts
+    timeouts: mllp.Timeouts
 
     async def deliver(self, report: Report, study: StudyRecord) -> str:
         """Sends a report; what is to be told of it in the record. Raises ReportError."""
@@ -175,12 +175,12 @@ class Hl7Receiver:
         message = await asyncio.to_thread(
             hl7.build_oru, report, study, self.profile, message_control_id=identity, now=datetime.now().astimezone()
         )
-        taken = await hl7.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
+        taken = await mllp.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
         return f"taken by {self.host}:{self.port} ({taken.code}) as message {identity}"
 
     async def check(self) -> None:
         """Whether it takes connections. Raises ReportError."""
-        await hl7.reach(self.host, self.port, tls=self.tls, timeouts=self.timeouts)
+        await mllp.reach(self.host, self.port, tls=self.tls, timeouts=self.timeouts)
 
 
 class AlertChannel(Protocol):

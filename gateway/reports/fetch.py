@@ -154,7 +154,8 @@ class ReportFetcher:
             return False
         said = self._deliver(c, job, study, pdf=True)
         jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))
-        jobs.clean(c, job.payload["key"], after=self._keep_for)
+        if jobs.user_of(c, job.payload["key"]) is None:  # else it goes once the last delivery has ended
+            jobs.clean(c, job.payload["key"], after=self._keep_for)
         return True
 
     def _deliver(self, c: Transaction, job: Job, study: str, *, pdf: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import subprocess
 
@@ -12,6 +11,7 @@ from gateway.demo.orthanc import dies_with_us
 from gateway.demo.sample import sample_study
 from gateway.journal import Jobs
 from gateway.objects.embedded import free_port
+from tests.conftest import ended
 
 STUDY, SAMPLE = sample_study()
 
@@ -55,14 +55,9 @@ class Viewer:
             assert await self.put(url, content) == 200
         return answer
 
-    async def ended(self, kind, *states, within=20.0, count=1):
-        """The jobs of a kind once *count* of them stand in one of *states* (done, quarantined, …)."""
-        async with asyncio.timeout(within):
-            while True:
-                found = [j for j in await self.jobs.list(kinds=[kind]) if j.state.value in states]
-                if len(found) >= count:
-                    return found
-                await asyncio.sleep(0.05)
+    async def ended(self, kind, *states, **options):
+        """The jobs of a kind once they stand in one of *states*."""
+        return await ended(self.jobs, kind, *states, **options)
 
     async def stored(self, **options):
         """The capture.store job that is done."""

@@ -3,7 +3,6 @@ gateway that takes them."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import secrets
 
@@ -15,6 +14,7 @@ from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import Jobs
 from gateway.pacs.client import StudyRecord
 from gateway.reports.report import Report
+from tests.conftest import ended
 from tests.reports.tls import certificate
 
 STUDY, SAMPLE = sample_study()
@@ -122,14 +122,9 @@ class Hospital:
         status, answer = await self.gateway.post(event, webhook_id=webhook_id)
         assert (status, answer) == (200, {"success": True})
 
-    async def ended(self, kind, *states, within=20.0, count=1):
-        """The jobs of a kind once *count* of them stand in one of *states*."""
-        async with asyncio.timeout(within):
-            while True:
-                found = [j for j in await self.jobs.list(kinds=[kind]) if j.state.value in states]
-                if len(found) >= count:
-                    return found
-                await asyncio.sleep(0.05)
+    async def ended(self, kind, *states, **options):
+        """The jobs of a kind once they stand in one of *states*."""
+        return await ended(self.jobs, kind, *states, **options)
 
     async def said(self, job):
         """What happened to a job."""
