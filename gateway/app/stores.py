@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 
 from gateway.config import Config
 from gateway.objects import Credentials, ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore
 from gateway.studies.cache import Budget
+
+FREE_SPACE_FRESH = 0.25
+"""Seconds, in which a fast store takes some 50 MB."""
 
 
 def store_of(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
@@ -61,4 +65,18 @@ def budget(config: Config, directory: Path, embedded: EmbeddedStore | None) -> B
     """How much the cache may take; *directory* lies on the embedded store's disk."""
     if embedded is None:
         return Budget(config.cache.max_size)
-    return Budget(config.cache.max_size, config.cache.min_free, lambda: shutil.disk_usage(directory).free)
+    return Budget(config.cache.max_size, config.cache.min_free, _FreeSpace(directory))
+
+
+class _FreeSpace:
+    """Bytes free on a disk, asked of the system now and then: every instance that arrives wants to know."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._asked = float("-inf")
+        self._free = 0
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._asked > FREE_SPACE_FRESH:
+            self._asked, self._free = time.monotonic(), shutil.disk_usage(self._directory).free
+        return self._free

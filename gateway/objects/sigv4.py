@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +56,8 @@ class Signer:
         self._region = region
         self._day = ""
         self._key = b""
+        self._second = 0
+        self._moment = ""
 
     def scope(self, day: str) -> str:
         """The credential scope of *day* (YYYYMMDD)."""
@@ -79,9 +82,16 @@ class Signer:
         to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{self.scope(moment[:8])}\n{digest}"
         return hmac.digest(self.signing_key(moment[:8]), to_sign.encode(), "sha256").hex()
 
+    def _now(self) -> str:
+        """YYYYMMDDTHHMMSSZ; written once a second, since thousands of requests share it."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._moment = second, datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
+        return self._moment
+
     def headers(self, method: str, host: str, path: str, headers: Mapping[str, str], query: str = "") -> dict[str, str]:
         """The headers of a request with an Authorization; *path* and *query* are quoted, *query* sorted."""
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        moment = self._now()
         signed = {"x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": moment, **headers}
         canonical = {"host": host, **{name.lower(): value for name, value in signed.items()}}
         names = sorted(canonical)
