@@ -1,6 +1,6 @@
 """Runs every measure, prints a table, writes bench/out/results.json and bench/out/results.svg.
 
-``python -m bench [--quick] [PART …]``: all parts take some seven minutes on two cores; ``--quick`` is for work on
+``python -m bench [--quick] [PART …]``: all parts take some eight minutes on two cores; ``--quick`` is for work on
 the code, with one run and less of everything. A new measure is one more function in :data:`PARTS`.
 """
 
@@ -54,7 +54,7 @@ ROUNDS = 3
 class Extent:
     """How much is measured."""
 
-    runs: int = 3
+    runs: int = 5
     dcmtk: tuple[int, int] = (600, 300)
     """Instances of each study that DCMTK is measured on; the rest is extrapolated, it is linear."""
     pynetdicom: tuple[int, int] = (150, 200)
