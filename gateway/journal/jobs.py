@@ -264,10 +264,6 @@ class Jobs:
         """The job of this number."""
         return await self._journal.run(lambda c: get(c, job_id))
 
-    async def find(self, kind: str, subject: str) -> Job | None:
-        """The job of this kind and subject."""
-        return await self._journal.run(lambda c: find(c, kind, subject))
-
     async def history(self, job_id: int) -> list[HistoryEntry]:
         """What happened to a job, in order."""
         wanted = select(job_history).where(job_history.c.job_id == job_id).order_by(job_history.c.id)

@@ -116,10 +116,6 @@ class Journal:
         """Avara's *study_id* is this study. Where it was another one before, the latest word counts."""
         await self.run(lambda c: remember_study(c, study_id, study_instance_uid, time.time()))
 
-    async def study_instance_uid_of(self, study_id: str) -> str | None:
-        """The study that Avara calls *study_id*; None where it never asked for it."""
-        return await self.run(lambda c: study_of(c, study_id))
-
     # -- the ledger of the cache
 
     async def filling(self, study_instance_uid: str) -> None:
@@ -209,7 +205,7 @@ def remember_study(c: Connection, study_id: str, study_instance_uid: str, now: f
 
 
 def study_of(c: Connection, study_id: str) -> str | None:
-    """As :meth:`Journal.study_instance_uid_of`, within a transaction."""
+    """The Study Instance UID of what Avara calls *study_id*; None where it never asked for it."""
     wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
     return c.execute(wanted).scalar_one_or_none()
 

@@ -29,9 +29,6 @@ WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST_COMMITMENT = 1
 """Action Type ID (PS3.4 Table J.3.2.1.1)."""
 
-FAILURES_EXIST = 2
-"""Event Type ID (PS3.4 Table J.3.3.1.1)."""
-
 STAYS_FOR = 1.0
 """Seconds that the association stays open for a PACS that answers on it."""
 

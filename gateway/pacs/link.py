@@ -73,7 +73,6 @@ class Closed:
     """How a connection ended."""
 
     text: str
-    released: bool = False
 
 
 class Link(asyncio.BufferedProtocol):

@@ -35,8 +35,6 @@ class Peer:
     """Our AE title; also the C-MOVE destination, so the PACS has to know it."""
     max_associations: int = 4
     """Associations we hold open to it at once (field note 8)."""
-    sending_ae_titles: tuple[str, ...] = ()
-    """Further calling AE titles under which this PACS sends to us, besides ``ae_title``."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls: ssl.SSLContext | None = None
 

@@ -84,23 +84,8 @@ class Status:
     NOT_AUTHORIZED = 0x0124
     PROCESSING_FAILURE = 0x0110
     OUT_OF_RESOURCES = 0xA700
-    DATA_SET_MISMATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
 
 
 AllowsAssociation = Callable[[str, str], bool]
 """(calling AE title, peer host) → whether that AE may associate with us at all."""
-
-
-class StorageReceiver(Protocol):
-    """A Storage and Verification SCP that listens from :meth:`start` to :meth:`stop`."""
-
-    @property
-    def port(self) -> int:
-        """The TCP port that is listened on (the real one where 0 was asked for)."""
-
-    async def start(self) -> None:
-        """Listens. Raises OSError where the address cannot be had."""
-
-    async def stop(self, *, drain_for: float = 5.0) -> None:
-        """Takes no new association, gives those that are open *drain_for* seconds to end, aborts the rest."""

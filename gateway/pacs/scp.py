@@ -80,7 +80,7 @@ def is_storage_class(uid: str) -> bool:
 
 
 class StorageScp:
-    """Listens for associations and hands every C-STORE to a handler (a ``StorageReceiver``).
+    """Listens for associations and hands every C-STORE to a handler.
 
     Every storage SOP class is accepted in the first transfer syntax that its sender proposes, so that
     the bytes stay as the sender has them (field note 10).

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.demo.sample import sample_study, small_pdf
+from gateway.journal.journal import study_of
 from gateway.studies import keys
 from tests.conftest import data_set
 
@@ -148,4 +149,4 @@ async def test_a_cached_study_is_served_while_its_pacs_is_down(simulator, start)
 async def test_the_studys_two_names_are_remembered(orthanc, start):
     gateway = await start(orthanc)
     await gateway.ask("1.2.3.4.5", "stu_0123")
-    assert await gateway.parts.journal.study_instance_uid_of("stu_0123") == "1.2.3.4.5"
+    assert await gateway.parts.journal.run(lambda c: study_of(c, "stu_0123")) == "1.2.3.4.5"
