@@ -60,7 +60,8 @@ class RetrieveProbe:
         """Whether the instance comes when *retrieve* asks for it. Raises PacsError, TimeoutError."""
         arrived = self._awaited[sop_instance_uid] = asyncio.Event()
         try:
-            await asyncio.wait_for(retrieve, RETRIEVE_WITHIN)
+            async with asyncio.timeout(RETRIEVE_WITHIN):
+                await retrieve
             return arrived.is_set()
         finally:
             del self._awaited[sop_instance_uid]

@@ -38,7 +38,8 @@ class Health:
     @staticmethod
     async def _passes(probe: Probe) -> bool:
         try:
-            await asyncio.wait_for(probe(), WITHIN)
+            async with asyncio.timeout(WITHIN):
+                await probe()
         except Exception:  # whatever it is, it means that this part does not work now
             return False
         return True

@@ -55,7 +55,8 @@ class WebhookEndpoint:
         if request.method != "POST":
             return _error(405, "POST events here", {"Allow": "POST"})
         try:
-            body = await asyncio.wait_for(self._body(request), BODY_WITHIN)
+            async with asyncio.timeout(BODY_WITHIN):
+                body = await self._body(request)
             webhook_id = self._verifier.verify(body, request.headers)
             event = parse_event(body)
         except _TooLarge:

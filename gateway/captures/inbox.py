@@ -67,7 +67,8 @@ class Inbox:
                 log.warning("the inbox cannot be looked at: %s", e)
             event = self._news if open_slots else self._open
             try:
-                await asyncio.wait_for(event.wait(), LOOKS_EVERY if open_slots else LOOKS_ANYWAY_EVERY)
+                async with asyncio.timeout(LOOKS_EVERY if open_slots else LOOKS_ANYWAY_EVERY):
+                    await event.wait()
             except TimeoutError:
                 continue
 

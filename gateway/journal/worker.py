@@ -128,7 +128,9 @@ class Worker:
             except JournalError as e:
                 log.error("jobs wait: %s", e)
             try:
-                await asyncio.wait_for(self._wake.wait(), wait)
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with what is waited for.
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 

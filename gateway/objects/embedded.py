@@ -111,7 +111,8 @@ class EmbeddedStore:
         process.terminate()
         young = asyncio.get_running_loop().time() - self._launched < STARTING_UP
         try:
-            await asyncio.wait_for(process.wait(), STOP_WITHIN / 5 if young else STOP_WITHIN)
+            async with asyncio.timeout(STOP_WITHIN / 5 if young else STOP_WITHIN):
+                await process.wait()
         except TimeoutError:
             log.log(
                 logging.DEBUG if young else logging.WARNING, "the embedded store did not stop in time and was killed"

@@ -59,9 +59,8 @@ class Association:
             return link
 
         try:
-            _, link = await asyncio.wait_for(
-                loop.create_connection(new_link, peer.host, peer.port, ssl=peer.tls), peer.timeouts.connect
-            )
+            async with asyncio.timeout(peer.timeouts.connect):
+                _, link = await loop.create_connection(new_link, peer.host, peer.port, ssl=peer.tls)
         except TimeoutError as e:
             raise PacsUnreachable(
                 f"{peer} does not answer within {peer.timeouts.connect:g} s: is it up? does a firewall let us through?"
@@ -72,7 +71,8 @@ class Association:
             ) from e
         try:
             await link.send(request_pdu(peer.calling_ae_title, peer.ae_title, contexts))
-            pdu_type, content = await asyncio.wait_for(link.control(), peer.timeouts.associate)
+            async with asyncio.timeout(peer.timeouts.associate):
+                pdu_type, content = await link.control()
             answer = read_answer(pdu_type, content, contexts)
         except TimeoutError as e:
             link.abort("no answer to A-ASSOCIATE-RQ")

@@ -171,7 +171,8 @@ class Fetcher:
             if still_for >= PUSH_QUIET and not flight.puts:
                 return
             try:
-                await asyncio.wait_for(flight.asked_for.wait(), max(PUSH_QUIET - still_for, 0.1))
+                async with asyncio.timeout(max(PUSH_QUIET - still_for, 0.1)):
+                    await flight.asked_for.wait()
             except TimeoutError:
                 continue
 

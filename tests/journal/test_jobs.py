@@ -146,6 +146,16 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
     assert seen == [{}, {"sent": True}]
 
 
+async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
+    worker = Worker(journal, owner="one", on_held=lambda c, job: None)
+    for _ in range(20):
+        await worker.start()
+        await asyncio.sleep(0.02)  # it waits for something to do
+        worker.wake()
+        async with asyncio.timeout(5):
+            await worker.stop()
+
+
 async def test_two_workers_never_have_the_same_job(journal, jobs, work):
     running, most, done = 0, 0, []
 
