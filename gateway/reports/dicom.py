@@ -21,10 +21,8 @@ from gateway import __version__
 from gateway.pacs import texts
 from gateway.pacs.client import InstanceRef, StudyRecord
 from gateway.pacs.part10 import file_header
-from gateway.reports.report import Predecessor, Report
+from gateway.reports.report import BASIC_TEXT_SR, ENCAPSULATED_PDF, Predecessor, Report
 
-ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 DOCUMENT_SERIES, TEXT_SERIES = 99001, 99002
