@@ -39,10 +39,10 @@ from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import small_pdf, synthetic_ct
 from gateway.objects import ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore, free_port
-from gateway.pacs.client import PacsClient
-from gateway.pacs.move import MoveRetriever
 from gateway.pacs.peer import Peer
-from gateway.pacs.retrieve import Selection
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.move import MoveRetriever
+from gateway.pacs.scu.retrieve import Selection
 
 OUT = Path(__file__).parent / "out"
 STUDIES = {"600 × 525 KB": ("1.2.826.1", 600, 512), "3,000 × 10 KB": ("1.2.826.2", 3000, 70)}

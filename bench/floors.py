@@ -10,9 +10,9 @@ import time
 import aiohttp
 
 from gateway.objects import Presigner
-from gateway.pacs import dimse
-from gateway.pacs.link import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, data_pdus
-from gateway.pacs.negotiation import accept, read_request
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, data_pdus
+from gateway.pacs.upper.negotiation import accept, read_request
 
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
-from gateway.pacs.client import InstanceRef
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
-from gateway.pacs.retrieve import Finder, Retriever, Selection
-from gateway.reports.errors import ReportError
-from gateway.studies.bring import Pacs
+from gateway.pacs.scu.client import InstanceRef
+from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
+from gateway.runtime.errors import GatewayError
+from gateway.studies.retrieval import Pacs
 
 RETRIEVE_WITHIN = 30.0
 """Seconds for the one instance that a check retrieves."""
@@ -77,7 +77,7 @@ class Subject:
     echo_self: Callable[[], Awaitable[None]]
     jobs: Jobs
     destinations: Mapping[str, Callable[[], Awaitable[None]]]
-    """Where reports go besides the PACS: what proves each, by its name. It raises ReportError."""
+    """Where reports go besides the PACS: what proves each, by its name. It raises GatewayError."""
 
 
 async def run_checks(subject: Subject) -> AsyncIterator[Result]:
@@ -97,7 +97,7 @@ async def run_checks(subject: Subject) -> AsyncIterator[Result]:
         try:
             await proof()
             yield Result(name, True, "can be reached")
-        except ReportError as e:
+        except GatewayError as e:
             yield Result(name, False, str(e))
     yield await _jobs(subject.jobs)
 

@@ -15,10 +15,10 @@ import aiohttp
 from aiohttp import web
 
 from gateway.admin.checks import Subject, run_checks
+from gateway.dicom.uid import is_uid
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.outcome import Complete, NotFound, NotStored, Partial, Unreachable
-from gateway.uid import is_uid
 
 TELL_EVERY = 0.1
 """Seconds between two lines of progress."""

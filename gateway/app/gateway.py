@@ -21,11 +21,11 @@ from gateway.objects import ObjectStore
 from gateway.outbox import StoredObject
 from gateway.outbox.clean import Cleaner
 from gateway.outbox.outbox import keep_commitment
-from gateway.pacs.client import PacsClient
-from gateway.pacs.commitment import CommitmentResult
 from gateway.pacs.peer import Peer
 from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.scp import StorageScp
+from gateway.pacs.scp.server import StorageScp
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.commitment import CommitmentResult
 from gateway.reports.jobs import alert_of_held
 from gateway.reports.receive import ReportHandler
 from gateway.studies.cache import StudyCache

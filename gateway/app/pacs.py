@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection
 
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
-from gateway.pacs.client import PacsClient
-from gateway.pacs.dicomweb import DicomWeb, WebPeer, basic, bearer
-from gateway.pacs.get import GetRetriever
-from gateway.pacs.move import MoveRetriever
+from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, basic, bearer
+from gateway.pacs.dicomweb.wado import WadoRetriever
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.receiver import Sender
-from gateway.pacs.retrieve import Retriever
-from gateway.pacs.wado import WadoRetriever
-from gateway.studies.bring import Pacs
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.get import GetRetriever
+from gateway.pacs.scu.move import MoveRetriever
+from gateway.pacs.scu.retrieve import Retriever
+from gateway.studies.retrieval import Pacs
 
 
 def pacs_of(

@@ -9,14 +9,13 @@ from functools import partial
 
 from pydantic import SecretStr
 
+from gateway.alerts.channels import EmailAlert, Security, WebhookAlert
 from gateway.app.errors import Misconfigured
 from gateway.app.surroundings import Surroundings
 from gateway.config import Config
 from gateway.config.models import AvaraConfig
 from gateway.config.reports import ReportAlertsConfig, ReportHl7Config, ReportsConfig
 from gateway.journal.worker import Kind
-from gateway.reports import mllp
-from gateway.reports.alert import EmailAlert, Security, WebhookAlert
 from gateway.reports.deliver import (
     AlertChannel,
     AlertDelivery,
@@ -27,10 +26,11 @@ from gateway.reports.deliver import (
     Hl7Receiver,
     PacsDelivery,
 )
-from gateway.reports.download import PdfDownload, ask_avara
 from gateway.reports.fetch import AskAgain, ReportFetcher
-from gateway.reports.hl7 import FieldMap, Profile, TextForm
+from gateway.reports.hl7 import mllp
+from gateway.reports.hl7.message import FieldMap, Profile, TextForm
 from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
+from gateway.reports.pdf.download import PdfDownload, ask_avara
 
 
 @dataclass(frozen=True, slots=True)

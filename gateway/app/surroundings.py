@@ -10,8 +10,8 @@ from gateway.journal import Journal
 from gateway.objects import ObjectStore
 from gateway.outbox import Outbox
 from gateway.outbox.outbox import OnStored
-from gateway.pacs.client import PacsClient
-from gateway.pacs.retrieve import Finder
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.retrieve import Finder
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from gateway.uid import is_uid
+from gateway.dicom.uid import is_uid
 
 MAX_ID = 256
 """Characters of an identifier; Avara's have 36."""

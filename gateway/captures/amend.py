@@ -15,8 +15,8 @@ from pydicom.sequence import Sequence
 
 from gateway import __version__
 from gateway.captures.identity import Patient
-from gateway.pacs import texts
-from gateway.pacs.client import StudyRecord
+from gateway.dicom import texts
+from gateway.pacs.scu.client import StudyRecord
 
 SYSTEM = "Avara Gateway"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.captures import amend, identity
 from gateway.captures import jobs as names
 from gateway.captures.examine import Unacceptable, Upload, check, examine
+from gateway.dicom.part10 import file_header
 from gateway.journal import Job, JobState, Journal, Transaction, jobs, slots
 from gateway.journal.slots import Slot
 from gateway.journal.worker import CannotBeDone, TryLater
@@ -18,12 +19,11 @@ from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.objects.files import Fetched, TooLarge, fetch_to_file, read_file
 from gateway.outbox import Outbox, OutboxObject
 from gateway.outbox.outbox import OtherObject
-from gateway.pacs.client import PacsClient, StudyRecord
-from gateway.pacs.encoding import encode_data_set
 from gateway.pacs.errors import PacsError
-from gateway.pacs.lookup import find_record
-from gateway.pacs.part10 import file_header
-from gateway.pacs.retrieve import Finder
+from gateway.pacs.scu.client import PacsClient, StudyRecord
+from gateway.pacs.scu.lookup import find_record
+from gateway.pacs.scu.retrieve import Finder
+from gateway.pacs.scu.transcode import encode_data_set
 
 log = logging.getLogger(__name__)
 

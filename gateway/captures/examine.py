@@ -18,10 +18,10 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from gateway.pacs.elements import ElementReader, MalformedDataSet, string
-from gateway.pacs.part10 import file_header
-from gateway.pacs.structure import PixelData, read_structure
-from gateway.uid import is_uid
+from gateway.dicom.elements import ElementReader, MalformedDataSet, string
+from gateway.dicom.part10 import file_header
+from gateway.dicom.structure import PixelData, read_structure
+from gateway.dicom.uid import is_uid
 
 PREFIX = b"DICM"
 MAX_META = 64 * 1024

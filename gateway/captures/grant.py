@@ -15,7 +15,7 @@ from gateway.journal import Journal, JournalError, slots
 from gateway.journal.slots import Slot
 from gateway.objects import Presigner
 from gateway.pacs.errors import PacsError
-from gateway.pacs.retrieve import Finder
+from gateway.pacs.scu.retrieve import Finder
 
 log = logging.getLogger(__name__)
 

@@ -174,7 +174,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
     \b
     Example: avara-gateway jobs assign -c gateway.yaml 17 1.2.840.113619.2.55.3
     """
-    from gateway.uid import is_uid
+    from gateway.dicom.uid import is_uid
 
     if not is_uid(study_uid):
         raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from gateway.config.base import Host, Name, Origin, PeerPort, Port, Section, Title, origin
 from gateway.config.reports import ReportsConfig
 from gateway.config.values import Duration, Size
-from gateway.uid import is_uid
+from gateway.dicom.uid import is_uid
 
 
 def _allowed_origin(value: str) -> str:

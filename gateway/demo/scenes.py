@@ -19,8 +19,8 @@ from rich.console import Console
 
 from gateway.avara.signature import sign
 from gateway.demo.sample import sample_capture, small_pdf
-from gateway.pacs.client import PacsClient
 from gateway.pacs.peer import Peer
+from gateway.pacs.scu.client import PacsClient
 
 T = TypeVar("T")
 

@@ -24,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.journal.tables import cached_studies, studies
+from gateway.runtime.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ BUSY_TIMEOUT = 10.0
 """Seconds that a call waits for another process's transaction."""
 
 
-class JournalError(Exception):
+class JournalError(GatewayError):
     """The journal cannot be used. The text is for the operator and names the likely fix."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from gateway.runtime.errors import GatewayError
 
-class StoreError(Exception):
+
+class StoreError(GatewayError):
     """Base of everything that the object store did to us.
 
     ``transient`` says whether the same request may succeed later without anybody changing anything.

@@ -23,12 +23,12 @@ from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal.worker import CannotBeDone, Ended, Kind, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.objects.files import fetch_to_file
-from gateway.pacs.client import PacsClient
-from gateway.pacs.commitment import CommitmentResult, request_commitment
-from gateway.pacs.encoding import data_set_of, transcoded
 from gateway.pacs.errors import AssociationRejected, PacsError
 from gateway.pacs.receiver import Body
-from gateway.pacs.store import CannotTranscode, OutgoingInstance, Stored, store
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.commitment import CommitmentResult, request_commitment
+from gateway.pacs.scu.store import CannotTranscode, OutgoingInstance, Stored, store
+from gateway.pacs.scu.transcode import data_set_of, transcoded
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,10 @@ It is never shown outside the hospital.
 
 from __future__ import annotations
 
+from gateway.runtime.errors import GatewayError
 
-class PacsError(Exception):
+
+class PacsError(GatewayError):
     """Base of everything that a PACS, or the way to it, did to us.
 
     ``transient`` says whether the same request may succeed later without anybody changing anything.

@@ -17,22 +17,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from gateway.alerts.channels import Alert, AlertKind
 from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal import reports as table
 from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Done, Ended, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.outbox import Outbox, OutboxObject
-from gateway.pacs.client import StudyRecord
 from gateway.pacs.errors import PacsError
-from gateway.pacs.lookup import find_record
-from gateway.pacs.retrieve import Finder
-from gateway.reports import hl7, mllp
-from gateway.reports.alert import Alert, AlertKind
-from gateway.reports.dicom import DicomObject, basic_text_sr, encapsulated_pdf
-from gateway.reports.errors import ReportError
-from gateway.reports.folder import FolderUnavailable, check_folder, write_report
+from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu.lookup import find_record
+from gateway.pacs.scu.retrieve import Finder
+from gateway.reports.dicom.documents import DicomObject, basic_text_sr, encapsulated_pdf
+from gateway.reports.folder.write import FolderUnavailable, check_folder, write_report
+from gateway.reports.hl7 import message as hl7
+from gateway.reports.hl7 import mllp
 from gateway.reports.report import Report
+from gateway.runtime.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class AlertChannel(Protocol):
     """A way in which an alert reaches people."""
 
     async def send(self, alert: Alert) -> None:
-        """Sends one alert. Raises ReportError."""
+        """Sends one alert. Raises AlertError."""
 
 
 class Folders:
@@ -281,7 +282,7 @@ def _told_apart() -> Iterator[None]:
     """What an edge raises, as a worker understands it."""
     try:
         yield
-    except ReportError as e:
+    except GatewayError as e:
         raise (TryLater if e.transient else CannotBeDone)(str(e)) from e
 
 

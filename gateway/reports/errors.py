@@ -6,8 +6,10 @@ and neither does the error's cause: a presigned URL is a key to the report for a
 
 from __future__ import annotations
 
+from gateway.runtime.errors import GatewayError
 
-class ReportError(Exception):
+
+class ReportError(GatewayError):
     """Base of everything that an edge of the reports did to us.
 
     ``transient`` says whether the same attempt may succeed later without anybody changing anything.

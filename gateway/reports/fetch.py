@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from gateway.alerts.channels import AlertKind
 from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal import reports as table
 from gateway.journal.journal import study_of
@@ -21,10 +22,9 @@ from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.reports import jobs as names
-from gateway.reports.alert import AlertKind
-from gateway.reports.download import UrlExpired
 from gateway.reports.errors import ReportError
-from gateway.reports.pdf import check_pdf
+from gateway.reports.pdf.check import check_pdf
+from gateway.reports.pdf.download import UrlExpired
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ TEXT_ALONE_AFTER = 3600.0
 PDF = "application/pdf"
 
 Download = Callable[[str], Awaitable[bytes]]
-"""The bytes behind a URL; raises as :mod:`gateway.reports.download` has it."""
+"""The bytes behind a URL; raises as :mod:`gateway.reports.pdf.download` has it."""
 
 AskAgain = Callable[[str, str], Awaitable[str]]
 """(study id, report id) → a new URL of the report's PDF."""

@@ -8,8 +8,8 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gateway.alerts.channels import AlertKind
 from gateway.journal import Job, Transaction, jobs
-from gateway.reports.alert import AlertKind
 
 FETCH, PACS, HL7, FOLDER, ALERT = "report.fetch", "report.pacs", "report.hl7", "report.folder", "report.alert"
 

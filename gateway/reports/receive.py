@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
+from gateway.alerts.channels import AlertKind
 from gateway.avara.answers import ReportAcknowledged
 from gateway.avara.endpoint import Refusal
 from gateway.avara.events import Event, ReportDelivered
@@ -15,7 +16,6 @@ from gateway.avara.signature import Delivery
 from gateway.journal import Journal, JournalError, Transaction, jobs
 from gateway.journal.journal import remember_study
 from gateway.reports import jobs as names
-from gateway.reports.alert import AlertKind
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.dicom.uid import is_uid
 from gateway.objects import ObjectStore, StoreError
 from gateway.objects.front import Cors
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.index import Instance
-from gateway.uid import is_uid
 
 log = logging.getLogger(__name__)
 

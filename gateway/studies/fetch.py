@@ -1,7 +1,7 @@
 """Fetches a study from the PACS into the store: find, bring, reconcile, index last.
 
 There is one fetch a study at a time, however many ask. What arrived and was stored is the truth, not what the PACS
-says of it (field notes 1 and 2); :mod:`gateway.studies.bring` has the conversation with the PACS.
+says of it (field notes 1 and 2); :mod:`gateway.studies.retrieval` has the conversation with the PACS.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
-from gateway.pacs.client import InstanceList, StudyRecord
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance
-from gateway.studies.bring import Bringing, Pacs, end_tasks
+from gateway.pacs.scu.client import InstanceList, StudyRecord
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
 from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class Fetcher:
             return Complete(flight.held)
         await self._cache.filling(uid)
         flight.outgrown = True
-        listing, failure = await Bringing(flight, pacs, self._intake).run()
+        listing, failure = await StudyRetrieval(flight, pacs, self._intake).run()
         return await self._conclude(flight, pacs, listing, failure)
 
     async def _let_push_end(self, flight: Flight) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gateway.pacs.elements import (
+from gateway.dicom.elements import (
     MalformedDataSet,
     decimal,
     integer,
@@ -13,9 +13,9 @@ from gateway.pacs.elements import (
     text,
     unsigned_short,
 )
+from gateway.dicom.uid import is_uid
 from gateway.pacs.receiver import IncomingInstance
 from gateway.studies.index import Instance
-from gateway.uid import is_uid
 
 HEADER_LIMIT = 512 * 1024
 """Bytes of a data set that are read for its attributes. All of them have tags below (0028,1054) and

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from gateway.dicom.elements import MalformedDataSet
+from gateway.dicom.part10 import file_header
 from gateway.objects import ObjectStore, StoreError, StoreFull
-from gateway.pacs.elements import MalformedDataSet
-from gateway.pacs.part10 import file_header
 from gateway.pacs.receiver import Body, IncomingInstance, Status
 from gateway.studies import keys, media
 from gateway.studies.cache import CacheFull, StudyCache

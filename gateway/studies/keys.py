@@ -1,6 +1,6 @@
 """Where a study's objects lie in the store.
 
-UIDs are checked (:func:`gateway.uid.is_uid`) where they enter the gateway; here they are joined.
+UIDs are checked (:func:`gateway.dicom.uid.is_uid`) where they enter the gateway; here they are joined.
 """
 
 ROOT = "studies/"

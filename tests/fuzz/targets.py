@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from gateway.captures.examine import Unacceptable, check, examine
-from gateway.pacs import dimse
-from gateway.pacs.elements import MalformedDataSet, read_elements
+from gateway.dicom.elements import MalformedDataSet, read_elements
+from gateway.dicom.structure import read_structure
 from gateway.pacs.errors import ProtocolViolation
-from gateway.pacs.link import ASSOCIATE_AC, ASSOCIATE_RJ, Link, data_pdus
-from gateway.pacs.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
 from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.scp import StorageScp, _choose
-from gateway.pacs.spool import MemoryBody
-from gateway.pacs.structure import read_structure
+from gateway.pacs.scp.server import StorageScp, _choose
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, Link, data_pdus
+from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
+from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies.header import WANTED, read_header
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
@@ -76,7 +76,7 @@ class Acceptor:
 
     def __init__(self) -> None:
         self._alarm = _Alarm()
-        logging.getLogger("gateway.pacs.scp").addHandler(self._alarm)
+        logging.getLogger("gateway.pacs.scp.server").addHandler(self._alarm)
         self._spool = tempfile.TemporaryDirectory()
         self._loop = asyncio.new_event_loop()
         self._scp = StorageScp(
@@ -86,7 +86,7 @@ class Acceptor:
 
     def close(self) -> None:
         """Gives back what it holds."""
-        logging.getLogger("gateway.pacs.scp").removeHandler(self._alarm)
+        logging.getLogger("gateway.pacs.scp.server").removeHandler(self._alarm)
         self._loop.close()
         self._spool.cleanup()
 

@@ -11,8 +11,6 @@ import time
 
 import pytest
 
-from gateway.pacs import dimse
-from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import (
     AssociationRejected,
     OperationFailed,
@@ -20,12 +18,14 @@ from gateway.pacs.errors import (
     ProtocolViolation,
     UnknownMoveDestination,
 )
-from gateway.pacs.identifier import encode_identifier
-from gateway.pacs.link import data_pdus
-from gateway.pacs.move import MoveRetriever
-from gateway.pacs.negotiation import Rejected, accept, read_request, reject_pdu
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.retrieve import Selection
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.identifier import encode_identifier
+from gateway.pacs.scu.move import MoveRetriever
+from gateway.pacs.scu.retrieve import Selection
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import data_pdus
+from gateway.pacs.upper.negotiation import Rejected, accept, read_request, reject_pdu
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY, SERIES, OTHER_SERIES = "1.2.3", "1.2.3.1", "1.2.3.2"
@@ -330,7 +330,7 @@ async def test_an_association_that_is_refused_for_now_is_asked_for_again(monkeyp
         await pacs.respond(0x0000)
         await pacs.released()
 
-    monkeypatch.setattr("gateway.pacs.client.random.uniform", lambda low, high: 0.01)
+    monkeypatch.setattr("gateway.pacs.scu.client.random.uniform", lambda low, high: 0.01)
     async with playing(Rejected(2, 3, 2), Rejected(2, 3, 1), script) as client:
         await client.echo()
 

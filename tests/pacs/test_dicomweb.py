@@ -19,15 +19,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.demo.sample import sample_study
-from gateway.pacs.dicomweb import DicomWeb, WebPeer, _number, _record, basic, bearer, said
-from gateway.pacs.elements import MalformedDataSet
+from gateway.dicom.elements import MalformedDataSet
+from gateway.dicom.part10 import file_header, read_file_meta
+from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
+from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, _number, _record, basic, bearer, said
+from gateway.pacs.dicomweb.wado import WadoRetriever, _boundary
 from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
-from gateway.pacs.multipart import MalformedMultipart, Mark, MultipartReader
-from gateway.pacs.part10 import file_header, read_file_meta
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.receiver import Sender
-from gateway.pacs.retrieve import Selection
-from gateway.pacs.wado import WadoRetriever, _boundary
+from gateway.pacs.scu.retrieve import Selection
 from tests.conftest import data_set
 from tests.pacs.test_get import Taken
 
@@ -302,7 +302,7 @@ async def test_what_is_no_list_in_json_is_told(body):
 
 
 async def test_an_endless_answer_is_not_held(monkeypatch):
-    monkeypatch.setattr("gateway.pacs.dicomweb.MAX_PAGE", 100_000)
+    monkeypatch.setattr("gateway.pacs.dicomweb.service.MAX_PAGE", 100_000)
 
     async def handler(request):
         return web.Response(text=" " * 200_000)
@@ -313,7 +313,7 @@ async def test_an_endless_answer_is_not_held(monkeypatch):
 
 
 async def test_parts_are_delivered_as_they_are_held_and_a_large_one_goes_through_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.pacs.wado.SPOOL_ABOVE", 20_000)
+    monkeypatch.setattr("gateway.pacs.dicomweb.wado.SPOOL_ABOVE", 20_000)
     accepts = []
 
     async def handler(request):

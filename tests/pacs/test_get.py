@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from gateway.demo.sample import sample_study
 from gateway.objects.embedded import free_port
-from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import NoContextAccepted, OperationFailed, PacsUnreachable
-from gateway.pacs.get import COMMON_CLASSES, MAX_CONTEXTS, STUDY_ROOT_GET, GetRetriever, contexts_for
-from gateway.pacs.negotiation import accept, read_answer, read_request, request_pdu
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.retrieve import Selection
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.get import COMMON_CLASSES, MAX_CONTEXTS, STUDY_ROOT_GET, GetRetriever, contexts_for
+from gateway.pacs.scu.retrieve import Selection
+from gateway.pacs.upper.negotiation import accept, read_answer, read_request, request_pdu
 from tests.conftest import data_set
 
 STUDY, SAMPLE = sample_study()
@@ -131,7 +131,7 @@ async def test_a_study_whose_classes_are_not_known_is_asked_for_with_the_common_
 
 
 async def test_a_large_instance_goes_through_a_file(pacs, tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.pacs.association.SPOOL_ABOVE", 1000)
+    monkeypatch.setattr("gateway.pacs.upper.association.SPOOL_ABOVE", 1000)
     series, held = series_of(CT)
     taken = Taken()
     await get(retriever(pacs.port, tmp_path), Selection(STUDY, series, (), (CT,)), taken)

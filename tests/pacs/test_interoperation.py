@@ -15,11 +15,11 @@ from pynetdicom import AE
 from gateway.demo.sample import sample_study
 from gateway.demo.simulator import without_reactor
 from gateway.objects.embedded import free_port
-from gateway.pacs import dimse
-from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.scp import StorageScp
+from gateway.pacs.scp.server import StorageScp
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.upper import dimse
 from tests.conftest import data_set
 from tests.pacs.test_elements import FILES
 

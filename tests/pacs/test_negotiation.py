@@ -27,14 +27,14 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from gateway.pacs import dimse
-from gateway.pacs.association import Association
-from gateway.pacs.client import PacsClient
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable
-from gateway.pacs.link import data_pdus
-from gateway.pacs.negotiation import APPLICATION_CONTEXT, VERIFICATION, Context, accept, read_request
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.scp import StorageScp
+from gateway.pacs.scp.server import StorageScp
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.association import Association
+from gateway.pacs.upper.link import data_pdus
+from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, VERIFICATION, Context, accept, read_request
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

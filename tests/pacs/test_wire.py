@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.pacs import dimse
-from gateway.pacs.link import MAX_COMMAND, MAX_PDU, data_pdus
-from gateway.pacs.negotiation import Context, read_answer, request_pdu
-from gateway.pacs.part10 import file_header
-from gateway.pacs.scp import StorageScp
+from gateway.dicom.part10 import file_header
+from gateway.pacs.scp.server import StorageScp
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import MAX_COMMAND, MAX_PDU, data_pdus
+from gateway.pacs.upper.negotiation import Context, read_answer, request_pdu
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, JPEG2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
@@ -187,7 +187,7 @@ async def test_a_disk_that_is_full_is_told_and_the_association_lives_on(receiver
     async with connected(receiver) as peer:
         await peer.associate()
         with monkeypatch.context() as patched:
-            patched.setattr("gateway.pacs.spool.Spool._write", full)
+            patched.setattr("gateway.pacs.upper.spool.Spool._write", full)
             await peer.send(c_store(b"x" * 3_000_000, max_pdu=65536))
             assert await peer.status() == 0xA700
         await peer.send(c_store(b"small", uid="1.2.4"))
@@ -327,7 +327,7 @@ async def test_a_connection_that_never_asks_for_an_association_is_closed(tmp_pat
 
 
 async def test_connections_that_never_ask_are_bounded_in_number(tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.pacs.scp.WAITING_CONNECTIONS", 3)
+    monkeypatch.setattr("gateway.pacs.scp.server.WAITING_CONNECTIONS", 3)
     receiver = Receiver(tmp_path, max_associations=1)
     await receiver.scp.start()
     async with contextlib.AsyncExitStack() as stack:

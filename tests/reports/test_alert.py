@@ -17,8 +17,8 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.alerts.channels import Alert, AlertFailed, AlertKind, AlertRefused, EmailAlert, Security, WebhookAlert
 from gateway.avara.signature import WebhookVerifier
-from gateway.reports.alert import Alert, AlertFailed, AlertKind, AlertRefused, EmailAlert, Security, WebhookAlert
 from tests.reports.conftest import STUDY_UID
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -20,13 +20,13 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from gateway.demo.sample import sample_study, small_pdf
-from gateway.pacs import texts
-from gateway.pacs.client import InstanceRef, PacsClient, StudyRecord, _record
-from gateway.pacs.elements import read_elements, text
+from gateway.dicom import texts
+from gateway.dicom.elements import read_elements, text
 from gateway.pacs.peer import Peer
-from gateway.pacs.spool import MemoryBody
-from gateway.pacs.store import OutgoingInstance, store
-from gateway.reports.dicom import BASIC_TEXT_SR, ENCAPSULATED_PDF, basic_text_sr, encapsulated_pdf
+from gateway.pacs.scu.client import InstanceRef, PacsClient, StudyRecord, _record
+from gateway.pacs.scu.store import OutgoingInstance, store
+from gateway.pacs.upper.spool import MemoryBody
+from gateway.reports.dicom.documents import BASIC_TEXT_SR, ENCAPSULATED_PDF, basic_text_sr, encapsulated_pdf
 from gateway.reports.report import Predecessor, Report
 
 STUDY = StudyRecord(

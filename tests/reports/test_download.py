@@ -18,7 +18,8 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.reports.download import (
+from gateway.reports.errors import ReportError
+from gateway.reports.pdf.download import (
     CannotAsk,
     DownloadFailed,
     NotAllowed,
@@ -28,7 +29,6 @@ from gateway.reports.download import (
     ask_avara,
     is_public,
 )
-from gateway.reports.errors import ReportError
 
 SIGNATURE = "X-Amz-Signature=5ec2e7%2Fplus+"
 PDF = b"%PDF-1.4 ... %%EOF"

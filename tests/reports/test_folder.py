@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.reports.folder import STALE, UNFINISHED, FolderUnavailable, file_stem, write_report
+from gateway.reports.folder.write import STALE, UNFINISHED, FolderUnavailable, file_stem, write_report
 from tests.reports.conftest import STUDY_UID, a_report, a_study
 
 STEM = "rep_0123456789abcdef0123456789abcdef_v1"
@@ -200,7 +200,7 @@ DIES_AT = """
 import os, signal, sys
 from pathlib import Path
 from tests.reports.conftest import a_report, a_study
-from gateway.reports import folder
+from gateway.reports.folder import write as folder
 
 def dying(name):
     real = getattr(os, name)

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.reports.hl7 import CHARSETS, FieldMap, NotRepresentable, Profile, TextForm, build_oru, control_id
-from gateway.reports.mllp import Acknowledged, NoAnswer, Refused, Timeouts, send
+from gateway.reports.hl7.message import CHARSETS, FieldMap, NotRepresentable, Profile, TextForm, build_oru, control_id
+from gateway.reports.hl7.mllp import Acknowledged, NoAnswer, Refused, Timeouts, send
 from tests.reports.conftest import STUDY_UID, a_report, a_study
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -24,7 +24,7 @@ STEPS = {
     "a version, not made": "gateway.reports.deliver:PacsDelivery._make",
     "made, not handed over": "gateway.outbox.outbox:Outbox.add",
     "stored, not recorded": "gateway.outbox.outbox:Outbox._done",
-    "in the folder, not recorded": "gateway.reports.folder:Written.__init__",
+    "in the folder, not recorded": "gateway.reports.folder.write:Written.__init__",
 }
 
 

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pypdf import PdfWriter
 
-from gateway.reports import pdf
-from gateway.reports.pdf import Broken, Encrypted, NotChecked, PdfFacts, check_pdf
-from gateway.reports.pdf_reader import read
+from gateway.reports.pdf import check as pdf
+from gateway.reports.pdf.check import Broken, Encrypted, NotChecked, PdfFacts, check_pdf
+from gateway.reports.pdf.reader import read
 
 
 def a_pdf(pages=1, password=None):

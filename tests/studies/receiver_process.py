@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from gateway.pacs.scp import StorageScp
+from gateway.pacs.scp.server import StorageScp
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 

@@ -198,7 +198,7 @@ async def test_health_tells_what_does_not_work_and_nothing_more(pacs, start, mon
 
 async def test_every_dicom_socket_sends_at_once_and_acknowledges_at_once(pacs, start, monkeypatch):
     """TCP_NODELAY and TCP_QUICKACK, on what we accept and on what we request; QUICKACK again after each read."""
-    from gateway.pacs import link
+    from gateway.pacs.upper import link
 
     set_again = []
     acknowledge = link.Link._acknowledge_at_once

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pacs.link import data_pdus
+from gateway.pacs.upper.link import data_pdus
 from tests.pacs.test_wire import Peer, store_request
 
 STUDY = "1.2.826.77"

@@ -16,9 +16,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
 from gateway.demo.sample import small_pdf
-from gateway.pacs.elements import MalformedDataSet
+from gateway.dicom.elements import MalformedDataSet
 from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.spool import MemoryBody
+from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies import media
 from gateway.studies.header import read_header
 from gateway.studies.index import Instance, Media, StudyIndex, dump, load, reading_order

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from pydicom import dcmread
 
-from gateway.uid import is_uid
+from gateway.dicom.uid import is_uid
 from tests.conftest import data_set
 from tests.pacs.test_elements import FILES
 

@@ -1,0 +1,1 @@
+"""Who is told of what cannot wait, and by which way."""

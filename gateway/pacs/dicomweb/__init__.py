@@ -1,0 +1,1 @@
+"""A PACS by HTTP: QIDO-RS and WADO-RS (PS3.18)."""

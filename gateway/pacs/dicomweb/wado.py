@@ -1,0 +1,168 @@
+"""WADO-RS: instances by HTTP, streamed out of a multipart answer (PS3.18 §10.4, §8.7.4).
+
+Each part is a Part 10 file. Its file meta information says how the data set is encoded; the data set goes on
+unaltered, in memory while it is small and through an unnamed file above that, as what a C-STORE brings does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+
+from gateway.dicom.elements import MalformedDataSet
+from gateway.dicom.part10 import FileMeta, read_file_meta
+from gateway.dicom.uid import is_uid
+from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
+from gateway.pacs.dicomweb.service import DicomWeb
+from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation
+from gateway.pacs.receiver import Body, IncomingInstance, InstanceHandler, Sender
+from gateway.pacs.scu.retrieve import Selection
+from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool
+
+log = logging.getLogger(__name__)
+
+ANY_SYNTAX, UNCOMPRESSED = "*", "1.2.840.10008.1.2.1"
+
+
+class WadoRetriever:
+    """Fetches from a DICOMweb service."""
+
+    method = "WADO-RS"
+    remedy = "see that dicomweb_url is the root of its DICOMweb service and that our user may read studies"
+
+    def __init__(self, web: DicomWeb, *, sender: Sender, spool_dir: Path, uncompressed_only: bool = False) -> None:
+        """*sender* names the two of us as DIMSE does; *spool_dir* takes the unnamed files of large instances."""
+        self._web = web
+        self._sender = sender
+        self._spool_dir = spool_dir
+        syntax = UNCOMPRESSED if uncompressed_only else ANY_SYNTAX
+        self._accept = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
+
+    async def retrieve(
+        self,
+        selection: Selection,
+        *,
+        deliver: InstanceHandler,
+        last_arrival: Callable[[], float],
+        total_limit: float,
+    ) -> None:
+        """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it."""
+        path = f"/studies/{selection.study_instance_uid}"
+        if selection.series_instance_uid is not None:
+            path += f"/series/{selection.series_instance_uid}"
+        paths = [f"{path}/instances/{uid}" for uid in selection.sop_instance_uids] or [path]
+        try:
+            async with asyncio.timeout(total_limit):
+                # One that fails says nothing of the others.
+                ended = await asyncio.gather(*(self._fetch(p, deliver) for p in paths), return_exceptions=True)
+        except TimeoutError as e:
+            raise PacsUnreachable(f"{self._web.peer}: what took over {total_limit:g} s was given up") from e
+        for failure in ended:
+            if failure is not None:
+                raise failure
+
+    async def _fetch(self, path: str, deliver: InstanceHandler) -> None:
+        peer = self._web.peer
+        async with self._web.get(path, accept=self._accept, within=peer.timeouts.idle) as answer:
+            boundary = _boundary(answer.headers.get("Content-Type", ""))
+            if not boundary:
+                raise ProtocolViolation(
+                    f"{peer} answers a retrieve with {answer.content_type} instead of multipart/related: is "
+                    "dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?"
+                )
+            reader = MultipartReader(boundary)
+            part = _Part(self._spool_dir)
+            unreadable = 0
+            try:
+                async for data in self._web.chunks(answer):
+                    for event in reader.feed(data):
+                        if event is Mark.BEGIN:
+                            part = _Part(self._spool_dir)
+                        elif event is Mark.END:
+                            unreadable += not await self._take(part, deliver)
+                        else:
+                            await part.add(event)
+            except MalformedMultipart as e:
+                raise ProtocolViolation(f"{peer}: an answer that is no multipart body: {e}") from e
+            finally:
+                part.close()
+        if not reader.finished:
+            raise PacsUnreachable(f"{peer} ended its answer before it was whole")
+        if unreadable:
+            raise ProtocolViolation(f"{peer} sent {unreadable} parts that are no DICOM files")
+
+    async def _take(self, part: _Part, deliver: InstanceHandler) -> bool:
+        """Hands a whole part on; False where it is no instance. Raises PacsError where there is no room for it."""
+        meta = part.meta
+        if meta is None or not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid))):
+            log.warning("%s: a part is no DICOM file: %s", self._web.peer, part.fault or "its file meta is incomplete")
+            return False
+        try:
+            body = await part.body()
+        except OSError as e:
+            raise NoSpoolSpace(f"cannot write to {self._spool_dir} ({e.strerror}): free space there") from e
+        await deliver(
+            IncomingInstance(
+                sop_class_uid=meta.sop_class_uid,
+                sop_instance_uid=meta.sop_instance_uid,
+                transfer_syntax_uid=meta.transfer_syntax_uid,
+                calling_ae_title=self._sender.calling_ae_title,
+                called_ae_title=self._sender.called_ae_title,
+                peer_host=self._sender.host,
+                body=body,
+            )
+        )
+        return True
+
+
+class NoSpoolSpace(PacsError):
+    """A large instance found no room on our own disk."""
+
+
+class _Part:
+    """One part on its way: its file meta information is read, its data set collected."""
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._head = bytearray()
+        self._spool = Spool(spool_dir, spool_above=SPOOL_ABOVE)
+        self.meta: FileMeta | None = None
+        self.fault = ""
+        """Why it is no Part 10 file."""
+
+    async def add(self, data: memoryview) -> None:
+        """Takes the next bytes."""
+        if self.fault:
+            return
+        if self.meta is None:
+            self._head += data
+            try:
+                self.meta = read_file_meta(memoryview(bytes(self._head)))
+            except MalformedDataSet as e:
+                self.fault = str(e)
+            if self.meta is None:
+                return
+            data = memoryview(self._head)[self.meta.data_offset :]
+        if self._spool.add(data):
+            await self._spool.flush()
+
+    async def body(self) -> Body:
+        """The data set. Raises OSError where it could not be written."""
+        if self._spool.in_file:
+            await self._spool.flush()
+        return self._spool.body()
+
+    def close(self) -> None:
+        """Throws away what was not handed out."""
+        self._spool.close()
+
+
+def _boundary(content_type: str) -> str:
+    """The boundary parameter of a multipart/related Content-Type; empty where it is none, or has none fit for use."""
+    message = Message()
+    message["Content-Type"] = content_type
+    boundary = message.get_boundary("")
+    fits = message.get_content_type() == "multipart/related" and 0 < len(boundary) <= 200 and boundary.isascii()
+    return boundary if fits else ""

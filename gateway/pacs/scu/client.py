@@ -1,0 +1,308 @@
+"""What we ask of a PACS as SCU: echo, find a study, list its instances (PS3.4 Annexes A, C).
+
+The methods that bring instances here have a file each: :mod:`gateway.pacs.scu.move`, :mod:`gateway.pacs.scu.get`,
+:mod:`gateway.pacs.dicomweb.wado`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
+from gateway.dicom.uid import is_uid
+from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
+from gateway.pacs.peer import Peer
+from gateway.pacs.scu.exchange import QUERY_SYNTAXES, raise_for_status, request, response
+from gateway.pacs.scu.identifier import encode_identifier
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.association import Association
+from gateway.pacs.upper.negotiation import VERIFICATION, Context
+
+log = logging.getLogger(__name__)
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+CHARACTER_SET, QUERY_LEVEL = 0x00080005, 0x00080052
+STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN = 0x00080020, 0x00080030, 0x00080050, 0x00080090
+STUDY_DESCRIPTION, SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00081030, 0x00080016, 0x00080018
+PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID = 0x00100010, 0x00100020, 0x00100021
+PATIENT_BIRTH_DATE, PATIENT_SEX = 0x00100030, 0x00100040
+STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, STUDY_ID = 0x0020000D, 0x0020000E, 0x00200010
+STUDY_SERIES, STUDY_INSTANCES = 0x00201206, 0x00201208
+
+TELL_EVERY = 100
+"""Instances of a list that are told of at once, while the others are still being listed."""
+
+BUSY_RETRIES = 4
+"""Times that an association refused for now ("local limit exceeded", field note 8) is asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """What a PACS says of a study (PS3.4 C.6.2.1.2). Texts are empty where it does not say."""
+
+    study_instance_uid: str
+    instances: int | None
+    """Number of Study Related Instances; None where the PACS leaves it out (field note 3)."""
+    series: int | None
+    patient_id: str
+    patient_name: str
+    patient_birth_date: str
+    patient_sex: str
+    issuer_of_patient_id: str
+    accession_number: str
+    study_id: str
+    study_date: str
+    study_time: str
+    study_description: str
+    referring_physician: str
+    specific_character_set: str = ""
+    """In which it said so (PS3.3 C.12.1.1.2), as it claims; for objects of ours that are to be like its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """An instance that a PACS lists."""
+
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    """Empty where the PACS does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceList:
+    """The instances of a study, as far as the PACS lists them."""
+
+    instances: tuple[InstanceRef, ...]
+    complete: bool
+    """False: this PACS could not be made to list them all."""
+    reason: str = ""
+    """Why not, for the operator."""
+
+
+OnFound = Callable[[Sequence[InstanceRef]], None]
+
+_RECORD = frozenset((
+    CHARACTER_SET, STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN, STUDY_DESCRIPTION, PATIENT_NAME,
+    PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX, STUDY_INSTANCE_UID, STUDY_ID, STUDY_SERIES,
+    STUDY_INSTANCES,
+))  # fmt: skip
+_SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
+_IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
+
+
+class PacsClient:
+    """Requests to one PACS; at most ``peer.max_associations`` at once, the others wait their turn."""
+
+    service = "C-FIND"
+    """By which it finds (a ``Finder``)."""
+
+    def __init__(self, peer: Peer, *, advertised: str, lists_sop_classes: bool = True) -> None:
+        """*advertised* is how the PACS has to know us, for messages: ``AVARAGW at 10.1.2.3:11112``.
+
+        *lists_sop_classes* asks for the SOP Class UID with each listed instance. It is needed to propose contexts
+        for a C-GET; Orthanc reads each instance's file for it, which makes the list four times slower.
+        """
+        self.peer = peer
+        self.advertised = advertised
+        self._lists_sop_classes = lists_sop_classes
+        self._turns = asyncio.Semaphore(peer.max_associations)
+
+    @asynccontextmanager
+    async def association(
+        self, contexts: Sequence[Context], *, receives_in: Path | None = None
+    ) -> AsyncIterator[Association]:
+        """An association of ours with it, when its turn comes. Raises PacsError.
+
+        *receives_in* is where large data sets lie that it sends on it, as it does in a C-GET.
+        """
+        async with self._turns:
+            async with await self._open(contexts, receives_in) as association:
+                yield association
+
+    def _association(self, *abstract_syntaxes: str) -> AbstractAsyncContextManager[Association]:
+        return self.association([Context(syntax, QUERY_SYNTAXES) for syntax in abstract_syntaxes])
+
+    async def _open(self, contexts: Sequence[Context], receives_in: Path | None) -> Association:
+        pause = 0.25  # seconds
+        for _ in range(BUSY_RETRIES):
+            try:
+                return await Association.open(self.peer, contexts, receives_in=receives_in)
+            except AssociationRejected as e:
+                if not e.transient:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  (no secret depends on it)
+            pause *= 2
+        return await Association.open(self.peer, contexts, receives_in=receives_in)
+
+    async def echo(self) -> None:
+        """C-ECHO (PS3.7 §9.1.5). Raises PacsError."""
+        async with self._association(VERIFICATION) as association:
+            command = request(association, dimse.C_ECHO_RQ, VERIFICATION, data=False)
+            await association.send(association.context_for(VERIFICATION), command)
+            reply = await response(association)
+            raise_for_status(association.peer, reply, "C-ECHO")
+
+    async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
+        """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
+        keys = dict.fromkeys(_RECORD - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
+        record = None
+        async with self._association(STUDY_ROOT_FIND) as association:
+            async for raw in self._find(association, "STUDY", keys, _RECORD):
+                if string(raw.get(STUDY_INSTANCE_UID)) == study_instance_uid:
+                    record = _record(raw)
+        return record
+
+    async def list_studies(self, study_date: str, limit: int) -> list[str]:
+        """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
+        found: list[str] = []
+        keys = {STUDY_INSTANCE_UID: "", STUDY_DATE: study_date}
+        try:
+            async with self._association(STUDY_ROOT_FIND) as association:
+                async for raw in self._find(association, "STUDY", keys, {STUDY_INSTANCE_UID}):
+                    uid = string(raw.get(STUDY_INSTANCE_UID))
+                    if is_uid(uid):
+                        found.append(uid)
+                    if len(found) >= limit:
+                        raise _Enough
+        except _Enough:
+            pass
+        return found
+
+    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+        """Every instance that the PACS lists, series by series; *on_found* is told of them as they come.
+
+        IMAGE level is asked for with the Series Instance UID, as the hierarchical model has it: some PACS
+        answer nothing else (field note 3). One that answers neither is no error: the list is then not
+        complete. Raises PacsError where the PACS cannot be reached.
+        """
+        found: dict[str, InstanceRef] = {}
+        async with self._association(STUDY_ROOT_FIND) as association:
+            try:
+                keys = {STUDY_INSTANCE_UID: study_instance_uid, SERIES_INSTANCE_UID: ""}
+                series = [
+                    string(raw.get(SERIES_INSTANCE_UID))
+                    async for raw in self._find(association, "SERIES", keys, _SERIES)
+                    if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
+                ]
+                for series_uid in dict.fromkeys(uid for uid in series if is_uid(uid)):
+                    listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
+                    if not listed:
+                        return InstanceList(
+                            tuple(found.values()),
+                            False,
+                            f"{self.peer} lists series {series_uid} and none of its instances",
+                        )
+                    found.update((ref.sop_instance_uid, ref) for ref in listed)
+            except OperationFailed as e:
+                return InstanceList(tuple(found.values()), False, str(e))
+        if not found:
+            return InstanceList((), False, f"{self.peer} lists no series of the study")
+        return InstanceList(tuple(found.values()), True)
+
+    async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
+        """Whether the PACS lists an instance; False, too, where it answers no query at IMAGE level. Raises PacsError
+        where it cannot be reached."""
+        keys = {
+            STUDY_INSTANCE_UID: study_instance_uid,
+            SERIES_INSTANCE_UID: series_instance_uid,
+            SOP_INSTANCE_UID: sop_instance_uid,
+        }
+        found = False
+        async with self._association(STUDY_ROOT_FIND) as association:
+            try:
+                async for raw in self._find(association, "IMAGE", keys, {SOP_INSTANCE_UID}):
+                    found |= string(raw.get(SOP_INSTANCE_UID)) == sop_instance_uid
+            except OperationFailed as e:
+                log.info("%s does not say whether it holds an instance: %s", self.peer, e)
+        return found
+
+    async def _list_series(
+        self, association: Association, study_uid: str, series_uid: str, on_found: OnFound | None
+    ) -> list[InstanceRef]:
+        keys = {
+            STUDY_INSTANCE_UID: study_uid,
+            SERIES_INSTANCE_UID: series_uid,
+            SOP_INSTANCE_UID: "",
+        }
+        if self._lists_sop_classes:
+            keys[SOP_CLASS_UID] = ""
+        refs: list[InstanceRef] = []
+        told = dropped = 0
+        async for raw in self._find(association, "IMAGE", keys, _IMAGE):
+            uid, sop_class = string(raw.get(SOP_INSTANCE_UID)), string(raw.get(SOP_CLASS_UID))
+            # A PACS that takes a key for a suggestion answers with other studies' instances, too.
+            asked_for = (
+                string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
+                and string(raw.get(SERIES_INSTANCE_UID)) in ("", series_uid)
+            )  # fmt: skip
+            if asked_for and is_uid(uid):
+                refs.append(InstanceRef(series_uid, uid, sop_class if is_uid(sop_class) else ""))
+            else:
+                dropped += 1
+            if on_found is not None and len(refs) - told >= TELL_EVERY:
+                on_found(refs[told:])
+                told = len(refs)
+        if on_found is not None and told < len(refs):
+            on_found(refs[told:])
+        if dropped:
+            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series_uid)
+        return refs
+
+    async def _find(
+        self, association: Association, level: str, keys: dict[int, str], wanted: frozenset[int] | set[int]
+    ) -> AsyncIterator[dict[int, bytes]]:
+        context_id = association.context_for(STUDY_ROOT_FIND)
+        syntax = association.contexts[context_id].transfer_syntaxes[0]
+        command = request(association, dimse.C_FIND_RQ, STUDY_ROOT_FIND, data=True)
+        await association.send(context_id, command, encode_identifier(level, keys, syntax))
+        while True:
+            reply = await response(association)
+            if dimse.number(reply.command, dimse.STATUS) not in dimse.PENDING:
+                raise_for_status(association.peer, reply, f"C-FIND at {level} level")
+                return
+            if reply.body is None:
+                continue
+            try:
+                yield read_elements(reply.body.head(reply.body.size), syntax, wanted)
+            except MalformedDataSet as e:
+                log.warning("%s: an answer to a C-FIND at %s level cannot be read: %s", self.peer, level, e)
+            finally:
+                reply.close()
+
+
+class _Enough(PacsError):
+    """Leaves an association before its C-FIND has ended, by an abort."""
+
+
+def _record(raw: dict[int, bytes]) -> StudyRecord:
+    charset = raw.get(CHARACTER_SET, b"")
+
+    def said(tag: int) -> str:
+        # Of these only: 00A0 is the end of an à to a PACS that labels its UTF-8 as Latin-1.
+        return text(raw.get(tag, b""), charset).strip(" \t\r\n\0")
+
+    return StudyRecord(
+        study_instance_uid=string(raw.get(STUDY_INSTANCE_UID)),
+        instances=integer(raw.get(STUDY_INSTANCES)) or None,
+        series=integer(raw.get(STUDY_SERIES)) or None,
+        patient_id=said(PATIENT_ID),
+        patient_name=said(PATIENT_NAME),
+        patient_birth_date=said(PATIENT_BIRTH_DATE),
+        patient_sex=said(PATIENT_SEX),
+        issuer_of_patient_id=said(ISSUER_OF_PATIENT_ID),
+        accession_number=said(ACCESSION_NUMBER),
+        study_id=said(STUDY_ID),
+        study_date=said(STUDY_DATE),
+        study_time=said(STUDY_TIME),
+        study_description=said(STUDY_DESCRIPTION),
+        referring_physician=said(REFERRING_PHYSICIAN),
+        specific_character_set=string(charset),
+    )

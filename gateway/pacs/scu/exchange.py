@@ -1,0 +1,68 @@
+"""A DIMSE request and its responses, as every service of ours that asks a PACS needs them (PS3.7 §9)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
+from gateway.pacs.peer import Peer
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.association import Association
+from gateway.pacs.upper.link import Message
+from gateway.pacs.upper.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+
+QUERY_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+"""Transfer syntaxes that identifiers are proposed in."""
+
+
+def request(association: Association, field: int, sop_class_uid: str, *, data: bool) -> dict[int, int | str]:
+    """The command of a request; *field* says which, *data* whether an identifier goes with it."""
+    command: dict[int, int | str] = {
+        dimse.COMMAND_FIELD: field,
+        dimse.MESSAGE_ID: association.next_message_id(),
+        dimse.AFFECTED_SOP_CLASS_UID: sop_class_uid,
+        dimse.DATA_SET_TYPE: 1 if data else dimse.NO_DATA_SET,
+    }
+    if data:
+        command[dimse.PRIORITY] = 0  # medium
+    return command
+
+
+async def response(
+    association: Association, *, also_alive: Callable[[], float] | None = None, hint: str = ""
+) -> Message:
+    """The next response. Raises PacsUnreachable, with *hint* at the end of its text, after too long a silence.
+
+    *also_alive* (monotonic seconds) is another sign of life than this association.
+    """
+    peer = association.peer
+    silent_since = time.monotonic()
+    limit = peer.timeouts.respond if also_alive is None else peer.timeouts.idle
+    while True:
+        alive = silent_since if also_alive is None else max(silent_since, also_alive())
+        left = alive + limit - time.monotonic()
+        if left <= 0:
+            raise PacsUnreachable(f"{peer} took our request and then was silent for {limit:g} s{hint}")
+        try:
+            reply = await association.receive(left)
+        except TimeoutError:
+            continue
+        if not dimse.number(reply.command, dimse.COMMAND_FIELD) or dimse.STATUS not in reply.command:
+            raise ProtocolViolation(f"{peer} sent something else than a response")
+        return reply
+
+
+def raise_for_status(peer: Peer, reply: Message, what: str, hint: str = "") -> None:
+    """Raises OperationFailed where the final response to *what* is no success; *hint* ends its text."""
+    status = dimse.number(reply.command, dimse.STATUS)
+    if status == 0x0000:
+        return
+    if status is None:
+        raise ProtocolViolation(f"{peer}: a response to {what} without a status")
+    comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
+    raise OperationFailed(
+        f"{peer} answers {what} with status {status:04X}{f' ({comment})' if comment else ''}{hint}",
+        status=status,
+        transient=0xA700 <= status <= 0xA7FF or status == 0x0122,
+    )

@@ -1,0 +1,165 @@
+"""C-GET: the PACS sends on the association that we opened, so that it needs no way to us (PS3.4 C.4.3).
+
+What is sent needs a presentation context in which we are the SCP (PS3.7 D.3.3.4), and an association has 128
+(PS3.8 §9.3.2.2). So the SOP classes are proposed that the PACS lists, not all (field note 9), and each in one
+context a transfer syntax, so that the bytes can stay as the PACS has them (field note 10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from itertools import islice
+from pathlib import Path
+
+from pydicom import uid
+
+from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, ProtocolViolation
+from gateway.pacs.receiver import InstanceHandler, Sender
+from gateway.pacs.scp.server import take_in
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.exchange import QUERY_SYNTAXES, request
+from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.association import Association
+from gateway.pacs.upper.link import Message
+from gateway.pacs.upper.negotiation import Context
+
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+MAX_CONTEXTS = 128
+"""Presentation contexts of an association."""
+
+UNCOMPRESSED = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
+
+TRANSFER_SYNTAXES = tuple(
+    str(syntax)
+    for syntax in dict.fromkeys(
+        (
+            uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.JPEGLosslessSV1, uid.JPEG2000Lossless,
+            uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless, uid.RLELossless, uid.JPEGExtended12Bit,
+            uid.JPEGLSNearLossless, uid.JPEGLossless, uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
+            *uid.AllTransferSyntaxes,
+        )
+    )
+)  # fmt: skip
+"""The commonest in PACS first: where not all fit into an association, the last are left out."""
+
+COMMON_CLASSES = tuple(
+    f"1.2.840.10008.5.1.4.1.1.{last}"
+    for last in (
+        "2", "4", "2.1", "4.1",  # CT, MR, enhanced CT, enhanced MR
+        "1", "1.1", "1.2", "13.1.3",  # CR, digital X-ray, mammography, tomosynthesis
+        "6.1", "3.1", "12.1", "12.2", "20", "128",  # ultrasound, with frames, XA, RF, NM, PET
+        "7", "7.2", "7.4", "104.1",  # secondary captures, encapsulated PDF
+        "88.59", "11.1", "88.11", "88.22", "88.33", "88.67", "66.4",  # key objects, presentation states, SR, SEG
+        "481.1", "481.2", "481.3", "481.5",  # RT image, dose, structure set, plan
+        "77.1.1", "77.1.4",  # endoscopy, photographs
+    )
+)  # fmt: skip
+"""What is proposed to a PACS that does not list which SOP classes it has."""
+
+
+def contexts_for(sop_class_uids: Collection[str], *, uncompressed_only: bool) -> list[Context]:
+    """What to propose for instances of these SOP classes; none given: the common ones.
+
+    The commonest transfer syntaxes of every class come before the second commonest of any.
+    """
+    classes = dict.fromkeys(sop_class_uids) or COMMON_CLASSES
+    syntaxes = UNCOMPRESSED if uncompressed_only else TRANSFER_SYNTAXES
+    pairs = (Context(one, (str(syntax),), as_scp=True) for syntax in syntaxes for one in classes)
+    return [Context(STUDY_ROOT_GET, QUERY_SYNTAXES), *islice(pairs, MAX_CONTEXTS - 1)]
+
+
+class GetRetriever:
+    """Has a PACS send over our own association."""
+
+    method = "C-GET"
+    remedy = "allow our AE title to retrieve by C-GET in it, or choose another method in pacs.retrieve"
+
+    def __init__(self, client: PacsClient, *, spool_dir: Path, uncompressed_only: bool = False) -> None:
+        """*spool_dir* takes the unnamed files of large instances."""
+        self._client = client
+        self._spool_dir = spool_dir
+        self._uncompressed_only = uncompressed_only
+
+    async def retrieve(
+        self,
+        selection: Selection,
+        *,
+        deliver: InstanceHandler,
+        last_arrival: Callable[[], float],
+        total_limit: float,
+    ) -> None:
+        """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it."""
+        outcome = await self.get(selection, deliver=deliver, total_limit=total_limit)
+        outcome.raise_for_failures(self._client.peer, self.method)
+
+    async def get(self, selection: Selection, *, deliver: InstanceHandler, total_limit: float) -> SubOperations:
+        """The C-GET itself. Raises PacsError; cancelled, it aborts the association."""
+        peer = self._client.peer
+        classes = selection.sop_class_uids
+        if selection.series_instance_uid is None:  # of a whole study the PACS may have listed only some
+            classes = (*classes, *COMMON_CLASSES)
+        contexts = contexts_for(classes, uncompressed_only=self._uncompressed_only)
+        async with self._client.association(contexts, receives_in=self._spool_dir) as association:
+            context_id = association.context_for(STUDY_ROOT_GET)
+            self._check_roles(association)
+            command = request(association, dimse.C_GET_RQ, STUDY_ROOT_GET, data=True)
+            syntax = association.contexts[context_id].transfer_syntaxes[0]
+            await association.send(context_id, command, selection.identifier(syntax))
+            try:
+                async with asyncio.timeout(total_limit):
+                    reply = await self._serve(association, deliver)
+            except TimeoutError as e:
+                raise PacsUnreachable(f"{peer}: a C-GET that took over {total_limit:g} s was given up") from e
+        return sub_operations(peer, reply, syntax, self.method)
+
+    def _check_roles(self, association: Association) -> None:
+        stores = [c for c in association.contexts.values() if c.abstract_syntax != STUDY_ROOT_GET]
+        if not any(c.as_scp for c in stores):
+            what = (
+                "does not let us be the receiver on our own association (SCP role)"
+                if stores
+                else "takes none of the storage classes that we propose for it"
+            )
+            raise NoContextAccepted(f"{association.peer} serves C-GET and {what}: {self.remedy}")
+
+    async def _serve(self, association: Association, deliver: InstanceHandler) -> Message:
+        """Takes in what comes, until the final response."""
+        peer = association.peer
+        sender = Sender(peer.ae_title, peer.calling_ae_title, peer.host)
+        while True:
+            message = await self._next(association)
+            field = dimse.number(message.command, dimse.COMMAND_FIELD)
+            context = association.contexts[message.context_id]
+            if field == dimse.C_STORE_RQ and context.as_scp:
+                status = await take_in(
+                    message,
+                    transfer_syntax_uid=context.transfer_syntaxes[0],
+                    sender=sender,
+                    handler=deliver,
+                    spool_dir=self._spool_dir,
+                )
+                await association.send(message.context_id, dimse.response(message.command, status))
+            elif field == dimse.C_GET_RSP:
+                if dimse.number(message.command, dimse.STATUS) not in dimse.PENDING:
+                    return message
+                message.close()
+            else:
+                message.close()
+                raise ProtocolViolation(f"{peer} sent command {field:#06x} in the course of a C-GET")
+
+    async def _next(self, association: Association) -> Message:
+        """The next message; a large one that is still coming is no silence (field note 5)."""
+        loop = asyncio.get_running_loop()
+        peer, limit = association.peer, association.peer.timeouts.idle
+        began = loop.time()
+        while True:
+            left = max(began, association.last_received) + limit - loop.time()
+            if left <= 0:
+                raise PacsUnreachable(f"{peer} took our C-GET and then was silent for {limit:g} s")
+            try:
+                return await association.receive(left)
+            except TimeoutError:
+                continue

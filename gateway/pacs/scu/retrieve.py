@@ -1,0 +1,145 @@
+"""How instances are brought here: the interface that every method has, and what C-MOVE and C-GET share.
+
+PS3.4 C.4.2 (C-MOVE) and C.4.3 (C-GET) differ in where the instances come from, not in how they are asked for
+nor in how the PACS says how it went.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.dicom.elements import MalformedDataSet, read_elements, string
+from gateway.dicom.uid import is_uid
+from gateway.pacs.errors import OperationFailed, ProtocolViolation
+from gateway.pacs.peer import Peer
+from gateway.pacs.receiver import InstanceHandler
+from gateway.pacs.scu.client import (
+    SERIES_INSTANCE_UID,
+    SOP_INSTANCE_UID,
+    STUDY_INSTANCE_UID,
+    InstanceList,
+    OnFound,
+    StudyRecord,
+)
+from gateway.pacs.scu.identifier import encode_identifier
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import Message
+
+log = logging.getLogger(__name__)
+
+FAILED_SOP_INSTANCES = 0x00080058
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be retrieved: a study, a series of it, or instances of a series."""
+
+    study_instance_uid: str
+    series_instance_uid: str | None = None
+    sop_instance_uids: tuple[str, ...] = ()
+    sop_class_uids: tuple[str, ...] = ()
+    """The SOP classes of what is selected, as far as the PACS lists them."""
+
+    def identifier(self, transfer_syntax_uid: str) -> bytes:
+        """The identifier of a C-MOVE or C-GET request (PS3.4 C.4.2.1.4)."""
+        keys = {STUDY_INSTANCE_UID: self.study_instance_uid}
+        level = "STUDY"
+        if self.series_instance_uid is not None:
+            level, keys[SERIES_INSTANCE_UID] = "SERIES", self.series_instance_uid
+        if self.sop_instance_uids:
+            level, keys[SOP_INSTANCE_UID] = "IMAGE", "\\".join(self.sop_instance_uids)
+        return encode_identifier(level, keys, transfer_syntax_uid)
+
+
+class Retriever(Protocol):
+    """One method of bringing instances here from one PACS."""
+
+    @property
+    def method(self) -> str:
+        """Its name in the standard: ``C-MOVE``, ``C-GET``, ``WADO-RS``."""
+
+    @property
+    def remedy(self) -> str:
+        """What an operator has to see to, for it to work."""
+
+    async def retrieve(
+        self,
+        selection: Selection,
+        *,
+        deliver: InstanceHandler,
+        last_arrival: Callable[[], float],
+        total_limit: float,
+    ) -> None:
+        """Brings *selection* here: every instance goes to *deliver*, or to the handler of our Storage SCP, as it comes.
+
+        *last_arrival* says when an instance last came in (monotonic seconds), for a method that does not see them;
+        *total_limit* (seconds) caps the whole. Raises PacsError where the PACS says, or shows, that something went
+        wrong; what had come by then stays. That nothing is raised proves nothing (field note 1). Cancelled, it ends
+        the transfer.
+        """
+
+
+class Finder(Protocol):
+    """One way of asking a PACS what it has."""
+
+    @property
+    def service(self) -> str:
+        """Its name in the standard: ``C-FIND``, ``QIDO-RS``."""
+
+    async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
+        """The study; None where the PACS has none. Raises PacsError."""
+
+    async def list_studies(self, study_date: str, limit: int) -> list[str]:
+        """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
+
+    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+        """Every instance that the PACS lists; *on_found* is told of them as they come. Raises PacsError."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubOperations:
+    """The final response to a C-MOVE or C-GET. Counters that the PACS left out are None; none of them is proof of
+    what arrived (field note 1)."""
+
+    status: int
+    completed: int | None
+    failed: int | None
+    warning: int | None
+    failed_sop_instance_uids: tuple[str, ...] = ()
+    comment: str = ""
+
+    def raise_for_failures(self, peer: Peer, method: str) -> None:
+        """Raises OperationFailed where the PACS says that not all went well."""
+        if self.status != 0:
+            raise OperationFailed(
+                f"PACS {peer.name} ended the {method} with status {self.status:04X} {self.comment}".strip(),
+                status=self.status,
+                transient=True,
+            )
+
+
+def sub_operations(peer: Peer, reply: Message, transfer_syntax_uid: str, method: str) -> SubOperations:
+    """What the final response *reply*, which it closes, says. Raises ProtocolViolation."""
+    command = reply.command
+    status = dimse.number(command, dimse.STATUS)
+    if status is None:
+        raise ProtocolViolation(f"{peer}: a {method} response without a status")
+    failed: tuple[str, ...] = ()
+    if reply.body is not None:
+        try:
+            raw = read_elements(reply.body.head(reply.body.size), transfer_syntax_uid, {FAILED_SOP_INSTANCES})
+            failed = tuple(uid for uid in string(raw.get(FAILED_SOP_INSTANCES)).split("\\") if is_uid(uid))
+        except MalformedDataSet:
+            log.info("%s: the list of failed instances in a %s response cannot be read", peer, method)
+        reply.close()
+    return SubOperations(
+        status,
+        dimse.number(command, dimse.COMPLETED),
+        dimse.number(command, dimse.FAILED),
+        dimse.number(command, dimse.WARNING),
+        failed,
+        dimse.string(command, dimse.ERROR_COMMENT),
+    )

@@ -1,0 +1,113 @@
+"""Stores an instance in a PACS as SCU (PS3.4 Annex B, PS3.7 §9.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
+from gateway.pacs.receiver import Body
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Context
+
+UNCOMPRESSED = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingInstance:
+    """An instance that is to be stored."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    body: Body
+    """Its data set, encoded so."""
+
+
+Transcode = Callable[[str], Awaitable[Body]]
+"""The data set of the instance in another, uncompressed transfer syntax; raises CannotTranscode."""
+
+
+class CannotTranscode(Exception):
+    """There is no lossless way from an instance's transfer syntax to one that the PACS takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A PACS has taken an instance."""
+
+    transfer_syntax_uid: str
+    """In which it was sent."""
+    warning: str = ""
+    """What it said about it, where its status was a warning (B0xx)."""
+
+
+async def store(client: PacsClient, instance: OutgoingInstance, transcode: Transcode) -> Stored:
+    """Stores *instance*. Success and warnings are success. Raises PacsError, CannotTranscode, OSError.
+
+    Its own transfer syntax is proposed, and the uncompressed ones each in a context of its own, since a context
+    has one accepted syntax (field note 14). Where only the latter are taken, *transcode* gives the data set so.
+    """
+    own, sop_class = instance.transfer_syntax_uid, instance.sop_class_uid
+    syntaxes = list(dict.fromkeys((own, *UNCOMPRESSED)))
+    async with client.association([Context(sop_class, (syntax,)) for syntax in syntaxes]) as association:
+        accepted = {c.transfer_syntaxes[0]: context_id for context_id, c in association.contexts.items()}
+        # One of them, or there would be no association (NoContextAccepted).
+        syntax = next(s for s in syntaxes if s in accepted)
+        body = instance.body if syntax == own else await transcode(syntax)
+        try:
+            command: dict[int, int | str] = {
+                dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
+                dimse.MESSAGE_ID: association.next_message_id(),
+                dimse.AFFECTED_SOP_CLASS_UID: sop_class,
+                dimse.AFFECTED_SOP_INSTANCE_UID: instance.sop_instance_uid,
+                dimse.PRIORITY: 0,  # medium
+                dimse.DATA_SET_TYPE: 1,
+            }
+            await association.send(accepted[syntax], command, body)
+            try:
+                reply = await association.receive(client.peer.timeouts.respond)
+            except TimeoutError as e:
+                raise PacsUnreachable(
+                    f"{client.peer} took an instance and did not answer within {client.peer.timeouts.respond:g} s"
+                ) from e
+        finally:
+            if body is not instance.body:
+                body.close()
+        reply.close()
+        status = dimse.number(reply.command, dimse.STATUS)
+        if dimse.number(reply.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RSP or status is None:
+            raise ProtocolViolation(f"{client.peer} answers a C-STORE with something else")
+        comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
+        said = f"status {status:04X}{f' ({comment})' if comment else ''}"
+        if status == 0:
+            return Stored(syntax)
+        if 0xB000 <= status <= 0xBFFF or status == 0x0001 or status in (0x0107, 0x0116):  # PS3.7 Annex C.4
+            return Stored(syntax, f"{said}: {_MEANINGS.get(status, 'warning')}")
+        raise OperationFailed(
+            f"{client.peer} answers a C-STORE with {said}: {_meaning(status)}",
+            status=status,
+            transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
+        )
+
+
+_MEANINGS = {
+    0xB000: "it changed attributes of the instance",
+    0xB006: "it left attributes of the instance out",
+    0xB007: "the data set does not match its SOP class",
+    0x0110: "processing failure",
+    0x0122: "it does not support the SOP class",
+    0x0124: "it does not authorize us to store",
+    0x0117: "invalid SOP instance",
+}
+
+
+def _meaning(status: int) -> str:
+    if 0xA700 <= status <= 0xA7FF:
+        return "it is out of resources"
+    if 0xA900 <= status <= 0xA9FF:
+        return "the data set does not match its SOP class"
+    if 0xC000 <= status <= 0xCFFF:
+        return "it cannot understand the instance"
+    return _MEANINGS.get(status, "failure")

@@ -1,0 +1,1 @@
+"""A report as DICOM objects: Encapsulated PDF, Basic Text SR."""

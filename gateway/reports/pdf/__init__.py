@@ -1,0 +1,1 @@
+"""A report's PDF: fetched from Avara, and opened before it is trusted."""

@@ -1,0 +1,60 @@
+"""Opens a PDF from a stranger. Run as a program of its own by :mod:`gateway.reports.pdf.check`, which feeds it.
+
+It imports nothing of the gateway: it starts quickly, and holds no secret that a flaw in a parser could give away.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import resource
+import sys
+from typing import Any
+
+from pypdf import PdfReader
+from pypdf.errors import LimitReachedError
+
+MEMORY = 1_000_000_000
+"""Bytes of address space."""
+
+CPU = 10
+"""Seconds; a report of 50 MB takes about one."""
+
+
+def read(content: bytes) -> dict[str, Any]:
+    """``{"pages": n}``, ``{"encrypted": true}`` or ``{"broken": reason}``; nothing is raised."""
+    try:
+        # Not strict: viewers open what is a little out of order, and so does this.
+        reader = PdfReader(io.BytesIO(content), strict=False)
+        if reader.is_encrypted:
+            return {"encrypted": True}
+        pages = len(reader.pages)
+        if pages:
+            _ = reader.pages[0].mediabox
+    except MemoryError:
+        return {"broken": "it needs more memory to open than a report does"}
+    except (LimitReachedError, RecursionError):
+        return {"broken": "it is nested deeper, or holds more, than a report does"}
+    except Exception as e:  # pypdf meets a stranger's bytes, and raises whatever they lead it to
+        return {"broken": f"it cannot be opened ({type(e).__name__})"}
+    return {"pages": pages} if pages else {"broken": "it has no pages"}
+
+
+def main() -> None:
+    """Limits itself, then reads."""
+    logging.disable()  # what pypdf warns of quotes the document
+    content = sys.stdin.buffer.read()
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU + 2))  # the lower one ends it by SIGXCPU, which tells why
+    for limit, value in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        resource.setrlimit(limit, (value, value))
+    sys.stdout.write(json.dumps(read(content)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What every room stands on: the root of all errors, the clock, supervised tasks. Knows nothing of DICOM or Avara."""

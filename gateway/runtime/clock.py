@@ -1,0 +1,39 @@
+"""Time, handed in: so that a test of days takes milliseconds, and a clock that jumps can be tried."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What tells the time to whatever decides by it."""
+
+    def now(self) -> float:
+        """Unix seconds. It can jump, ahead and back: for what is shown, signed, or kept over a restart."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, since an unknown moment of this process: for measuring and waiting."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after so many seconds."""
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """As :class:`Clock` has it."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """As :class:`Clock` has it; the same as the event loop's time."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """As :class:`Clock` has it."""
+        await asyncio.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()

@@ -1,0 +1,24 @@
+"""The root of every error that this gateway tells an operator of.
+
+The tree, by the room that raises:
+
+    GatewayError
+    ├── PacsError         gateway/pacs/errors.py      what a PACS, or the way to it, did to us
+    ├── StoreError        gateway/objects/errors.py   the object store
+    ├── JournalError      gateway/journal/            the database
+    ├── ReportError       gateway/reports/errors.py   where a report comes from or goes to
+    └── AlertError        gateway/alerts/errors.py    a way in which people are told
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Something went wrong that an operator may have to mend.
+
+    Its text is for the operator: it names what happened and the likely fix, and holds no patient data, no secret and
+    no presigned URL. It is never shown outside the hospital.
+    """
+
+    transient = False
+    """Whether the same attempt may succeed later without anybody changing anything."""

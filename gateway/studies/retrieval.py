@@ -1,0 +1,196 @@
+"""Brings the instances of one study from one PACS: list, retrieve, compare, ask again, then by the next method.
+
+The list of expected instances is asked for while the first arrive. It is compared with what is in the store, since
+status words and counters prove nothing (field notes 1 and 2), and what is missing is asked for again, by instance, then
+by the PACS's other methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.pacs.errors import PacsError, PacsUnreachable
+from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
+from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
+from gateway.studies.flight import Flight
+from gateway.studies.intake import Intake
+
+log = logging.getLogger(__name__)
+
+TRIES_FOR_MISSING = 2
+"""Times that a PACS is asked again, by instance, for what it listed and did not send."""
+
+UIDS_A_REQUEST = 200
+"""SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
+
+TOTAL_LIMIT = 4 * 3600.0
+"""Seconds that one retrieve may take, however steadily it delivers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pacs:
+    """A PACS that studies are fetched from."""
+
+    name: str
+    client: PacsClient
+    sending_ae_titles: frozenset[str]
+    """Calling AE titles under which it sends to us."""
+    finder: Finder
+    retrievers: tuple[Retriever, ...]
+    """The first brings the study; the others, in order, what it left missing."""
+    parallel_series: int = 0
+    """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
+
+
+class StudyRetrieval:
+    """One study on its way from one PACS."""
+
+    def __init__(self, flight: Flight, pacs: Pacs, intake: Intake) -> None:
+        self._flight = flight
+        self._study = Selection(flight.study_instance_uid)
+        self._pacs = pacs
+        self._intake = intake
+
+    async def run(self) -> tuple[InstanceList, PacsError | None]:
+        """Brings what can be brought; what the PACS lists, and the last failure."""
+        flight, pacs = self._flight, self._pacs
+        first, *others = pacs.retrievers
+        failure: PacsError | None = None
+        listed = asyncio.create_task(self._list())
+        try:
+            if not flight.stored:
+                failure = await (self._by_series() if pacs.parallel_series else self._retrieve(first, self._study))
+            listing = await listed
+        finally:
+            await end_tasks([listed])
+        await self._intake.settle(flight)
+        if not listing.complete and (flight.held is not None or pacs.parallel_series) and _may_pass(failure):
+            # It cannot be asked what is new, or what there is: the whole study.
+            failure = await self._retrieve(first, self._study)
+            await self._intake.settle(flight)
+        for retriever in (*[first] * TRIES_FOR_MISSING, *others):
+            if flight.refusal or not (flight.missing or self._seems_to_lack(listing, failure)):
+                break
+            if retriever is first and not (flight.missing and _may_pass(failure)):
+                continue
+            failure = await (self._missing(retriever) if flight.missing else self._retrieve(retriever, self._study))
+            await self._intake.settle(flight)
+        return listing, failure
+
+    def _seems_to_lack(self, listing: InstanceList, failure: PacsError | None) -> bool:
+        """Whether there are signs, where the list is none, that the study is not whole."""
+        expected = self._flight.expected_count
+        if listing.complete:
+            return False
+        return failure is not None if expected is None else expected != len(self._flight.stored)
+
+    async def _list(self) -> InstanceList:
+        flight = self._flight
+
+        def found(instances: Sequence[InstanceRef]) -> None:
+            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
+
+        try:
+            listing = await self._pacs.finder.list_instances(flight.study_instance_uid, found)
+        except PacsError as e:
+            listing = InstanceList((), complete=False, reason=str(e))
+        finally:
+            flight.series.end()
+        if not listing.complete:
+            log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
+        return listing
+
+    async def _by_series(self) -> PacsError | None:
+        """Retrieves series by series as the PACS lists them, several at once where it is to.
+
+        One that somebody waits for does not wait for those under way, where the PACS lets us ask for one more.
+        """
+        at_once = self._pacs.parallel_series
+        wanted_only = [False] * at_once + [True] * (self._pacs.client.peer.max_associations > at_once)
+        workers = [asyncio.create_task(self._work_off(wanted_only=only)) for only in wanted_only]
+        try:
+            return _most_hopeful(await asyncio.gather(*workers))
+        finally:
+            await end_tasks(workers)
+
+    async def _work_off(self, *, wanted_only: bool) -> PacsError | None:
+        flight, failures = self._flight, []
+        while (series := await flight.series.take(preferred_only=wanted_only)) is not None:
+            failure = await self._retrieve(self._pacs.retrievers[0], replace(self._study, series_instance_uid=series))
+            failures.append(failure)
+            # What is left will be missing, and is then asked for as what is missing is.
+            if flight.refusal or isinstance(failure, PacsUnreachable) or not _may_pass(failure):
+                flight.series.give_up()
+        return _most_hopeful(failures)
+
+    async def _retrieve(self, retriever: Retriever, selection: Selection) -> PacsError | None:
+        """One request; the failure, where the PACS says or shows that it went wrong."""
+        flight, series = self._flight, selection.series_instance_uid
+        flight.last_arrival = time.monotonic()
+        listed = flight.sop_classes.values() if series is None else [flight.sop_classes.get(series, set())]
+        work = retriever.retrieve(
+            replace(selection, sop_class_uids=tuple(sorted(set().union(*listed)))),
+            deliver=self._intake,
+            last_arrival=lambda: flight.last_arrival,
+            total_limit=TOTAL_LIMIT,
+        )
+        try:
+            await self._until_refused(work)
+        except PacsError as e:
+            log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
+            return e
+        return None
+
+    async def _until_refused(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
+        task = asyncio.create_task(work)
+        refused = asyncio.create_task(self._flight.refused.wait())
+        try:
+            await asyncio.wait([task, refused], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+        finally:
+            await end_tasks([task, refused])
+
+    async def _missing(self, retriever: Retriever) -> PacsError | None:
+        """Asks for what is missing, whole series where a whole series is."""
+        expected = self._flight.expected or {}
+        by_series: dict[str, list[str]] = {}
+        for uid in self._flight.missing:
+            by_series.setdefault(expected[uid], []).append(uid)
+        selections = []
+        for series, uids in by_series.items():
+            one = replace(self._study, series_instance_uid=series)
+            if len(uids) == _count(expected, series):
+                selections.append(one)
+                continue
+            for at in range(0, len(uids), UIDS_A_REQUEST):
+                selections.append(replace(one, sop_instance_uids=tuple(uids[at : at + UIDS_A_REQUEST])))
+        # At once, as far as the PACS's max_associations let them.
+        return _most_hopeful(await asyncio.gather(*(self._retrieve(retriever, one) for one in selections)))
+
+
+def _may_pass(failure: PacsError | None) -> bool:
+    """Whether asking once more makes sense."""
+    return failure is None or failure.transient
+
+
+def _most_hopeful(failures: Sequence[PacsError | None]) -> PacsError | None:
+    """The failure that stands for all: one that may pass, where there is one."""
+    return max((f for f in failures if f is not None), key=_may_pass, default=None)
+
+
+def _count(expected: Mapping[str, str], series_instance_uid: str) -> int:
+    return sum(series == series_instance_uid for series in expected.values())
+
+
+async def end_tasks(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Ends tasks whose result nobody wants any more, and waits until they have let go of what they held."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
