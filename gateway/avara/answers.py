@@ -1,4 +1,4 @@
-"""What the gateway answers (../shared/avara-contract.md: Answers). Absent keys are left out, never null."""
+"""What the gateway answers (docs/contract.md: Answers). Absent keys are left out, never null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The webhook endpoint: from Avara's request to an answer in time (avara-contract: Transport).
+"""The webhook endpoint: from Avara's request to an answer in time (docs/contract.md: Transport).
 
 The order is what makes it safe: size, then signature over the raw bytes, then JSON, then the contract. Until
 all four hold, nothing is done. An error's text never shows what is inside the gateway or the hospital.

@@ -1,4 +1,4 @@
-"""Events that Avara sends (../shared/avara-contract.md: Events).
+"""Events that Avara sends (docs/contract.md: Events).
 
 camelCase on the wire, snake_case here. Fields that nobody here knows are ignored, since Avara may add some
 at any time; identifiers are opaque. UIDs are checked, since they become keys and queries.

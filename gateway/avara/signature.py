@@ -1,4 +1,4 @@
-"""Who sent a webhook: the Standard Webhooks signature over its raw bytes (avara-contract: Transport)."""
+"""Who sent a webhook: the Standard Webhooks signature over its raw bytes (docs/contract.md: Transport)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Small objects are put by a client of our own (http1.py) and all others go by aio
 since they are the hot path: a quarter and a half of minio-py's CPU an object. Everything else (buckets,
 listing, multi-delete) is minio-py, in a thread. Every call has a time-out,
 transient failures are tried again a bounded number of times, and what is put is checked by the server
-against a CRC-32 (a false ``x-amz-content-sha256`` it would accept, ../shared/object-store.md).
+against a CRC-32 (a false ``x-amz-content-sha256`` it would accept, docs/object-store.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The embedded store: SeaweedFS as a child process, for a hospital that has no S3 of its own.
 
-The command line is the one that was tried (../shared/object-store.md): loopback only, no unauthenticated
+The command line is the one that was tried (docs/object-store.md): loopback only, no unauthenticated
 HTTP on the master, JWT keys for the volume and filer servers, no admin interface, no telemetry. The child
 dies with the gateway and is started again when it dies alone.
 """
@@ -38,7 +38,7 @@ STOP_WITHIN = 15.0
 
 STARTING_UP = 10.0
 """Seconds after its start in which a SIGTERM leaves it hanging for good. It is killed sooner then: what it has
-acknowledged survives that as well (tried in ten rounds, ../shared/object-store.md)."""
+acknowledged survives that as well (tried in ten rounds, docs/object-store.md)."""
 
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of its log that are kept from one start to the next."""

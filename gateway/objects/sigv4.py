@@ -2,7 +2,7 @@
 
 Presigning is on the path of every answer: what a batch of URLs shares (signing key, scope, date, query) is
 derived once, which leaves one SHA-256 and one HMAC a URL: some 5 µs against 30 µs in minio-py, for URLs that
-are the same to the byte (../shared/performance.md).
+are the same to the byte (docs/performance.md).
 """
 
 from __future__ import annotations

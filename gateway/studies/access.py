@@ -1,4 +1,4 @@
-"""Answers ``study.access_requested``: URLs of every instance, in time (avara-contract: Answers).
+"""Answers ``study.access_requested``: URLs of every instance, in time (docs/contract.md: Answers).
 
 A cached study that was compared with the PACS a moment ago is answered at once. Else the fetch is joined, or
 begun, and its end awaited as long as the answer can wait; then what has arrived is answered with presigned URLs,

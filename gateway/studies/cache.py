@@ -28,7 +28,7 @@ INDEXES_IN_MEMORY = 30_000
 
 DELETED_SPACE_RETURNS_AFTER = 20 * 60.0
 """Seconds. The embedded store gives the space of deleted objects back by a vacuum that runs every 14
-minutes (../shared/object-store.md): until then, what was evicted counts as free although the disk does not
+minutes (docs/object-store.md): until then, what was evicted counts as free although the disk does not
 show it, or the whole cache would be evicted for a disk that is about to have room."""
 
 

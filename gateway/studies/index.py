@@ -1,8 +1,8 @@
 """The index of a cached study: which instances lie in the store, and what the answer needs of them.
 
 It is written after the last instance and deleted before the first, so an index that can be read
-means a study that is there ("index last", ../shared/design.md). What it holds is enough to answer
-without opening an instance again.
+means a study that is there ("index last", docs/architecture.md: Invariants). What it holds is enough to
+answer without opening an instance again.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ BUFFER = 64 * 1024 * 1024
 """Bytes of instances that are acknowledged and not yet in the store, or as many spooled ones as it has chunks."""
 
 CONCURRENT_PUTS = 16
-"""Measured: past this the store gets no faster (../shared/performance.md)."""
+"""Measured: past this the store gets no faster (docs/performance.md)."""
 
 CHUNK = 1024 * 1024
 """Bytes; the pieces in which a spooled instance goes to the store."""

@@ -1,4 +1,4 @@
-"""The manifest: what lets Avara's viewer scroll before it has parsed every file (avara-contract: Manifest)."""
+"""The manifest: what lets Avara's viewer scroll before it has parsed every file (docs/contract.md: Manifest)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ PDU is small, collected whole and bounded.
 
 TCP_NODELAY and TCP_QUICKACK are set on every connection. Stock PACS send a C-STORE as several small
 writes with Nagle's algorithm on, and the kernel's delayed ACK then stalls each instance by 40 ms or
-more; acknowledging at once is worth a factor of 4 to 18 (../shared/performance.md).
+more; acknowledging at once is worth a factor of 4 to 18 (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Fetches a report's PDF from the presigned URL that Avara gave, or asks Avara for a fresh one (avara-contract:
-``report.delivered``).
+"""Fetches a report's PDF from the presigned URL that Avara gave, or asks Avara for a fresh one
+(docs/contract.md: Events).
 
 A URL from outside makes the gateway, which stands inside the hospital, send a request. So it goes to listed hosts
 only, and to public addresses only; the address that was checked is the one that is connected to, or a name that
