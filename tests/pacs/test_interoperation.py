@@ -21,7 +21,7 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from tests.conftest import data_set
-from tests.pacs.test_elements import FILES
+from tests.dicom.test_elements import FILES
 
 STUDY, SAMPLE = sample_study()
 CT = SAMPLE[:20]

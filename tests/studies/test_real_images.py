@@ -17,7 +17,7 @@ from pydicom import dcmread
 
 from gateway.dicom.uid import is_uid
 from tests.conftest import data_set
-from tests.pacs.test_elements import FILES
+from tests.dicom.test_elements import FILES
 
 
 def whole(content):
