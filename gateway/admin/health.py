@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 from aiohttp import web
+
+from gateway.runtime.supervise import Supervisor
 
 FRESH = 5.0
 """Seconds for which a result is told again, so that whoever asks often does not load what is asked."""
@@ -18,10 +21,11 @@ Probe = Callable[[], Awaitable[object]]
 
 
 class Health:
-    """Runs probes and tells which of them fail; names only, since anybody may ask."""
+    """Runs probes and asks the loops, and tells which of them fail; without details, since anybody may ask."""
 
-    def __init__(self, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, probes: Mapping[str, Probe], loops: Supervisor) -> None:
         self._probes = probes
+        self._loops = loops
         self._failing: list[str] = []
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
@@ -47,8 +51,20 @@ class Health:
     async def handle(self, request: web.Request) -> web.Response:
         """``GET /health``: 200 where every part works, else 503 with the names of those that do not."""
         failing = await self.failing()
+        states = self._loops.states()
+        fine = not failing and all(state.running for state in states)
         body = {
-            "status": "failing" if failing else "ok",
+            "status": "ok" if fine else "failing",
             "checks": {name: "failing" if name in failing else "ok" for name in self._probes},
+            "loops": {
+                state.name: {"status": "ok"}
+                if state.running
+                else {"status": "failing", "since": _moment(state.since), "reason": state.reason}
+                for state in states
+            },
         }
-        return web.json_response(body, status=503 if failing else 200)
+        return web.json_response(body, status=200 if fine else 503)
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

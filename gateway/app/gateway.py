@@ -28,6 +28,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
 from gateway.reports.jobs import alert_of_held
 from gateway.reports.receive import ReportHandler
+from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
@@ -40,8 +41,11 @@ KEEP_CLEANING_FOR = 30 * 86400.0
 class Gateway:
     """A running gateway: its parts, for those who look at them."""
 
-    def __init__(self, config: Config, journal: Journal, store: ObjectStore, cache: StudyCache) -> None:
+    def __init__(
+        self, config: Config, journal: Journal, store: ObjectStore, cache: StudyCache, loops: Supervisor
+    ) -> None:
         self.config = config
+        self.loops = loops
         self.journal = journal
         self.store = store
         self.cache = cache
@@ -147,5 +151,6 @@ class Gateway:
                 "store": lambda: self.store.head("probe/health"),
                 "dicom_listener": self._echo_self,
                 "journal": lambda: self.journal.cached_study("0"),
-            }
+            },
+            self.loops,
         )

@@ -23,9 +23,9 @@ from gateway.avara.signature import WebhookVerifier
 from gateway.captures.grant import CaptureAccessHandler
 from gateway.config import Config
 from gateway.journal import Journal
-from gateway.objects import StoreError
 from gateway.objects.embedded import EmbeddedStore
 from gateway.objects.front import Cors, StoreFront
+from gateway.runtime.supervise import Supervisor
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.cache import StudyCache
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
@@ -58,6 +58,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
     """The gateway without its HTTP side: able to fetch. Raises AlreadyRunning, OSError, StoreError, JournalError."""
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(state_dir(config.state_dir))
+        loops = await stack.enter_async_context(Supervisor())
         journal = await Journal.open(f"sqlite:///{journal_file(directory)}")
         stack.push_async_callback(journal.close)
         embedded = None
@@ -67,6 +68,9 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             )
             await embedded.start()
             stack.push_async_callback(embedded.stop)
+            loops.add("embedded store", embedded.keep_running)
+            # Before it is stopped itself, or it would be started again.
+            stack.push_async_callback(loops.remove, "embedded store")
         store = await stack.enter_async_context(store_of(config, embedded))
         await store.ensure_bucket()
         # A store that cannot take objects is told of now. It also makes a new embedded store allocate its first
@@ -76,14 +80,14 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             log.info("the store takes no CORS rules from us: allow browsers' origins in its own configuration")
         cache = StudyCache(store, journal, budget(config, directory, embedded))
         await cache.open()
-        gateway = Gateway(config, journal, store, cache)
+        gateway = Gateway(config, journal, store, cache, loops)
         for web in gateway.web.values():
             stack.push_async_callback(web.close)
         await gateway.scp.start()
         stack.push_async_callback(gateway.scp.stop, drain_for=DRAIN)
         stack.push_async_callback(gateway.fetcher.stop)
-        sweep = asyncio.create_task(_sweep(cache))
-        stack.callback(sweep.cancel)
+        loops.add("cache sweep", cache.sweep, once=True)
+        stack.push_async_callback(loops.remove, "cache sweep")
         yield gateway
 
 
@@ -140,8 +144,14 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
             http.router.add_routes(front.routes())
         await gateway.worker.start()
         stack.push_async_callback(gateway.worker.stop)
-        gateway.inbox.start()
-        stack.push_async_callback(gateway.inbox.stop)
+        loops = gateway.loops
+        for name, loop in (
+            ("jobs", gateway.worker.run),
+            ("inbox", gateway.inbox.watch),
+            ("inbox notifications", gateway.inbox.listen),
+        ):
+            loops.add(name, loop)
+            stack.push_async_callback(loops.remove, name)
         # No access log: it would hold every presigned URL. The endpoint tells what was asked and answered.
         runner = web.AppRunner(http, access_log=None, shutdown_timeout=DRAIN)
         await runner.setup()
@@ -173,10 +183,3 @@ async def serve(config: Config) -> None:
         await stop.wait()
         log.info("stopping")
     log.info("stopped")
-
-
-async def _sweep(cache: StudyCache) -> None:
-    try:
-        await cache.sweep()
-    except StoreError as e:
-        log.warning("the cache could not be compared with the store: %s", e)

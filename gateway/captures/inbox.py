@@ -14,6 +14,7 @@ from gateway.captures import jobs as names
 from gateway.journal import JobState, Journal, JournalError, Transaction, jobs, slots
 from gateway.objects import ObjectStore, StoreError
 from gateway.objects.client import ObjectInfo
+from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
 
@@ -37,25 +38,16 @@ class Inbox:
         self._added = added
         self._open = asyncio.Event()
         self._news = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._listed_at = -LOOKS_ANYWAY_EVERY
-
-    def start(self) -> None:
-        """Begins to watch, with a look at what came while nobody did."""
-        self._tasks = [asyncio.create_task(self._watch(), name="inbox"), asyncio.create_task(self._listen())]
-
-    async def stop(self) -> None:
-        """Stops watching."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def slot_opened(self) -> None:
         """An upload may come from now on."""
         self._open.set()
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Looks for uploads until it is cancelled; first for what came while nobody did."""
         while True:
+            progress()
             self._open.clear()
             self._news.clear()
             open_slots = True
@@ -72,8 +64,8 @@ class Inbox:
             except TimeoutError:
                 continue
 
-    async def _listen(self) -> None:
-        """Where the store tells of new objects, the next look is at once."""
+    async def listen(self) -> None:
+        """Until it is cancelled: where the store tells of new objects, the next look is at once."""
         while True:
             try:
                 async for _ in self._store.created(slots.INBOX):

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.journal import jobs as table
 from gateway.journal.jobs import LEAST_ATTEMPTS, Job, Jobs, JobState
 from gateway.journal.journal import Journal, JournalError, Transaction
+from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +88,20 @@ class Worker:
         self._on_held = on_held
         self._running: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
 
     def take_on(self, name: str, kind: Kind) -> None:
         """Jobs of this kind are this worker's, too; to be said before it starts."""
         self._kinds[name] = kind
 
     async def start(self) -> None:
-        """Begins to work, with what was under way when this worker was killed. Raises JournalError."""
+        """Takes up what was under way when this worker was killed; to be called before :meth:`run`. Raises
+        JournalError."""
         await self._journal.run(lambda c: table.release_all(c, self._owner))
-        self._loop = asyncio.create_task(self._work(), name="jobs")
 
     async def stop(self) -> None:
-        """Ends; jobs under way are cancelled, and given back for the next start."""
-        tasks = [t for t in (self._loop, *self._running) if t is not None]
+        """Cancels the jobs under way and gives them back for the next start; to be called once :meth:`run` has
+        ended."""
+        tasks = list(self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,9 +110,11 @@ class Worker:
         """A job was added: look at once."""
         self._wake.set()
 
-    async def _work(self) -> None:
+    async def run(self) -> None:
+        """Begins what is due, until it is cancelled."""
         purge_at = time.monotonic()
         while True:
+            progress()
             self._wake.clear()
             wait = LOOKS_EVERY
             try:

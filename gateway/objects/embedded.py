@@ -64,7 +64,6 @@ class EmbeddedStore:
         self._bucket = bucket
         self._allowed_origins = allowed_origins
         self._process: asyncio.subprocess.Process | None = None
-        self._supervisor: asyncio.Task[None] | None = None
         self._secrets: dict[str, str] = {}
         self._ports: dict[str, int] = {}
         self._launched = 0.0
@@ -81,7 +80,6 @@ class EmbeddedStore:
 
     async def start(self) -> None:
         """Starts it and waits until it serves. Raises StoreError, which names the fix."""
-        program = _program()
         try:
             for folder in (self._directory, self._directory / "tmp"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,19 +88,29 @@ class EmbeddedStore:
         except OSError as e:
             raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
         try:
-            await self._launch(program)
+            await self._launch()
         except StoreUnavailable:
             # Once more, on other ports: one of those that were free may have been taken meanwhile.
             self._ports = {}
-            await self._launch(program)
-        self._supervisor = asyncio.create_task(self._supervise(program))
+            await self._launch()
+
+    async def keep_running(self) -> None:
+        """Waits for it to end by itself, and starts it again at the next call. Raises StoreError when it has ended, or
+        does not start: to be supervised, which brings the pauses."""
+        assert self._process is not None, "it was started"
+        if self._process.returncode is not None:
+            await self._launch()
+            log.warning("the embedded store runs again")
+        code = await self._process.wait()
+        raise StoreUnavailable(f"the embedded store ended by itself with code {code}: see {self._log_file}")
 
     async def stop(self) -> None:
         """Stops it; what it has acknowledged is on its disk."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
         await self._terminate()
+
+    @property
+    def _log_file(self) -> Path:
+        return self._directory / "store.log"
 
     async def _terminate(self) -> None:
         process = self._process
@@ -120,11 +128,12 @@ class EmbeddedStore:
             process.kill()
             await process.wait()
 
-    async def _launch(self, program: str) -> None:
+    async def _launch(self) -> None:
+        program = _program()
         # It re-applies what it finds here, silently, over its command line.
         (self._directory / "mini.options").unlink(missing_ok=True)
         self._ports = _free_ports(self._ports)
-        log_file = self._directory / "store.log"
+        log_file = self._log_file
         if log_file.exists() and log_file.stat().st_size > LOG_LIMIT:
             log_file.replace(log_file.with_suffix(".log.1"))
         environment = {
@@ -162,7 +171,7 @@ class EmbeddedStore:
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
         base = f"http://{self.endpoint}"
-        see = f"see {self._directory / 'store.log'}"
+        see = f"see {self._log_file}"
         timeout = aiohttp.ClientTimeout(total=5)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             try:
@@ -177,25 +186,6 @@ class EmbeddedStore:
             async with http.get(f"{base}/{self._bucket}") as answer:
                 if answer.status != 403:
                     raise StoreError(f"the embedded store lets anonymous requests in ({answer.status}): not used")
-
-    async def _supervise(self, program: str) -> None:
-        pause = 1.0  # seconds
-        while True:
-            process = self._process
-            assert process is not None
-            code = await process.wait()
-            log.error("the embedded store ended by itself with code %s; starting it again", code)
-            if asyncio.get_running_loop().time() - self._launched > 60:
-                pause = 1.0
-            while True:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 60.0)
-                try:
-                    await self._launch(program)
-                except (StoreError, OSError) as e:
-                    log.error("the embedded store does not start: %s", e)
-                    continue
-                break
 
 
 async def _answers(http: aiohttp.ClientSession, url: str) -> bool:

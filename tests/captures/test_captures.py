@@ -198,12 +198,14 @@ async def test_our_copy_goes_once_it_was_kept_long_enough(pacs, viewer_of):
 
 async def test_what_was_uploaded_while_the_gateway_was_down_is_found(pacs, start, weed, viewer_of):
     viewer = await viewer_of(pacs)
-    await viewer.gateway.parts.inbox.stop()  # the gateway sees nothing any more
+    parts = viewer.gateway.parts
+    for loop in ("inbox", "inbox notifications"):
+        await parts.loops.remove(loop)  # the gateway sees nothing any more
     capture = sample_capture(STUDY)
     await viewer.upload(capture.content)
     await asyncio.sleep(1.5)
     assert await viewer.jobs.list() == []
-    viewer.gateway.parts.inbox.start()  # as at the next start
+    parts.loops.add("inbox", parts.inbox.watch)  # as at the next start
     await viewer.stored()
 
 

@@ -15,6 +15,7 @@ from gateway.journal import Jobs, JobState, Journal
 from gateway.journal import jobs as table
 from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
 from gateway.journal.worker import CannotBeDone, Done, Kind, Step, TryLater, Worker
+from gateway.runtime.supervise import Supervisor
 
 
 @pytest.fixture
@@ -31,16 +32,19 @@ def jobs(journal):
 
 @pytest.fixture
 async def work(journal):
-    workers = []
+    workers, loops = [], Supervisor()
+    await loops.start()
 
     async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
         worker = Worker(journal, owner=owner, on_held=lambda c, job: None)
         worker.take_on("test", Kind(handler, at_once, retry_for))
         workers.append(worker)
         await worker.start()
+        loops.add(f"worker {len(workers)}", worker.run)
         return worker
 
     yield begin
+    await loops.stop()
     for worker in workers:
         await worker.stop()
 
@@ -148,12 +152,13 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
 
 async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
     worker = Worker(journal, owner="one", on_held=lambda c, job: None)
-    for _ in range(20):
-        await worker.start()
-        await asyncio.sleep(0.02)  # it waits for something to do
-        worker.wake()
-        async with asyncio.timeout(5):
-            await worker.stop()
+    async with Supervisor() as loops:
+        for _ in range(20):
+            loops.add("jobs", worker.run)
+            await asyncio.sleep(0.02)  # it waits for something to do
+            worker.wake()
+            async with asyncio.timeout(5):
+                await loops.remove("jobs")
 
 
 async def test_two_workers_never_have_the_same_job(journal, jobs, work):
@@ -265,7 +270,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "    worker = Worker(journal, owner='one', on_held=lambda c, job: None)\n"
         "    worker.take_on('test', Kind(handler, 1, 60))\n"
         "    await worker.start()\n"
-        "    await asyncio.sleep(60)\n"
+        "    await worker.run()\n"
         "asyncio.run(main())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -283,6 +288,8 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
     worker = Worker(journal, owner="one", on_held=lambda c, job: None)
     worker.take_on("test", Kind(handler, 1, 60))
     await worker.start()
-    await asyncio.wait_for(done.wait(), 10)
+    async with Supervisor() as loops:
+        loops.add("jobs", worker.run)
+        await asyncio.wait_for(done.wait(), 10)
     await worker.stop()
     await journal.close()

@@ -16,13 +16,16 @@ from aiohttp import web
 from gateway.objects import ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore, free_port
 from gateway.objects.front import Cors, StoreFront
+from gateway.runtime.supervise import Supervisor
 
 
 @pytest.fixture(scope="module")
 async def embedded(tmp_path_factory):
     store = EmbeddedStore(tmp_path_factory.mktemp("embedded"), bucket="dicom")
     await store.start()
-    yield store
+    async with Supervisor() as loops:
+        loops.add("embedded store", store.keep_running)
+        yield store
     await store.stop()
 
 
@@ -159,6 +162,27 @@ async def test_after_a_kill_it_is_back_with_what_it_had_acknowledged(embedded, c
         while await client.head("kept") is None:
             await asyncio.sleep(0.1)
     assert await client.get("kept") == b"kept"
+
+
+async def test_whatever_a_relaunch_ends_by_it_is_tried_again(embedded, client, monkeypatch):
+    await client.put("kept", b"kept", content_type="a/b")
+    until_ready, failed = EmbeddedStore._until_ready, []
+
+    async def disconnected(self, process):
+        if not failed:
+            failed.append(process)
+            raise aiohttp.ServerDisconnectedError
+        await until_ready(self, process)
+
+    monkeypatch.setattr(EmbeddedStore, "_until_ready", disconnected)
+    process = embedded._process
+    os.kill(process.pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while embedded._process in (process, *failed) or embedded._process.returncode is not None:
+            await asyncio.sleep(0.05)
+        while await client.head("kept") is None:
+            await asyncio.sleep(0.1)
+    assert failed
 
 
 async def test_it_never_outlives_its_parent(tmp_path):

@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+import time
+from datetime import datetime
 
 import aiohttp
 import pytest
@@ -194,6 +196,28 @@ async def test_health_tells_what_does_not_work_and_nothing_more(pacs, start, mon
         said = await answer.json()
         assert answer.status == 503
         assert said["checks"] == {"store": "ok", "dicom_listener": "failing", "journal": "ok"}
+
+
+async def test_a_loop_that_ended_shows_in_health_by_name_since_when_and_why(pacs, start, monkeypatch):
+    gateway = await start(pacs)
+
+    async def fail():
+        raise OSError("/var/lib/somewhere/private is gone")
+
+    url = f"http://127.0.0.1:{gateway.config.http.port}/health"
+    loops = gateway.parts.loops
+    before = {state.name for state in loops.states()}
+    assert before >= {"inbox", "inbox notifications", "jobs"}
+    await loops.remove("inbox")
+    loops.add("inbox", fail)
+    await asyncio.sleep(0.1)
+    async with gateway.http.get(url) as answer:
+        said = await answer.json()
+        assert (answer.status, said["status"]) == (503, "failing")
+        assert {name for name, loop in said["loops"].items() if loop["status"] != "ok"} == {"inbox"}
+        assert said["loops"]["inbox"]["reason"].startswith("it ended")
+        assert abs(datetime.fromisoformat(said["loops"]["inbox"]["since"]).timestamp() - time.time()) < 30
+        assert "private" not in await answer.text()
 
 
 async def test_every_dicom_socket_sends_at_once_and_acknowledges_at_once(pacs, start, monkeypatch):

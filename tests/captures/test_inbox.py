@@ -1,0 +1,56 @@
+"""The inbox's watch: it goes on whatever the store answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.captures.inbox import Inbox
+from gateway.journal import Jobs, Journal
+from gateway.objects import Credentials, ObjectStore
+from gateway.objects.embedded import free_port
+from gateway.runtime.supervise import Supervisor
+
+_ONE_UPLOAD = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>dicom</Name><Prefix>inbox/</Prefix>'
+    "<KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated><Contents><Key>inbox/one</Key>"
+    "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag><Size>5</Size>"
+    "<StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>"
+)
+
+
+async def test_a_listing_that_is_no_xml_does_not_keep_a_later_upload_from_being_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.captures.inbox.LOOKS_ANYWAY_EVERY", 0.05)
+    listings = 0
+
+    async def answer(request):
+        nonlocal listings
+        if "location" in request.query:
+            return web.Response(body=b"<LocationConstraint>us-east-1</LocationConstraint>", content_type="text/xml")
+        listings += 1
+        body = "<html>the proxy's own page, <b>not closed" if listings == 1 else _ONE_UPLOAD
+        return web.Response(body=body.encode(), content_type="application/xml")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner, port = web.AppRunner(application, shutdown_timeout=0.1), free_port()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    journal = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
+    store = ObjectStore(
+        endpoint=lambda: f"127.0.0.1:{port}", secure=False, region="us-east-1", bucket="dicom",
+        credentials=Credentials("access", "secret"),
+    )  # fmt: skip
+    try:
+        async with store, Supervisor(first_pause=0.05) as loops:
+            inbox = Inbox(store, journal, added=lambda: None)
+            loops.add("inbox", inbox.watch)
+            async with asyncio.timeout(20):
+                while not await Jobs(journal).list():
+                    await asyncio.sleep(0.02)
+        assert listings > 1
+    finally:
+        await runner.cleanup()
+        await journal.close()
