@@ -11,6 +11,7 @@ from pathlib import Path
 from gateway.captures import amend, identity
 from gateway.captures import jobs as names
 from gateway.captures.examine import Unacceptable, Upload, check, examine
+from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.part10 import file_header
 from gateway.journal import Job, JobState, Journal, Transaction, jobs, slots
 from gateway.journal.slots import Slot
@@ -23,7 +24,6 @@ from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import PacsClient, StudyRecord
 from gateway.pacs.scu.lookup import find_record
 from gateway.pacs.scu.retrieve import Finder
-from gateway.pacs.scu.transcode import encode_data_set
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,7 @@ from collections.abc import Collection
 
 from pydicom.charset import convert_encodings, decode_bytes
 
-IMPLICIT_LITTLE_ENDIAN = frozenset((
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.20",  # Papyrus 3, retired
-    "1.2.840.113619.5.2",  # GE private: only its pixel data are big endian
-))  # fmt: skip
-EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+from gateway.dicom.syntaxes import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT
 
 INFLATE_LIMIT = 1024 * 1024
 """Bytes that the start of a deflated data set may grow to: never a deflate bomb."""
@@ -57,7 +51,7 @@ def read_elements(data: memoryview | bytes, transfer_syntax_uid: str, wanted: Co
         except zlib.error as e:
             raise MalformedDataSet("a deflated data set that cannot be inflated") from e
     big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
-    reader = ElementReader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT_LITTLE_ENDIAN, big=big)
+    reader = ElementReader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT, big=big)
     return reader.read(wanted)
 
 

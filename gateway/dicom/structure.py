@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from gateway.dicom.elements import (
     DEPTH_LIMIT,
-    EXPLICIT_BIG_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
     ITEM,
     ITEM_END,
     SEQUENCE_END,
@@ -19,6 +17,7 @@ from gateway.dicom.elements import (
     ElementReader,
     MalformedDataSet,
 )
+from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
 
 MAX_ELEMENTS = 200_000
 """Elements and items of a data set, pixel data fragments apart; a large SR has some tens of thousands."""
@@ -53,7 +52,7 @@ def read_structure(data: memoryview, transfer_syntax_uid: str) -> Structure:
 
 class _Walk:
     def __init__(self, data: memoryview, transfer_syntax_uid: str) -> None:
-        self._explicit = transfer_syntax_uid not in IMPLICIT_LITTLE_ENDIAN
+        self._explicit = transfer_syntax_uid not in IMPLICIT
         self._reader = ElementReader(data, explicit=self._explicit, big=transfer_syntax_uid == EXPLICIT_BIG_ENDIAN)
         self._end = len(data)
         self._count = 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
-BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
 
 _NAMESPACE = uuid.UUID("5f4dcf3c-6b57-4d0e-9f38-1a3f5f2b7c61")
 """Ours, for UIDs that are derived from a report; never to be changed, or a retry would be another object."""

@@ -6,11 +6,8 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from gateway.avara.answers import Manifest, SeriesManifest, SopManifest
+from gateway.dicom.sop_classes import PARAMETRIC_MAP
 from gateway.studies.index import Instance
-
-PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
-"""The one class whose pixels may be floats: 32 bits allocated are Float Pixel Data, 64 are Double Float
-Pixel Data (PS3.3 C.7.6.24, C.7.6.25)."""
 
 
 def build_manifest(study_instance_uid: str, instances: Iterable[Instance]) -> Manifest | None:
@@ -45,6 +42,8 @@ def _sop(i: Instance) -> SopManifest | None:
         )
     if not (i.rows and i.columns and i.bits_allocated and i.samples_per_pixel and i.photometric_interpretation):
         return None
+    # The one class whose pixels may be floats: 32 bits allocated are Float Pixel Data, 64 are Double Float Pixel Data
+    # (PS3.3 C.7.6.24, C.7.6.25).
     floats = i.sop_class_uid == PARAMETRIC_MAP
     return SopManifest(
         sopInstanceUID=i.sop_instance_uid,

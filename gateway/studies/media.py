@@ -18,6 +18,8 @@ from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from gateway.dicom.sop_classes import ENCAPSULATED_PDF
+from gateway.dicom.syntaxes import VIDEO
 from gateway.pacs.receiver import Body, IncomingInstance
 from gateway.studies.index import Instance, Media
 
@@ -28,7 +30,7 @@ DOCUMENT_LIMIT = 64 * 1024 * 1024
 object is served as any other."""
 
 DOCUMENTS = {
-    "1.2.840.10008.5.1.4.1.1.104.1": ("application/pdf", "pdf"),  # Encapsulated PDF
+    ENCAPSULATED_PDF: ("application/pdf", "pdf"),
     "1.2.840.10008.5.1.4.1.1.104.2": ("text/xml", "xml"),  # Encapsulated CDA
     "1.2.840.10008.5.1.4.1.1.104.3": ("model/stl", "stl"),  # Encapsulated STL
     "1.2.840.10008.5.1.4.1.1.104.4": ("model/obj", "obj"),  # Encapsulated OBJ
@@ -36,11 +38,6 @@ DOCUMENTS = {
 }
 """SOP Class UID → MIME type and file extension (PS3.3 Table C.24-2). The class decides, not the MIME type
 that the object claims: what a browser is told to open must not be the sender's free choice."""
-
-VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)) | frozenset(
-    f"1.2.840.10008.1.2.4.{n}.1" for n in range(100, 107)
-)
-"""Transfer syntaxes of MPEG-2, MPEG-4 AVC/H.264 and HEVC/H.265, fragmentable ones too (PS3.6 Table A-1)."""
 
 _FRAME_HEADER = 64 * 1024
 """Bytes; the attributes of a video before its Pixel Data are smaller than this."""

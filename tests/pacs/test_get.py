@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.demo.sample import sample_study
+from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
 from gateway.objects.embedded import free_port
 from gateway.pacs.errors import NoContextAccepted, OperationFailed, PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.get import COMMON_CLASSES, MAX_CONTEXTS, STUDY_ROOT_GET, GetRetriever, contexts_for
+from gateway.pacs.scu.get import MAX_CONTEXTS, GetRetriever, contexts_for
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper.negotiation import accept, read_answer, read_request, request_pdu
 from tests.conftest import data_set
@@ -38,7 +39,7 @@ def test_an_association_never_has_more_contexts_than_the_standard_allows(classes
     assert contexts[0].abstract_syntax == STUDY_ROOT_GET
     assert all(c.as_scp and len(c.transfer_syntaxes) == 1 for c in contexts[1:])
     proposed = Counter(c.abstract_syntax for c in contexts[1:])
-    assert set(proposed) == set((classes or COMMON_CLASSES)[: MAX_CONTEXTS - 1])
+    assert set(proposed) == set((classes or COMMON_STORAGE_CLASSES)[: MAX_CONTEXTS - 1])
     assert max(proposed.values()) - min(proposed.values()) <= 1  # no class is favoured
 
 

@@ -22,11 +22,12 @@ from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.dicom import texts
 from gateway.dicom.elements import read_elements, text
+from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.client import InstanceRef, PacsClient, StudyRecord, _record
 from gateway.pacs.scu.store import OutgoingInstance, store
 from gateway.pacs.upper.spool import MemoryBody
-from gateway.reports.dicom.documents import BASIC_TEXT_SR, ENCAPSULATED_PDF, basic_text_sr, encapsulated_pdf
+from gateway.reports.dicom.documents import basic_text_sr, encapsulated_pdf
 from gateway.reports.report import Predecessor, Report
 
 STUDY = StudyRecord(

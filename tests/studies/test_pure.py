@@ -17,12 +17,13 @@ from pydicom.filewriter import write_dataset
 
 from gateway.demo.sample import small_pdf
 from gateway.dicom.elements import MalformedDataSet
+from gateway.dicom.sop_classes import PARAMETRIC_MAP
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies import media
 from gateway.studies.header import read_header
 from gateway.studies.index import Instance, Media, StudyIndex, dump, load, reading_order
-from gateway.studies.manifest import PARAMETRIC_MAP, build_manifest
+from gateway.studies.manifest import build_manifest
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

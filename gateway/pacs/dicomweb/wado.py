@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.part10 import FileMeta, read_file_meta
+from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
 from gateway.dicom.uid import is_uid
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
 from gateway.pacs.dicomweb.service import DicomWeb
@@ -24,7 +25,7 @@ from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool
 
 log = logging.getLogger(__name__)
 
-ANY_SYNTAX, UNCOMPRESSED = "*", "1.2.840.10008.1.2.1"
+ANY_SYNTAX = "*"
 
 
 class WadoRetriever:
@@ -38,7 +39,7 @@ class WadoRetriever:
         self._web = web
         self._sender = sender
         self._spool_dir = spool_dir
-        syntax = UNCOMPRESSED if uncompressed_only else ANY_SYNTAX
+        syntax = EXPLICIT_LITTLE_ENDIAN if uncompressed_only else ANY_SYNTAX
         self._accept = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
 
     async def retrieve(

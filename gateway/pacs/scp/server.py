@@ -8,8 +8,8 @@ import ssl
 from collections.abc import Collection
 from pathlib import Path
 
-from pynetdicom.sop_class import _STORAGE_CLASSES
-
+from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
+from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
 from gateway.dicom.uid import is_uid
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Sender, Status
@@ -30,12 +30,8 @@ from gateway.pacs.upper.negotiation import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
-    EXPLICIT_LITTLE_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
     LOCAL_LIMIT_EXCEEDED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
-    STORAGE_COMMITMENT,
-    VERIFICATION,
     Accepted,
     Chooses,
     Context,
@@ -62,21 +58,6 @@ and a bound on those that never ask."""
 IN_MEMORY = 48 * 1024 * 1024
 """Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
 and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
-
-UNCOMPRESSED = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
-"""Implicit VR little endian, explicit VR little and big endian (PS3.5 §10.1)."""
-
-STORAGE_CLASSES = frozenset(str(uid) for uid in _STORAGE_CLASSES.values())
-_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
-_DICOM_ROOT = "1.2.840.10008."
-
-
-def is_storage_class(uid: str) -> bool:
-    """Whether *uid* names what can be stored: the standard's storage classes, those of a later edition of
-    it, and every private one (a UID outside DICOM's own root)."""
-    if uid in STORAGE_CLASSES:
-        return True
-    return is_uid(uid) and (uid.startswith(_STORAGE_ROOT) or not uid.startswith(_DICOM_ROOT))
 
 
 class StorageScp:
@@ -228,8 +209,7 @@ class StorageScp:
         def with_commitment(context: Context) -> str | None:
             if context.abstract_syntax != STORAGE_COMMITMENT or self._on_commitment is None:
                 return choose(context)
-            readable = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-            return next((syntax for syntax in context.transfer_syntaxes if syntax in readable), "")
+            return next((syntax for syntax in context.transfer_syntaxes if syntax in READABLE), "")
 
         return with_commitment
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
+from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
+from gateway.dicom.syntaxes import READABLE
 from gateway.dicom.uid import is_uid
 from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
 from gateway.pacs.peer import Peer
-from gateway.pacs.scu.exchange import QUERY_SYNTAXES, raise_for_status, request, response
+from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.negotiation import VERIFICATION, Context
+from gateway.pacs.upper.negotiation import Context
 
 log = logging.getLogger(__name__)
-
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 
 CHARACTER_SET, QUERY_LEVEL = 0x00080005, 0x00080052
 STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN = 0x00080020, 0x00080030, 0x00080050, 0x00080090
@@ -128,7 +128,7 @@ class PacsClient:
                 yield association
 
     def _association(self, *abstract_syntaxes: str) -> AbstractAsyncContextManager[Association]:
-        return self.association([Context(syntax, QUERY_SYNTAXES) for syntax in abstract_syntaxes])
+        return self.association([Context(syntax, READABLE) for syntax in abstract_syntaxes])
 
     async def _open(self, contexts: Sequence[Context], receives_in: Path | None) -> Association:
         pause = 0.25  # seconds

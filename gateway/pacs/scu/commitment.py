@@ -11,20 +11,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from gateway.dicom.encoding import encode_data_set
+from gateway.dicom.sop_classes import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
+from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN, READABLE
 from gateway.dicom.uid import is_uid
 from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import Message
-from gateway.pacs.upper.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, STORAGE_COMMITMENT, Context
-
-WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
-"""Storage Commitment Push Model SOP Instance (PS3.4 J.3.5)."""
+from gateway.pacs.upper.negotiation import Context
 
 REQUEST_COMMITMENT = 1
 """Action Type ID (PS3.4 Table J.3.2.1.1)."""
@@ -60,7 +58,7 @@ async def request_commitment(
     client: PacsClient, transaction_uid: str, sop_class_uid: str, sop_instance_uid: str
 ) -> CommitmentResult | None:
     """Asks for commitment of one instance; its result where it comes at once, else None. Raises PacsError."""
-    contexts = [Context(STORAGE_COMMITMENT, (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN))]
+    contexts = [Context(STORAGE_COMMITMENT, READABLE)]
     async with client.association(contexts) as association:
         context_id = association.context_for(STORAGE_COMMITMENT)
         syntax = association.contexts[context_id].transfer_syntaxes[0]
@@ -68,7 +66,7 @@ async def request_commitment(
             dimse.COMMAND_FIELD: dimse.N_ACTION_RQ,
             dimse.MESSAGE_ID: association.next_message_id(),
             dimse.REQUESTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
-            dimse.REQUESTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
+            dimse.REQUESTED_SOP_INSTANCE_UID: STORAGE_COMMITMENT_INSTANCE,
             dimse.ACTION_TYPE_ID: REQUEST_COMMITMENT,
             dimse.DATA_SET_TYPE: 1,
         }
@@ -113,11 +111,7 @@ def _request(transaction_uid: str, sop_class_uid: str, sop_instance_uid: str, sy
     data = Dataset()
     data.TransactionUID = transaction_uid
     data.ReferencedSOPSequence = DicomSequence([item])
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, syntax == IMPLICIT_LITTLE_ENDIAN
-    write_dataset(buffer, data)
-    encoded: bytes = buffer.getvalue()
-    return encoded
+    return encode_data_set(data, syntax)
 
 
 def read_report(message: Message, syntax: str) -> CommitmentResult:

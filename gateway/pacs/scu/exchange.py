@@ -10,10 +10,6 @@ from gateway.pacs.peer import Peer
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.link import Message
-from gateway.pacs.upper.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
-
-QUERY_SYNTAXES = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
-"""Transfer syntaxes that identifiers are proposed in."""
 
 
 def request(association: Association, field: int, sop_class_uid: str, *, data: bool) -> dict[int, int | str]:

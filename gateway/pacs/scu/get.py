@@ -12,52 +12,21 @@ from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
 
-from pydicom import uid
-
+from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
+from gateway.dicom.syntaxes import COMMONEST_FIRST, READABLE, UNCOMPRESSED
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, ProtocolViolation
 from gateway.pacs.receiver import InstanceHandler, Sender
 from gateway.pacs.scp.server import take_in
 from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.exchange import QUERY_SYNTAXES, request
+from gateway.pacs.scu.exchange import request
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.link import Message
 from gateway.pacs.upper.negotiation import Context
 
-STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
-
 MAX_CONTEXTS = 128
 """Presentation contexts of an association."""
-
-UNCOMPRESSED = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
-
-TRANSFER_SYNTAXES = tuple(
-    str(syntax)
-    for syntax in dict.fromkeys(
-        (
-            uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.JPEGLosslessSV1, uid.JPEG2000Lossless,
-            uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless, uid.RLELossless, uid.JPEGExtended12Bit,
-            uid.JPEGLSNearLossless, uid.JPEGLossless, uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian,
-            *uid.AllTransferSyntaxes,
-        )
-    )
-)  # fmt: skip
-"""The commonest in PACS first: where not all fit into an association, the last are left out."""
-
-COMMON_CLASSES = tuple(
-    f"1.2.840.10008.5.1.4.1.1.{last}"
-    for last in (
-        "2", "4", "2.1", "4.1",  # CT, MR, enhanced CT, enhanced MR
-        "1", "1.1", "1.2", "13.1.3",  # CR, digital X-ray, mammography, tomosynthesis
-        "6.1", "3.1", "12.1", "12.2", "20", "128",  # ultrasound, with frames, XA, RF, NM, PET
-        "7", "7.2", "7.4", "104.1",  # secondary captures, encapsulated PDF
-        "88.59", "11.1", "88.11", "88.22", "88.33", "88.67", "66.4",  # key objects, presentation states, SR, SEG
-        "481.1", "481.2", "481.3", "481.5",  # RT image, dose, structure set, plan
-        "77.1.1", "77.1.4",  # endoscopy, photographs
-    )
-)  # fmt: skip
-"""What is proposed to a PACS that does not list which SOP classes it has."""
 
 
 def contexts_for(sop_class_uids: Collection[str], *, uncompressed_only: bool) -> list[Context]:
@@ -65,10 +34,10 @@ def contexts_for(sop_class_uids: Collection[str], *, uncompressed_only: bool) ->
 
     The commonest transfer syntaxes of every class come before the second commonest of any.
     """
-    classes = dict.fromkeys(sop_class_uids) or COMMON_CLASSES
-    syntaxes = UNCOMPRESSED if uncompressed_only else TRANSFER_SYNTAXES
-    pairs = (Context(one, (str(syntax),), as_scp=True) for syntax in syntaxes for one in classes)
-    return [Context(STUDY_ROOT_GET, QUERY_SYNTAXES), *islice(pairs, MAX_CONTEXTS - 1)]
+    classes = dict.fromkeys(sop_class_uids) or COMMON_STORAGE_CLASSES
+    syntaxes = UNCOMPRESSED if uncompressed_only else COMMONEST_FIRST
+    pairs = (Context(one, (syntax,), as_scp=True) for syntax in syntaxes for one in classes)
+    return [Context(STUDY_ROOT_GET, READABLE), *islice(pairs, MAX_CONTEXTS - 1)]
 
 
 class GetRetriever:
@@ -100,7 +69,7 @@ class GetRetriever:
         peer = self._client.peer
         classes = selection.sop_class_uids
         if selection.series_instance_uid is None:  # of a whole study the PACS may have listed only some
-            classes = (*classes, *COMMON_CLASSES)
+            classes = (*classes, *COMMON_STORAGE_CLASSES)
         contexts = contexts_for(classes, uncompressed_only=self._uncompressed_only)
         async with self._client.association(contexts, receives_in=self._spool_dir) as association:
             context_id = association.context_for(STUDY_ROOT_GET)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from gateway.dicom.sop_classes import STUDY_ROOT_MOVE
+from gateway.dicom.syntaxes import READABLE
 from gateway.pacs.errors import PacsUnreachable, UnknownMoveDestination
 from gateway.pacs.receiver import InstanceHandler
 from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.exchange import QUERY_SYNTAXES, raise_for_status, request, response
+from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.negotiation import Context
-
-STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 
 MOVE_DESTINATION_UNKNOWN = 0xA801
 IDENTIFIER_DOES_NOT_MATCH = 0xA900
@@ -65,7 +65,7 @@ class MoveRetriever:
         def alive() -> float:
             return max(last_arrival(), self._last_received())
 
-        async with client.association([Context(STUDY_ROOT_MOVE, QUERY_SYNTAXES)]) as association:
+        async with client.association([Context(STUDY_ROOT_MOVE, READABLE)]) as association:
             context_id = association.context_for(STUDY_ROOT_MOVE)
             command = request(association, dimse.C_MOVE_RQ, STUDY_ROOT_MOVE, data=True)
             command[dimse.MOVE_DESTINATION] = self._destination

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.dicom.syntaxes import READABLE
 from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
 from gateway.pacs.receiver import Body
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.negotiation import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, Context
-
-UNCOMPRESSED = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+from gateway.pacs.upper.negotiation import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ async def store(client: PacsClient, instance: OutgoingInstance, transcode: Trans
     has one accepted syntax (field note 14). Where only the latter are taken, *transcode* gives the data set so.
     """
     own, sop_class = instance.transfer_syntax_uid, instance.sop_class_uid
-    syntaxes = list(dict.fromkeys((own, *UNCOMPRESSED)))
+    syntaxes = list(dict.fromkeys((own, *READABLE)))
     async with client.association([Context(sop_class, (syntax,)) for syntax in syntaxes]) as association:
         accepted = {c.transfer_syntaxes[0]: context_id for context_id, c in association.contexts.items()}
         # One of them, or there would be no association (NoContextAccepted).

@@ -1,4 +1,4 @@
-"""Data sets of pydicom's as encoded bytes (PS3.5 §7), and Part 10 files as data sets in a body."""
+"""Part 10 files as data sets in a body: as they are, and uncompressed for a PACS that takes nothing else."""
 
 from __future__ import annotations
 
@@ -6,23 +6,12 @@ import io
 import os
 from io import FileIO
 
-from pydicom import Dataset, dcmread
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
+from pydicom import dcmread
 from pydicom.uid import UID
 
+from gateway.dicom.encoding import CannotDecompress, uncompressed
 from gateway.pacs.scu.store import CannotTranscode
 from gateway.pacs.upper.spool import FileBody, MemoryBody
-
-
-def encode_data_set(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
-    """*dataset* in *transfer_syntax_uid*, without file meta information."""
-    syntax = UID(transfer_syntax_uid)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = syntax.is_little_endian, syntax.is_implicit_VR
-    write_dataset(buffer, Dataset({tag: element for tag, element in dataset._dict.items() if tag.group != 2}))
-    encoded: bytes = buffer.getvalue()
-    return encoded
 
 
 def data_set_of(file: FileIO, size: int) -> FileBody:
@@ -37,15 +26,10 @@ def transcoded(file: FileIO, transfer_syntax_uid: str) -> MemoryBody:
     """The data set of a Part 10 file in an uncompressed transfer syntax, losing nothing. Raises CannotTranscode."""
     file.seek(0)
     dataset = dcmread(io.BytesIO(file.read()))
-    former = UID(dataset.file_meta.TransferSyntaxUID)
-    if former.is_encapsulated:
-        try:
-            dataset.decompress(as_rgb=False, generate_instance_uid=False)
-        except Exception as e:  # a decoder's, whichever it is
-            raise CannotTranscode(
-                f"the PACS takes only uncompressed instances of this SOP class, and {former.name} cannot be decoded "
-                f"here ({type(e).__name__}): enable {former.name} in the PACS"
-            ) from e
-    elif not former.is_little_endian:
-        raise CannotTranscode(f"the PACS does not take {former.name}: enable it there")
-    return MemoryBody(encode_data_set(dataset, transfer_syntax_uid))
+    try:
+        return MemoryBody(uncompressed(dataset, transfer_syntax_uid))
+    except CannotDecompress as e:
+        former = UID(dataset.file_meta.TransferSyntaxUID).name
+        raise CannotTranscode(
+            f"the PACS takes only uncompressed instances of this SOP class, and {e}: enable {former} in the PACS"
+        ) from e

@@ -19,15 +19,12 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION
+from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ, MAX_PDU
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-VERIFICATION = "1.2.840.10008.1.1"
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-"""Storage Commitment Push Model (PS3.4 J.3); here so that :func:`accept` can let the PACS be its SCP."""
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
 TRANSFER_SYNTAXES_NOT_SUPPORTED = 4

@@ -14,16 +14,15 @@ from typing import TypeAlias
 from pydicom import DataElement, Dataset
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from gateway import __version__
 from gateway.dicom import texts
+from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.part10 import file_header
+from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
+from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
 from gateway.pacs.scu.client import InstanceRef, StudyRecord
-from gateway.reports.report import BASIC_TEXT_SR, ENCAPSULATED_PDF, Predecessor, Report
-
-EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+from gateway.reports.report import Predecessor, Report
 
 DOCUMENT_SERIES, TEXT_SERIES = 99001, 99002
 """Series Numbers (0020,0011): after those of any modality, where viewers sort by them."""
@@ -235,12 +234,12 @@ def _object(study: StudyRecord, attributes: Attributes) -> DicomObject:
     if character_set.terms:
         d.SpecificCharacterSet = list(character_set.terms)
     header = file_header(d.SOPClassUID, d.SOPInstanceUID, EXPLICIT_LITTLE_ENDIAN)
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    buffer.write(header)
-    write_dataset(buffer, d)
     return DicomObject(
-        str(d.SOPClassUID), str(d.SOPInstanceUID), str(d.SeriesInstanceUID), EXPLICIT_LITTLE_ENDIAN, buffer.getvalue()
+        str(d.SOPClassUID),
+        str(d.SOPInstanceUID),
+        str(d.SeriesInstanceUID),
+        EXPLICIT_LITTLE_ENDIAN,
+        header + encode_data_set(d, EXPLICIT_LITTLE_ENDIAN),
     )
 
 
