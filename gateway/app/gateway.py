@@ -8,9 +8,11 @@ from collections.abc import Collection
 from gateway.admin.checks import RetrieveProbe, Subject
 from gateway.admin.health import Health
 from gateway.admin.metrics import Figures
+from gateway.alerts.held import HeldJobs
+from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, tls_context
-from gateway.app.reports import alert_channels, report_kinds, report_places
+from gateway.app.reports import report_kinds, report_places
 from gateway.app.surroundings import Surroundings
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
@@ -26,8 +28,8 @@ from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
-from gateway.reports.jobs import alert_of_held
 from gateway.reports.receive import ReportHandler
+from gateway.runtime.clock import SYSTEM_CLOCK
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
@@ -75,8 +77,11 @@ class Gateway:
         )
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
-        channels = alert_channels(config.reports.alerts)
-        self.worker = Worker(journal, owner="gateway", on_held=lambda c, job: alert_of_held(c, list(channels), job))
+        channels = alert_channels(config.alerting)
+        self.worker = Worker(journal, owner="gateway")
+        self.held = HeldJobs(
+            journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=SYSTEM_CLOCK
+        )
         self.inbox = Inbox(store, journal, added=self.worker.wake)
         self.reports = ReportHandler(
             journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
@@ -85,7 +90,7 @@ class Gateway:
             config, journal, store, self.clients, self.finders, on_stored=self._adopt, wake=self.worker.wake
         )
         places = report_places(config.reports)
-        kinds = capture_kinds(parts) | report_kinds(parts, places, channels)
+        kinds = capture_kinds(parts) | report_kinds(parts, places, list(channels)) | alert_kinds(channels)
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.take_on(name, kind)

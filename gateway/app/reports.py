@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from pydantic import SecretStr
-
-from gateway.alerts.channels import EmailAlert, Security, WebhookAlert
 from gateway.app.errors import Misconfigured
 from gateway.app.surroundings import Surroundings
 from gateway.config import Config
 from gateway.config.models import AvaraConfig
-from gateway.config.reports import ReportAlertsConfig, ReportHl7Config, ReportsConfig
+from gateway.config.reports import ReportHl7Config, ReportsConfig
 from gateway.journal.worker import Kind
-from gateway.reports.deliver import (
-    AlertChannel,
-    AlertDelivery,
-    Delivery,
-    FolderDelivery,
-    Folders,
-    Hl7Delivery,
-    Hl7Receiver,
-    PacsDelivery,
-)
+from gateway.reports.delivery import Delivery
+from gateway.reports.dicom.deliver import PacsDelivery
 from gateway.reports.fetch import AskAgain, ReportFetcher
+from gateway.reports.folder.deliver import Folder, FolderDelivery
 from gateway.reports.hl7 import mllp
+from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
 from gateway.reports.hl7.message import FieldMap, Profile, TextForm
-from gateway.reports.jobs import ALERT, FETCH, FOLDER, HL7, PACS
+from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS
 from gateway.reports.pdf.download import PdfDownload, ask_avara
 
 
@@ -38,26 +28,26 @@ class ReportPlaces:
     """Where reports go besides the PACS, by the operator's names."""
 
     receivers: Mapping[str, Hl7Receiver]
-    folders: Folders
+    folders: Mapping[str, Folder]
 
     def proofs(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What shows that each can be reached, for ``check``."""
         proofs: dict[str, Callable[[], Awaitable[None]]] = {}
         for name, receiver in self.receivers.items():
             proofs[f"HL7 receiver {name}"] = receiver.check
-        for name, path in self.folders.paths.items():
-            proofs[f"report folder {name}"] = partial(self.folders.check, path)
+        for name, folder in self.folders.items():
+            proofs[f"report folder {name}"] = folder.check
         return proofs
 
 
 def report_places(config: ReportsConfig) -> ReportPlaces:
     """As configured. Raises Misconfigured, OSError."""
     return ReportPlaces(
-        {r.name: _hl7_receiver(r) for r in config.hl7}, Folders({f.name: f.path for f in config.folders})
+        {r.name: _hl7_receiver(r) for r in config.hl7}, {f.name: Folder(f.name, f.path) for f in config.folders}
     )
 
 
-def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Mapping[str, AlertChannel]) -> dict[str, Kind]:
+def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Collection[str]) -> dict[str, Kind]:
     """The kinds of jobs that bring reports to where the hospital looks. Raises Misconfigured, OSError."""
     config = parts.config.reports
     retry_for, keep_for = config.retry_for, config.keep_after_delivered
@@ -68,8 +58,8 @@ def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Mapping[st
         objects=store,
         download=_download(parts.config).fetch,
         ask_again=_asks_avara(parts.config.avara),
-        destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders.paths)},
-        channels=list(channels),
+        destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders)},
+        channels=channels,
         keep_for=keep_for,
         added=parts.wake,
     )
@@ -85,7 +75,6 @@ def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Mapping[st
         PACS: Kind(into_pacs, 2, retry_for),
         HL7: Kind(Hl7Delivery(delivery, journal=journal, receivers=places.receivers), 4, retry_for),
         FOLDER: Kind(FolderDelivery(delivery, journal=journal, folders=places.folders), 2, retry_for),
-        ALERT: Kind(AlertDelivery(channels), 4, retry_for),
     } | outbox.kinds()
 
 
@@ -136,34 +125,3 @@ def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
             tls.load_cert_chain(config.certificate_file, config.key_file)
     timeouts = mllp.Timeouts(connect=config.connect_timeout, answer=config.answer_within)
     return Hl7Receiver(config.host, config.port, tls, profile, timeouts)
-
-
-def alert_channels(config: ReportAlertsConfig) -> dict[str, AlertChannel]:
-    """Who is told of what cannot wait, by name. Raises Misconfigured, OSError."""
-    channels: dict[str, AlertChannel] = {}
-    try:
-        if (hook := config.webhook) is not None:
-            channels["webhook"] = WebhookAlert(
-                hook.url,
-                bearer_token=_plain(hook.token),
-                signing_key=_plain(hook.signing_key),
-                ca_file=str(hook.ca_file) if hook.ca_file else None,
-            )
-        if (mail := config.email) is not None:
-            channels["email"] = EmailAlert(
-                mail.server,
-                mail.port,
-                sender=mail.sender,
-                recipients=mail.recipients,
-                security=Security(mail.security),
-                username=mail.user,
-                password=_plain(mail.password),
-                ca_file=str(mail.ca_file) if mail.ca_file else None,
-            )
-    except ValueError as e:
-        raise Misconfigured(f"reports.alerts: {e}") from e
-    return channels
-
-
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret is not None else None

@@ -148,6 +148,7 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         for name, loop in (
             ("jobs", gateway.worker.run),
             ("inbox", gateway.inbox.watch),
+            ("alerts of held jobs", gateway.held.watch),
             ("inbox notifications", gateway.inbox.listen),
         ):
             loops.add(name, loop)

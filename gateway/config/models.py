@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from gateway.config.alerts import AlertsConfig
 from gateway.config.base import Host, Name, Origin, PeerPort, Port, Section, Title, origin
 from gateway.config.reports import ReportsConfig
 from gateway.config.values import Duration, Size
@@ -323,6 +324,7 @@ class Config(Section):
     cache: CacheConfig = CacheConfig()
     captures: CapturesConfig = CapturesConfig()
     reports: ReportsConfig = ReportsConfig()
+    alerts: AlertsConfig = AlertsConfig()
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
@@ -332,6 +334,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
         names = [pacs.name for pacs in self.pacs]
+        if self.reports.alerts is not None and self.alerts != AlertsConfig():
+            raise ValueError("alerts and reports.alerts are the same setting: leave reports.alerts out")
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"pacs: two of the same name: {', '.join(double)}")
@@ -344,9 +348,16 @@ class Config(Section):
                 raise ValueError(f"{key}: no PACS is named {unknown[0]}; there are {', '.join(names)}")
         return self
 
+    @property
+    def alerting(self) -> AlertsConfig:
+        """Who is told, wherever that is written."""
+        return self.alerts if self.reports.alerts is None else self.reports.alerts
+
     def warnings(self) -> list[str]:
         """What is allowed and unwise, each with what to do about it."""
         found = []
+        if self.reports.alerts is not None:
+            found.append("reports.alerts is of more than reports now: write it as alerts, at the top level")
         public = self.public_endpoint
         for key, url in (("http.public_url", self.http.public_url), ("the images' URL", public)):
             if url and url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
+from gateway.config.alerts import AlertsConfig
 from gateway.config.base import Host, Name, PeerPort, Section
 from gateway.config.values import Duration, Size
 
@@ -61,38 +62,6 @@ class ReportFolderConfig(Section):
     path: Path = Field(description="The folder; it has to be there.")
 
 
-class AlertWebhookConfig(Section):
-    """An alert by HTTP POST."""
-
-    url: str = Field(description="Where it goes.")
-    token: SecretStr | None = Field(None, description="Sent as `Authorization: Bearer`.")
-    token_file: Path | None = Field(None, description="File with the token.")
-    signing_key: SecretStr | None = Field(None, description="`whsec_…`: signs it as Standard Webhooks have it.")
-    signing_key_file: Path | None = Field(None, description="File with that key.")
-    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
-
-
-class AlertEmailConfig(Section):
-    """An alert by e-mail."""
-
-    server: Host = Field(description="The mail server.")
-    port: PeerPort = Field(587, description="Its port.")
-    security: Literal["starttls", "tls", "none"] = Field("starttls", description="How it is encrypted.")
-    sender: str = Field(description="Its sender.")
-    recipients: Annotated[list[str], Field(min_length=1)] = Field(description="Who gets it.")
-    user: str | None = Field(None, description="To log in, where the server asks for it.")
-    password: SecretStr | None = Field(None, description="To log in.")
-    password_file: Path | None = Field(None, description="File with the password.")
-    ca_file: Path | None = Field(None, description="PEM file with the authority of its certificate.")
-
-
-class ReportAlertsConfig(Section):
-    """Who is told at once: of a critical report, and of one that waits for an operator."""
-
-    webhook: AlertWebhookConfig | None = Field(None, description="Alerts by HTTP; left out: none.")
-    email: AlertEmailConfig | None = Field(None, description="Alerts by e-mail; left out: none.")
-
-
 class ReportsConfig(Section):
     """Signed reports: where their PDF may come from, and where they are brought to."""
 
@@ -113,7 +82,7 @@ class ReportsConfig(Section):
     pacs: ReportPacsConfig = ReportPacsConfig()
     hl7: list[ReportHl7Config] = Field([], description="HL7 receivers; each gets every report.")
     folders: list[ReportFolderConfig] = Field([], description="Folders; each gets every report.")
-    alerts: ReportAlertsConfig = ReportAlertsConfig()
+    alerts: AlertsConfig | None = Field(None, description="Where `alerts` was in earlier versions.")
     retry_for: Annotated[Duration, Field(ge=60)] = Field(
         72 * 3600.0, description="How long each delivery is tried before an operator has to decide."
     )

@@ -232,6 +232,12 @@ def user_of(c: Connection, key: str) -> int | None:
     return c.execute(wanted).scalar_one_or_none()
 
 
+def held(c: Connection, *, besides: str) -> list[tuple[int, float]]:
+    """Number and ``since`` of every job that waits for an operator, *besides* those of one kind."""
+    wanted = select(jobs.c.id, jobs.c.since).where(jobs.c.state == JobState.QUARANTINED.value, jobs.c.kind != besides)
+    return [(row.id, row.since) for row in c.execute(wanted)]
+
+
 def set_token(c: Connection, job_id: int, token: str) -> None:
     """From now on an answer that names *token* is for this job."""
     c.execute(update(jobs).where(jobs.c.id == job_id).values(token=token))

@@ -40,6 +40,8 @@ BUSY_TIMEOUT = 10.0
 class JournalError(GatewayError):
     """The journal cannot be used. The text is for the operator and names the likely fix."""
 
+    transient = True
+
 
 class StudyState(enum.Enum):
     """Whether a study in the store is whole."""

@@ -107,3 +107,14 @@ reports = Table(
     UniqueConstraint("report_id", "content", name="reports_by_content"),
 )
 """Versions of reports that are, or were, delivered; ``content`` is a SHA-256 over what they say."""
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("subject", String(256), primary_key=True),
+    Column("occasion", Integer, nullable=False),
+    Column("raised", Float, nullable=False),
+    Column("ended", Float),
+)
+"""What people were told of, so that they are told of it once; ``ended`` is null while it stands."""

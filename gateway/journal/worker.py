@@ -13,6 +13,7 @@ from typing import Any
 from gateway.journal import jobs as table
 from gateway.journal.jobs import LEAST_ATTEMPTS, Job, Jobs, JobState
 from gateway.journal.journal import Journal, JournalError, Transaction
+from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ Ended = Done | Step | None
 """How a handler's job ended; None: the handler has recorded it itself, in a transaction of its own."""
 
 Handler = Callable[[Job], Awaitable[Ended]]
+"""May raise TryLater or CannotBeDone; any other GatewayError is one of them by its ``transient``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,12 @@ class Kind:
 class Worker:
     """Does the jobs of some kinds until it is stopped. What it is stopped in is done again later."""
 
-    def __init__(self, journal: Journal, *, owner: str, on_held: Callable[[Transaction, Job], None]) -> None:
-        """*owner* names this worker among those of the journal, and stays the same over restarts. *on_held* is called
-        in the transaction in which a job is left to an operator."""
+    def __init__(self, journal: Journal, *, owner: str) -> None:
+        """*owner* names this worker among those of the journal, and stays the same over restarts."""
         self._journal = journal
         self._jobs = Jobs(journal)
         self._kinds: dict[str, Kind] = {}
         self._owner = owner
-        self._on_held = on_held
         self._running: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
 
@@ -161,6 +161,8 @@ class Worker:
             raise
         except (TryLater, CannotBeDone) as e:
             await self._record(job, e, kind)
+        except GatewayError as e:
+            await self._record(job, (TryLater if e.transient else CannotBeDone)(str(e)), kind)
         except Exception as e:
             log.exception("job %d (%s) failed", job.id, job.kind)
             await self._record(job, TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log"), kind)
@@ -213,4 +215,3 @@ class Worker:
     def _hold(self, c: Transaction, job: Job, reason: str, payload: Mapping[str, Any] | None) -> None:
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
         table.end(c, job.id, JobState.QUARANTINED, reason, payload)
-        self._on_held(c, job)

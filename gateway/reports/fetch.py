@@ -7,6 +7,7 @@ none, does not keep the text: that goes out by itself, and the job waits for an 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -14,13 +15,14 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from gateway.alerts.channels import AlertKind
+from gateway.alerts import end_alert, raise_alert
 from gateway.journal import Job, JobState, Journal, Transaction, jobs
 from gateway.journal import reports as table
 from gateway.journal.journal import study_of
 from gateway.journal.reports import ReportVersion
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError
 from gateway.reports.pdf.check import check_pdf
@@ -150,8 +152,10 @@ class ReportFetcher:
         """Lets a report go out, and ends its job; False where its study is not known."""
         study = self._study(c, job)
         if study is None:
-            names.add_alerts(c, self._channels, AlertKind.UNKNOWN_STUDY, job.payload, "")
+            raise_alert(c, self._channels, alerts.unknown_study(job.payload, job.id))
             return False
+        unknown = alerts.unknown_study(job.payload, job.id)
+        end_alert(c, self._channels, dataclasses.replace(unknown, at=time.time()))
         said = self._deliver(c, job, study, pdf=True)
         jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))
         if jobs.user_of(c, job.payload["key"]) is None:  # else it goes once the last delivery has ended

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from gateway.alerts.channels import AlertKind
+from gateway.alerts import raise_alert
 from gateway.avara.answers import ReportAcknowledged
 from gateway.avara.endpoint import Refusal
 from gateway.avara.events import Event, ReportDelivered
 from gateway.avara.signature import Delivery
 from gateway.journal import Journal, JournalError, Transaction, jobs
 from gateway.journal.journal import remember_study
+from gateway.reports import alerts
 from gateway.reports import jobs as names
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,6 @@ class ReportHandler:
             self._added()
             if event.data.is_critical:
                 self.critical += 1
-                log.warning("critical report %s of study %s was delivered", event.data.report_id, event.data.study_id)
         return ReportAcknowledged()
 
     def _keep(self, c: Transaction, event: ReportDelivered, webhook_id: str, now: float) -> bool:
@@ -62,7 +61,5 @@ class ReportHandler:
         }  # fmt: skip
         _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
         if new and data.is_critical:
-            # The same text again is the same news; its PDF is not in yet.
-            content = hashlib.sha256((data.plain_text or "").encode()).hexdigest()
-            names.add_alerts(c, self._channels, AlertKind.CRITICAL, payload, content)
+            raise_alert(c, self._channels, alerts.critical(payload))
         return new

@@ -36,7 +36,7 @@ async def work(journal):
     await loops.start()
 
     async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
-        worker = Worker(journal, owner=owner, on_held=lambda c, job: None)
+        worker = Worker(journal, owner=owner)
         worker.take_on("test", Kind(handler, at_once, retry_for))
         workers.append(worker)
         await worker.start()
@@ -151,7 +151,7 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
 
 
 async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
-    worker = Worker(journal, owner="one", on_held=lambda c, job: None)
+    worker = Worker(journal, owner="one")
     async with Supervisor() as loops:
         for _ in range(20):
             loops.add("jobs", worker.run)
@@ -267,7 +267,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "async def main():\n"
         f"    journal = await Journal.open({url!r})\n"
         "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
-        "    worker = Worker(journal, owner='one', on_held=lambda c, job: None)\n"
+        "    worker = Worker(journal, owner='one')\n"
         "    worker.take_on('test', Kind(handler, 1, 60))\n"
         "    await worker.start()\n"
         "    await worker.run()\n"
@@ -285,7 +285,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         done.set()
         return Done("")
 
-    worker = Worker(journal, owner="one", on_held=lambda c, job: None)
+    worker = Worker(journal, owner="one")
     worker.take_on("test", Kind(handler, 1, 60))
     await worker.start()
     async with Supervisor() as loops:

@@ -27,7 +27,8 @@ from gateway.pacs.peer import Peer
 from gateway.pacs.scu.client import InstanceRef, PacsClient, StudyRecord, _record
 from gateway.pacs.scu.store import OutgoingInstance, store
 from gateway.pacs.upper.spool import MemoryBody
-from gateway.reports.dicom.documents import basic_text_sr, encapsulated_pdf
+from gateway.reports.dicom.basic_text_sr import basic_text_sr
+from gateway.reports.dicom.encapsulated_pdf import encapsulated_pdf
 from gateway.reports.report import Predecessor, Report
 
 STUDY = StudyRecord(

@@ -21,7 +21,7 @@ STEPS = {
     "acknowledged, not fetched": "gateway.reports.fetch:ReportFetcher._bring",
     "fetched, not checked": "gateway.reports.fetch:ReportFetcher._check",
     "checked, no version yet": "gateway.reports.fetch:ReportFetcher._deliver",
-    "a version, not made": "gateway.reports.deliver:PacsDelivery._make",
+    "a version, not made": "gateway.reports.dicom.deliver:PacsDelivery._make",
     "made, not handed over": "gateway.outbox.outbox:Outbox.add",
     "stored, not recorded": "gateway.outbox.outbox:Outbox._done",
     "in the folder, not recorded": "gateway.reports.folder.write:Written.__init__",

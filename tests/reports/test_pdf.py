@@ -211,7 +211,7 @@ def test_the_reader_has_its_limits():
     shown = subprocess.run(
         [
             sys.executable, "-c",
-            "import resource, sys; from gateway.reports import pdf_reader as r\n"
+            "import resource, sys; from gateway.reports.pdf import reader as r\n"
             "r.read = lambda content: [resource.getrlimit(k)[0] for k in (resource.RLIMIT_AS, resource.RLIMIT_CPU)]\n"
             "r.main()",
         ],

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -21,6 +23,8 @@ from gateway.avara.signature import sign
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import JobState, JournalError
 from gateway.objects.embedded import free_port
+from gateway.reports.folder import deliver as folder_deliver
+from gateway.reports.folder.deliver import Folder
 from tests.conftest import KEY
 
 from .conftest import PDF, SAMPLE, STUDY
@@ -278,8 +282,8 @@ async def test_a_folder_gets_it_and_one_that_is_missing_keeps_no_other_from_it(p
 async def test_a_share_that_hangs_is_given_up_and_holds_nothing_else_up(pacs, hospital_of, tmp_path, monkeypatch):
     hung = threading.Event()
     (tmp_path / "share").mkdir()
-    monkeypatch.setattr("gateway.reports.deliver.FOLDER_WITHIN", 0.3)
-    monkeypatch.setattr("gateway.reports.deliver.write_report", lambda *_: hung.wait(30))
+    monkeypatch.setattr("gateway.reports.folder.deliver.FOLDER_WITHIN", 0.3)
+    monkeypatch.setattr("gateway.reports.folder.deliver.write_report", lambda *_: hung.wait(30))
     hospital = await hospital_of(pacs, folders=[{"name": "share", "path": str(tmp_path / "share")}])
     try:
         for n in range(3):
@@ -292,6 +296,43 @@ async def test_a_share_that_hangs_is_given_up_and_holds_nothing_else_up(pacs, ho
         assert "does the share that it is on answer?" in job.last_error
     finally:
         hung.set()
+
+
+async def test_a_share_that_hangs_keeps_no_other_folder_from_its_reports(tmp_path, monkeypatch):
+    hung = threading.Event()
+    check = folder_deliver.check_folder
+    monkeypatch.setattr(folder_deliver, "check_folder", lambda d: hung.wait(60) if d.name == "hangs" else check(d))
+    hangs, works = (Folder(name, tmp_path / name) for name in ("hangs", "works"))
+    (tmp_path / "works").mkdir()
+    asked = [asyncio.create_task(hangs.check()) for _ in range(50)]
+    try:
+        for _ in range(50):
+            await works.check()
+        assert not any(task.done() for task in asked)
+        assert sum(t.name == "folder hangs" for t in threading.enumerate()) == folder_deliver.AT_ONCE
+    finally:
+        hung.set()
+        await asyncio.gather(*asked)
+
+
+async def test_a_call_that_hangs_for_ever_does_not_keep_the_process_from_ending():
+    script = """
+import asyncio, threading
+from gateway.reports.folder import deliver
+async def main():
+    deliver.FOLDER_WITHIN = 0.1
+    deliver.check_folder = lambda _: threading.Event().wait()
+    try:
+        await deliver.Folder("share", "/share").check()
+    except deliver.FolderUnavailable as e:
+        print(e)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=subprocess.PIPE)
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"does the share that it is on answer?" in said
 
 
 async def test_check_proves_where_reports_go_and_tells_what_waits(pacs, hospital_of, tmp_path):
@@ -319,7 +360,7 @@ async def test_nothing_of_the_patient_and_no_url_is_in_the_log(pacs, hospital, c
     await hospital.ended("report.store", "done")
     # The other sides run in this process, too, and log what they like.
     said = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("gateway"))
-    assert "critical report rep_1 of study stu_1 was delivered" in said
+    assert "alert report.critical: Critical report: rep_1." in said
     for secret in ("Aneurysm", "Müller", "DEMO-001", "X-Amz-Signature"):
         assert secret not in said
 
@@ -422,11 +463,11 @@ async def pager():
 async def test_a_critical_report_is_told_at_once_before_its_pdf_is_in_and_again_until_it_is_taken(
     pacs, hospital_of, pager
 ):
-    hospital = await hospital_of(pacs, alerts={"webhook": {"url": pager.url}})
+    hospital = await hospital_of(pacs, sections={"alerts": {"webhook": {"url": pager.url}}})
     hospital.avara.status["/report.pdf"] = 503
     pager.failures.append(500)
     await hospital.deliver(isCritical=True, plainText="Aneurysm of Mrs. Müller.")
-    await hospital.ended("report.alert", "done")
+    await hospital.ended("alert.send", "done")
     (first, told), (again, _) = pager.told
     assert first == again
     assert (told["kind"], told["reportId"], told["studyInstanceUid"]) == ("report.critical", "rep_1", STUDY)
@@ -434,7 +475,7 @@ async def test_a_critical_report_is_told_at_once_before_its_pdf_is_in_and_again_
     assert hospital.gateway.parts.reports.critical == 1
     await hospital.deliver(isCritical=True, plainText="Aneurysm of Mrs. Müller.")
     await hospital.deliver(isCritical=True, plainText="Another aneurysm.")
-    await hospital.ended("report.alert", "done", count=2)
+    await hospital.ended("alert.send", "done", count=2)
     assert len(pager.told) == 3
 
 
@@ -469,10 +510,10 @@ async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hosp
 
 
 async def test_people_are_told_of_a_report_that_waits_for_them(pacs, hospital_of, pager):
-    hospital = await hospital_of(pacs, alerts={"webhook": {"url": pager.url}})
+    hospital = await hospital_of(pacs, sections={"alerts": {"webhook": {"url": pager.url}}})
     await hospital.deliver(studyId="stu_new", studyInstanceUid=None)
-    await hospital.ended("report.alert", "done")
+    await hospital.ended("alert.send", "done")
     hospital.avara.documents["/other.pdf"] = b"<html>"
     await hospital.deliver(reportId="rep_2", path="/other.pdf")
-    await hospital.ended("report.alert", "done", count=2)
+    await hospital.ended("alert.send", "done", count=2)
     assert {t["kind"] for _, t in pager.told} == {"report.unknown_study", "report.waiting"}

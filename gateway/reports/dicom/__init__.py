@@ -1,1 +1,1 @@
-"""A report as DICOM objects: Encapsulated PDF, Basic Text SR."""
+"""What a report becomes in a PACS: an Encapsulated PDF, a Basic Text SR."""

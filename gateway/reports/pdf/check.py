@@ -23,7 +23,7 @@ _HEADER_WITHIN = 1024
 _TRAILER_WITHIN = 1024
 """Bytes from either end within which viewers look for them (PDF Reference 1.7, implementation notes 13 and 18)."""
 
-_READER = str(Path(__file__).with_name("pdf_reader.py"))
+_READER = str(Path(__file__).with_name("reader.py"))
 
 
 @dataclass(frozen=True, slots=True)

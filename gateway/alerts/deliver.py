@@ -1,0 +1,34 @@
+"""Does ``alert.send`` jobs: sends one alert on one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from gateway.alerts.alert import Alert
+from gateway.journal import Job
+from gateway.journal.worker import CannotBeDone, Done
+
+
+class AlertChannel(Protocol):
+    """A way in which an alert reaches people."""
+
+    async def send(self, alert: Alert) -> None:
+        """Sends one alert. Raises AlertError."""
+
+
+class AlertDelivery:
+    """The handler of ``alert.send``."""
+
+    def __init__(self, channels: Mapping[str, AlertChannel]) -> None:
+        """*channels* by the names that jobs call them."""
+        self._channels = channels
+
+    async def __call__(self, job: Job) -> Done:
+        """Sends one alert on one channel. Raises CannotBeDone, AlertError."""
+        name = job.payload["channel"]
+        channel = self._channels.get(name)
+        if channel is None:
+            raise CannotBeDone(f"alerts are not sent by {name} any more: discard this job")
+        await channel.send(Alert.from_json(job.payload["alert"]))
+        return Done(f"sent by {name}")

@@ -1,0 +1,53 @@
+"""Raises alerts and ends them: each as one durable job ``alert.send`` for every channel.
+
+An alert is raised in the transaction that gives reason for it, once for the same kind and subject, and ended once. One
+that is never ended, such as that of a critical report, is forgotten after :data:`KEPT_FOR`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection
+
+from gateway.alerts.alert import Alert
+from gateway.journal import Transaction, jobs
+from gateway.journal import alerts as table
+
+log = logging.getLogger(__name__)
+
+SEND = "alert.send"
+
+KEPT_FOR = 90 * 86400.0
+"""Seconds for which an alert is remembered; one that is raised again later is told of again."""
+
+
+def raise_alert(c: Transaction, channels: Collection[str], alert: Alert) -> bool:
+    """Lets *alert* be told on every channel, by name; False where it was raised before and has not ended."""
+    table.forget(c, before=alert.at - KEPT_FOR)
+    known = table.get(c, alert.kind, alert.subject)
+    if known is not None and known.ended is None:
+        return False
+    occasion = 1 if known is None else known.occasion + 1
+    table.put(c, table.AlertRecord(alert.kind, alert.subject, occasion, alert.at, None))
+    alert = dataclasses.replace(alert, occasion=occasion, ended=False)
+    log.warning("alert %s: %s. %s", alert.kind, alert.headline, alert.what_to_do)
+    _tell(c, channels, alert)
+    return True
+
+
+def end_alert(c: Transaction, channels: Collection[str], alert: Alert) -> bool:
+    """Lets it be told that *alert* is over, where it was raised and had not ended; its ``at`` is now."""
+    known = table.get(c, alert.kind, alert.subject)
+    if known is None or known.ended is not None:
+        return False
+    table.put(c, dataclasses.replace(known, ended=alert.at))
+    alert = dataclasses.replace(alert, occasion=known.occasion, ended=True)
+    log.info("alert %s is over: %s", alert.kind, alert.headline)
+    _tell(c, channels, alert)
+    return True
+
+
+def _tell(c: Transaction, channels: Collection[str], alert: Alert) -> None:
+    for channel in channels:
+        jobs.add(c, SEND, f"{alert.key} {channel}", {"channel": channel, "alert": alert.to_json()})

@@ -1,0 +1,74 @@
+"""Alerts, out of the configuration."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from gateway.alerts import Alert
+from gateway.alerts.deliver import AlertChannel, AlertDelivery
+from gateway.alerts.jobs import SEND
+from gateway.alerts.mail import EmailAlert, Security
+from gateway.alerts.webhook import WebhookAlert
+from gateway.app.errors import Misconfigured
+from gateway.config.alerts import AlertsConfig
+from gateway.journal import Job
+from gateway.journal.worker import Kind
+from gateway.reports.alerts import facts
+
+RETRY_FOR = 72 * 3600.0
+"""Seconds for which an alert is tried."""
+
+
+def alert_channels(config: AlertsConfig) -> dict[str, AlertChannel]:
+    """Who is told of what cannot wait, by name. Raises Misconfigured, OSError."""
+    channels: dict[str, AlertChannel] = {}
+    try:
+        if (hook := config.webhook) is not None:
+            channels["webhook"] = WebhookAlert(
+                hook.url,
+                bearer_token=_plain(hook.token),
+                signing_key=_plain(hook.signing_key),
+                ca_file=str(hook.ca_file) if hook.ca_file else None,
+            )
+        if (mail := config.email) is not None:
+            channels["email"] = EmailAlert(
+                mail.server,
+                mail.port,
+                sender=mail.sender,
+                recipients=mail.recipients,
+                security=Security(mail.security),
+                username=mail.user,
+                password=_plain(mail.password),
+                ca_file=str(mail.ca_file) if mail.ca_file else None,
+            )
+    except ValueError as e:
+        raise Misconfigured(f"alerts: {e}") from e
+    return channels
+
+
+def alert_kinds(channels: dict[str, AlertChannel]) -> dict[str, Kind]:
+    """The kind of jobs that send them."""
+    return {SEND: Kind(AlertDelivery(channels), 4, RETRY_FOR)}
+
+
+def held_job(job: Job) -> Alert:
+    """What is told of a job that waits for an operator."""
+    about = {name: str(job.payload[key]) for name, key in _IDENTIFIERS.items() if job.payload.get(key)}
+    what = _WHAT.get(job.kind.partition(".")[0], "work of the gateway")
+    return Alert(
+        job.kind,
+        "",
+        f"{what[0].upper()}{what[1:]} waits for an operator",
+        f"It is kept, and could not be brought on. avara-gateway jobs show {job.id} says why: put that right, and "
+        "retry the job, or discard it.",
+        job.ended or job.created,
+        facts(job.payload) | about | {"job": str(job.id)},
+    )
+
+
+_WHAT = {"report": "a report", "capture": "a capture"}
+_IDENTIFIERS = {"studyInstanceUid": "study", "sopInstanceUid": "sop_instance"}
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

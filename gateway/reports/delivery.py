@@ -1,0 +1,68 @@
+"""What the deliveries of a report have in common, whatever each makes of it; they live in the rooms beside this file.
+
+``report.pacs`` is in :mod:`gateway.reports.dicom.deliver`, ``report.hl7`` in :mod:`gateway.reports.hl7.deliver`,
+``report.folder`` in :mod:`gateway.reports.folder.deliver`. Each place has its own job, so that one that is down keeps
+no other from its report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.journal import Job, JobState, Journal, Transaction, jobs
+from gateway.journal.worker import CannotBeDone, TryLater
+from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.pacs.errors import PacsError
+from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu.lookup import find_record
+from gateway.pacs.scu.retrieve import Finder
+from gateway.reports.report import Report
+
+
+class Delivery:
+    """What every delivery has in common: the report and its study, and how its job ends."""
+
+    def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[Finder], keep_for: float) -> None:
+        """*pacs* are asked in this order for the study; *keep_for* is seconds."""
+        self._journal = journal
+        self._objects = objects
+        self._pacs = pacs
+        self._keep_for = keep_for
+
+    async def report(self, job: Job) -> Report:
+        """The version of the report that *job* is to deliver. Raises TryLater, CannotBeDone."""
+        payload, pdf = job.payload, None
+        if payload["key"] is not None:
+            try:
+                pdf = await self._objects.get(payload["key"])
+            except ObjectNotFound as e:
+                raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
+            except StoreError as e:
+                raise TryLater(str(e)) from e
+        return Report(
+            payload["report"], payload["study_id"], payload["study"], payload["version"], payload["critical"],
+            payload["text"], pdf, payload["received"],
+        )  # fmt: skip
+
+    async def study(self, job: Job) -> StudyRecord:
+        """What the PACS says of the report's study. Raises TryLater, also where none has it: it may be on its way."""
+        uid = job.payload["study"]
+        try:
+            record = await find_record(self._pacs, uid)
+        except PacsError as e:
+            raise TryLater(f"whose study it is cannot be asked: {e}") from e
+        if record is None:
+            raise TryLater(f"study {uid} is in no PACS: is it the right one, and does the PACS show it to us?")
+        return record
+
+    def end(self, c: Transaction, job: Job, said: str) -> None:
+        """The job is done: what it held of the patient goes."""
+        kept = {name: job.payload[name] for name in ("report", "study_id", "study", "version", "target")}
+        jobs.end(c, job.id, JobState.DONE, said, kept)
+        if job.payload["key"] is not None:
+            jobs.clean(c, job.payload["key"], after=self._keep_for)
+
+
+def no_such_place(what: str, job: Job) -> CannotBeDone:
+    """The place that a job is for is in the configuration no more."""
+    return CannotBeDone(f"no {what} is named {job.payload['target']} any more: name one so, or discard this job")

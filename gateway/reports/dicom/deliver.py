@@ -1,0 +1,93 @@
+"""Does ``report.pacs`` jobs: makes a report's DICOM objects, and gives them to the outbox for its PACS."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+from gateway.journal import Job, Journal, Transaction
+from gateway.journal import reports as table
+from gateway.journal.reports import ReportVersion
+from gateway.journal.worker import Ended, TryLater
+from gateway.objects import ObjectStore, StoreError
+from gateway.outbox import Outbox, OutboxObject
+from gateway.pacs.scu.client import StudyRecord
+from gateway.reports.delivery import Delivery
+from gateway.reports.dicom.basic_text_sr import basic_text_sr
+from gateway.reports.dicom.document import DicomObject
+from gateway.reports.dicom.encapsulated_pdf import encapsulated_pdf
+from gateway.reports.report import Report
+
+DICOM = "application/dicom"
+
+
+class PacsDelivery:
+    """The handler of ``report.pacs``: makes the DICOM objects and gives them to the outbox."""
+
+    def __init__(
+        self, delivery: Delivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool
+    ) -> None:
+        """*text* says whether the text goes in as a Basic Text SR, too; it does where there is no PDF."""
+        self._delivery = delivery
+        self._journal = journal
+        self._objects = objects
+        self._outbox = outbox
+        self._text = text
+
+    async def __call__(self, job: Job) -> Ended:
+        """Makes the objects of one version for one PACS. Raises TryLater, CannotBeDone."""
+        report, study = await self._delivery.report(job), await self._delivery.study(job)
+        versions = await self._journal.run(lambda c: table.versions(c, report.report_id))
+        # What was filed to another study by mistake is no version before this one there.
+        earlier = [
+            v for v in versions
+            if v.version < report.version and v.study_instance_uid == report.study_instance_uid
+        ]  # fmt: skip
+        made = await asyncio.to_thread(self._make, report, study, earlier)
+        target, outgoing = job.payload["target"], []
+        for document in made:
+            sha256 = hashlib.sha256(document.content).hexdigest()
+            key = self._outbox.key(target, document.sop_instance_uid, sha256)
+            try:
+                await self._objects.put(key, document.content, content_type=DICOM)
+            except StoreError as e:
+                raise TryLater(str(e)) from e
+            outgoing.append(
+                OutboxObject(
+                    report.study_instance_uid, document.sop_class_uid, document.sop_instance_uid,
+                    document.transfer_syntax_uid, len(document.content), sha256,
+                )
+            )  # fmt: skip
+
+        def hand_over(c: Transaction) -> None:
+            for added in outgoing:
+                self._outbox.add(
+                    c,
+                    target,
+                    added,
+                    said="made of the report",
+                    source={"report": report.report_id, "study_id": report.study_id, "received": report.received},
+                )
+            self._delivery.end(c, job, f"{len(outgoing)} objects made, to be stored in {target}")
+
+        await self._journal.run(hand_over)
+        return None
+
+    def _make(self, report: Report, study: StudyRecord, earlier: Sequence[ReportVersion]) -> list[DicomObject]:
+        made = []
+        if report.pdf is not None:
+            before = [_report_of(v) for v in earlier if v.has_pdf]
+            made.append(encapsulated_pdf(report, study, before[-1].stored_document if before else None))
+        if self._has_text(pdf=report.pdf is not None, text=bool(report.plain_text)):
+            before = [_report_of(v) for v in earlier if self._has_text(pdf=v.has_pdf, text=v.has_text)]
+            made.append(basic_text_sr(report, study, before[-1].stored_text if before else None))
+        return made
+
+    def _has_text(self, *, pdf: bool, text: bool) -> bool:
+        return text and (self._text or not pdf)
+
+
+def _report_of(v: ReportVersion) -> Report:
+    """A version as far as its UIDs go, which are derived from these."""
+    return Report(v.report_id, "", v.study_instance_uid, v.version, False, None, None, v.received)
