@@ -30,7 +30,7 @@ demo: setup ## Run the main job for real; KEEP=1 stays up to play with
 	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
 
 test: setup-dev ## Run linters, type checks and the whole suite
-	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2
+	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2 nginx-light
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(PYTEST)
 

@@ -1,8 +1,8 @@
 """The embedded store: SeaweedFS as a child process, for a hospital that has no S3 of its own.
 
 The command line is the one that was tried (docs/object-store.md): loopback only, no unauthenticated
-HTTP on the master, JWT keys for the volume and filer servers, no admin interface, no telemetry. The child
-dies with the gateway and is started again when it dies alone.
+HTTP on the master, JWT keys for the volume and filer servers, mutual TLS between its parts, no admin interface, no
+telemetry. The child dies with the gateway, whatever kills that, and is started again when it dies alone.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from gateway.objects.errors import StoreError, StoreUnavailable
+from gateway.objects.grpc_tls import write_security
+from gateway.objects.lock import StoreLock
 from gateway.objects.sigv4 import Credentials
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class EmbeddedStore:
         self._directory = directory.absolute()
         self._bucket = bucket
         self._allowed_origins = allowed_origins
+        self._lock = StoreLock(self._directory / "lock")
         self._process: asyncio.subprocess.Process | None = None
         self._secrets: dict[str, str] = {}
         self._ports: dict[str, int] = {}
@@ -84,15 +87,22 @@ class EmbeddedStore:
             for folder in (self._directory, self._directory / "tmp"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
+            await self._lock.take()
             self._secrets = _kept_secrets(self._directory / "secrets.json")
+            write_security(self._directory)
         except OSError as e:
+            self._lock.release()
             raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
         try:
-            await self._launch()
-        except StoreUnavailable:
-            # Once more, on other ports: one of those that were free may have been taken meanwhile.
-            self._ports = {}
-            await self._launch()
+            try:
+                await self._launch()
+            except StoreUnavailable:
+                # Once more, on other ports: one of those that were free may have been taken meanwhile.
+                self._ports = {}
+                await self._launch()
+        except BaseException:
+            self._lock.release()
+            raise
 
     async def keep_running(self) -> None:
         """Waits for it to end by itself, and starts it again at the next call. Raises StoreError when it has ended, or
@@ -107,6 +117,7 @@ class EmbeddedStore:
     async def stop(self) -> None:
         """Stops it; what it has acknowledged is on its disk."""
         await self._terminate()
+        self._lock.release()
 
     @property
     def _log_file(self) -> Path:
@@ -149,8 +160,9 @@ class EmbeddedStore:
             self._process = await asyncio.create_subprocess_exec(
                 program, "mini", *self._arguments(),
                 cwd=self._directory, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-                preexec_fn=_child_setup,
+                preexec_fn=_child_setup(os.getpid()), pass_fds=(self._lock.descriptor,),
             )  # fmt: skip
+        self._lock.held_by(self._process.pid)
         self._launched = asyncio.get_running_loop().time()
         try:
             await self._until_ready(self._process)
@@ -259,8 +271,20 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _child_setup() -> None:
-    os.umask(0o077)
-    if sys.platform == "linux":
-        # PR_SET_PDEATHSIG: it never outlives the gateway, whatever kills that (prctl(2)).
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+"""Looked up here, since between fork and exec a lookup could wait for ever for a lock that another thread held."""
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _child_setup(parent: int) -> Callable[[], None]:
+    def setup() -> None:
+        os.umask(0o077)
+        if _PRCTL is not None:
+            # It never outlives the gateway, whatever kills that. By SIGKILL: what it has acknowledged survives that,
+            # and on SIGTERM it was seen to live on for 28 s.
+            _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # which ended before we said so
+                os._exit(1)
+
+    return setup
