@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test fuzz lint format reference bench clean
+.PHONY: help setup setup-dev demo test test-fast fuzz lint format reference bench clean
 
 help: ## Say what there is
 	@echo "Avara Gateway. Two commands show it:"
@@ -29,10 +29,13 @@ demo: setup ## Run the main job for real; KEEP=1 stays up to play with
 	@scripts/install-system-packages --optional orthanc
 	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
 
-test: setup-dev ## Run linters, type checks and the whole suite
+test: setup-dev ## Run linters, type checks and the whole suite; says what was left out, and why
 	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2 nginx-light
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(PYTEST)
+
+test-fast: setup-dev ## Run the tests that start no server and wait for nothing; PYTEST="-k word" chooses among them
+	@$(BIN)/python -m pytest -q --hypothesis-profile=fast -m "not server and not slow" $(PYTEST)
 
 fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARGET, until it breaks
 	@$(if $(TARGET),$(BIN)/python -m tests.fuzz $(TARGET),\

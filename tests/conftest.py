@@ -22,6 +22,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import settings
 
 from gateway import app
 from gateway.avara.signature import sign
@@ -31,11 +32,26 @@ from gateway.demo.simulator import PacsSimulator
 from gateway.journal import Job, Jobs
 from gateway.objects import Credentials, ObjectStore
 from gateway.objects.embedded import EmbeddedStore, free_port
+from tests.left_out import pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # hooks, taken over
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 AE_TITLE = "AVARAGW"
 
+settings.register_profile("fast", max_examples=20)  # for make test-fast
+
+SERVERS = {"weed", "minio", "s3_server", "one_orthanc", "simulator"}
+"""Fixtures that start a server: what uses one, at whatever remove, is marked ``server``."""
+
 _buckets = (f"test-{n}" for n in itertools.count())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``-m "not server and not slow"`` (``make test-fast``) is what needs no server of its own and no patience."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
+            item.add_marker("server")
 
 
 @dataclass(frozen=True)

@@ -344,6 +344,7 @@ async def hangs_up(writer):
 
 @pytest.mark.parametrize("behaves", [silent, drips, floods, hangs_up])
 @pytest.mark.parametrize("command", ["connect", "EHLO", "mail"])
+@pytest.mark.slow
 async def test_a_mail_server_that_misbehaves_is_given_up_and_tried_again(behaves, command):
     began = time.monotonic()
     async with MailServer({command: behaves}) as server:

@@ -17,6 +17,8 @@ from aiohttp import web
 
 from gateway.demo.sample import sample_study
 
+pytestmark = pytest.mark.slow
+
 PAGE = """<!doctype html><title>viewer</title><pre id=out></pre><script>
 const url = decodeURIComponent(location.hash.slice(1));
 async function main() {

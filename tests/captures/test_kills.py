@@ -12,6 +12,8 @@ from tests.kills import Mortal, ends_well
 
 from .conftest import STUDY
 
+pytestmark = pytest.mark.slow
+
 STEPS = {
     "uploaded, not noticed": "gateway.captures.inbox:Inbox._note",
     "noticed, not checked": "gateway.captures.check:UploadChecker.__call__",

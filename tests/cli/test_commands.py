@@ -14,6 +14,8 @@ from gateway.demo.sample import sample_study
 from gateway.objects.embedded import free_port
 from tests.conftest import AE_TITLE, KEY, describe
 
+pytestmark = pytest.mark.slow
+
 
 async def run(*arguments, timeout=60):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AVARA_")}

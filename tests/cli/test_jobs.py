@@ -11,6 +11,8 @@ from gateway.journal import Jobs, JobState, Journal, jobs
 
 from .test_commands import run, write  # noqa: F401  (a fixture)
 
+pytestmark = pytest.mark.slow
+
 SPECIMEN = {"sop_instance": "1.2.3.4", "study": "1.2.3", "key": "outbox/1.2.3.4/abc", "patient": "Müller^Renée"}
 
 

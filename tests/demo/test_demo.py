@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_ORTHANC = """
 import gateway.demo as demo
 def none():

@@ -35,6 +35,7 @@ def test_the_corpus_and_all_its_beginnings_do_no_harm(target):
             run(content)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris has no wheel for this Python")
 def test_mutated_input_does_no_harm(tmp_path):
     command = [sys.executable, "-m", "tests.fuzz", "all", "-max_total_time=8", "-timeout=10", "-rss_limit_mb=1000"]

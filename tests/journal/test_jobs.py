@@ -64,6 +64,7 @@ async def test_the_same_work_is_one_job(jobs):
     assert again.payload == {"n": 1}
 
 
+@pytest.mark.slow
 async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
     times = []
 
@@ -255,6 +256,7 @@ async def test_what_was_discarded_may_come_again(jobs):
         await jobs.retry(99)
 
 
+@pytest.mark.slow
 async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
     url = f"sqlite:///{tmp_path / 'journal.db'}"
     code = (

@@ -105,6 +105,7 @@ asyncio.run(main())
     await journal.close()
 
 
+@pytest.mark.slow
 async def test_several_processes_may_open_a_new_journal_at_once(url):
     script = "import asyncio, sys; from gateway.journal import Journal; asyncio.run(Journal.open(sys.argv[1]))"
     started = [await asyncio.create_subprocess_exec(sys.executable, "-c", script, url) for _ in range(3)]

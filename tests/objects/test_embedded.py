@@ -18,6 +18,8 @@ from gateway.objects.embedded import EmbeddedStore, free_port
 from gateway.objects.front import Cors, StoreFront
 from gateway.runtime.supervise import Supervisor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 async def embedded(tmp_path_factory):

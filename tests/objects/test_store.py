@@ -187,6 +187,7 @@ async def test_a_passing_failure_is_tried_again(misbehaving, first):
 
 
 @pytest.mark.parametrize("always", [500, "drop", "stall"])
+@pytest.mark.slow
 async def test_a_store_that_stays_away_is_given_up_and_never_hangs(misbehaving, always, monkeypatch):
     monkeypatch.setattr("gateway.objects.client.TRIES", 2)
     server, store = misbehaving
@@ -212,6 +213,7 @@ async def test_a_refusal_is_not_tried_again(misbehaving):
     assert server.requests == 1
 
 
+@pytest.mark.slow
 async def test_a_store_that_nobody_runs_names_the_fix():
     async with ObjectStore(
         endpoint=lambda: "127.0.0.1:1", secure=False, region="r", bucket="dicom", credentials=Credentials("a", "b")

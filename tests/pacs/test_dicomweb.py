@@ -389,6 +389,7 @@ async def test_one_unreadable_part_costs_no_other(tmp_path):
     assert set(taken.data) == {SAMPLE[0].sop_instance_uid, SAMPLE[1].sop_instance_uid}
 
 
+@pytest.mark.slow
 async def test_silence_and_endless_transfers_are_given_up(tmp_path):
     async def handler(request):
         if request.path.endswith("studies"):
@@ -409,6 +410,7 @@ async def test_silence_and_endless_transfers_are_given_up(tmp_path):
             await get(retriever, Taken(), total_limit=0.3)
 
 
+@pytest.mark.slow
 async def test_a_taker_that_waits_stops_the_sender_and_this_is_no_silence(tmp_path):
     """Back-pressure: what lies between the two is bounded, whatever the study's size."""
     written, go_on = 0, asyncio.Event()

@@ -23,6 +23,8 @@ from gateway.pacs.upper import dimse
 from tests.conftest import data_set
 from tests.dicom.test_elements import FILES
 
+pytestmark = pytest.mark.slow
+
 STUDY, SAMPLE = sample_study()
 CT = SAMPLE[:20]
 

@@ -195,6 +195,7 @@ async def test_a_disk_that_is_full_is_told_and_the_association_lives_on(receiver
     assert [content for _, content, _ in receiver.received] == [b"small"]
 
 
+@pytest.mark.slow
 async def test_while_the_handler_waits_the_peer_is_not_read_beyond_a_bound(receiver):
     receiver.gate.clear()
     async with connected(receiver) as peer:

@@ -394,6 +394,7 @@ async def test_a_body_is_read_no_further_than_the_limit(raw):
     assert sent < 30_000_000  # what the sockets hold, and no more
 
 
+@pytest.mark.slow
 async def test_a_server_that_falls_silent_or_drips_is_given_up(raw):
     async def silent(writer):
         await asyncio.sleep(30)

@@ -230,6 +230,7 @@ for step in range(1, 1000):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_no_half_file_and_the_retry_makes_it_whole(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", DIES_AT, str(tmp_path)],

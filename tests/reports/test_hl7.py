@@ -380,6 +380,7 @@ async def test_an_answer_in_pieces_or_late_is_an_answer(peer):
     assert await send(built(), "127.0.0.1", sloppy, timeouts=PATIENT)
 
 
+@pytest.mark.slow
 async def test_answers_to_other_messages_are_passed_over_and_never_taken_for_ours(peer):
     other = ack("AA", "OTHER")
     assert await send(built(), "127.0.0.1", await peer(says(ack("AE", "OTHER"), ack())), timeouts=PATIENT)
@@ -454,6 +455,7 @@ async def test_the_echo_of_our_message_is_no_acknowledgement(peer):
     assert "no acknowledgement" in await no_answer(await peer(talk))
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_is_silent_or_drips_or_does_not_read_is_given_up(peer):
     async def drips(reader, writer):
         await received(reader)

@@ -15,6 +15,8 @@ from tests.kills import Mortal, ends_well
 
 from .conftest import PDF, SAMPLE, STUDY
 
+pytestmark = pytest.mark.slow
+
 STEPS = {
     "received, not kept": "gateway.reports.receive:ReportHandler._keep",
     "kept, not acknowledged": "gateway.avara.answers:ReportAcknowledged.to_json",

@@ -20,6 +20,8 @@ from gateway.reports.pdf import check as pdf
 from gateway.reports.pdf.check import Broken, Encrypted, NotChecked, PdfFacts, check_pdf
 from gateway.reports.pdf.reader import read
 
+pytestmark = pytest.mark.slow
+
 
 def a_pdf(pages=1, password=None):
     writer = PdfWriter()

@@ -16,6 +16,8 @@ import pytest
 from gateway.pacs.upper.link import data_pdus
 from tests.pacs.test_wire import Peer, store_request
 
+pytestmark = pytest.mark.slow
+
 STUDY = "1.2.826.77"
 
 
