@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gateway.captures import amend, identity
 from gateway.captures import jobs as names
-from gateway.captures.examine import Unacceptable, Upload, check, examine
+from gateway.captures.envelope import Unacceptable
+from gateway.captures.examine import Upload, check, examine
 from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.part10 import file_header
 from gateway.journal import Job, JobState, Journal, Transaction, jobs, slots
@@ -168,7 +169,7 @@ class UploadChecker:
                     raise Unacceptable(f"its patient is not the study's: {', '.join(different)} differ")
                 coerced = amend.coerce_patient(attributes, record)
             filled = amend.fill(attributes, record)
-            changed = [f"set {k} from the PACS" for k in (*coerced, *filled)]
+            changed = [*upload.mended, *(f"set {k} from the PACS" for k in (*coerced, *filled))]
             if changed:
                 amend.sign(attributes, "; ".join(changed))
         except Unacceptable:

@@ -7,34 +7,28 @@ with its lengths, its nesting, nor with what a deflated data set would inflate t
 from __future__ import annotations
 
 import mmap
-import struct
 import tempfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import UID, AllTransferSyntaxes, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from gateway.dicom.elements import ElementReader, MalformedDataSet, string
+from gateway.captures.envelope import Unacceptable, open_envelope
+from gateway.dicom.elements import MalformedDataSet, read_elements, string
+from gateway.dicom.mend import Mended, mend, pieces
 from gateway.dicom.part10 import file_header
 from gateway.dicom.structure import PixelData, read_structure
 from gateway.dicom.uid import is_uid
-
-PREFIX = b"DICM"
-MAX_META = 64 * 1024
-"""Bytes of the file meta information."""
 
 MAX_HEADER = 128 * 1024 * 1024
 """Bytes before the pixel data, an encapsulated document included: they are held in memory while they are read."""
 
 CHUNK = 1024 * 1024
-
-
-class Unacceptable(Exception):
-    """An upload that is not to be stored. The text says why, in words for an operator and without patient data."""
 
 
 @dataclass(slots=True)
@@ -55,6 +49,8 @@ class Upload:
     """Its offset counts from ``data_offset``."""
     attributes: Dataset
     """All but the pixel data and what follows them."""
+    mended: tuple[str, ...] = ()
+    """What was wrong with it and is put right, for the record."""
 
     def close(self) -> None:
         """Gives the disk space back."""
@@ -62,9 +58,9 @@ class Upload:
 
 
 def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Upload:
-    """The instance in *file*, which the result takes over. Raises Unacceptable, OSError.
+    """The instance in *file*; it lies in a file of its own where it had to be mended or inflated.
 
-    Works through the whole file: to be called in a thread.
+    *file* stays open. Raises Unacceptable, OSError. Works through the whole file: to be called in a thread.
     """
     if size > max_size:
         raise Unacceptable(f"it has {size} bytes; captures.max_size allows {max_size}")
@@ -73,14 +69,55 @@ def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Uploa
     # Not closed by hand: an error's traceback may still look at it, and it goes with its last user.
     view = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
     try:
-        meta_end, transfer_syntax_uid = _meta(view)
-        if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            inflated, inflated_size = _inflate(view, meta_end, spool_dir, max_size)
-            return _examined_then_closed(file, inflated, inflated_size, spool_dir, max_size)
-        structure = read_structure(view[meta_end:], transfer_syntax_uid)
+        envelope = open_envelope(view)
+        if envelope.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            with _inflated(view[envelope.data_offset :], spool_dir, max_size) as (inflated, length):
+                data = memoryview(mmap.mmap(inflated.fileno(), length, access=mmap.ACCESS_READ))
+                return _mended(data, ExplicitVRLittleEndian, envelope.notes, spool_dir, max_size)
+        data = view[envelope.data_offset :]
+        mended = mend(data, envelope.transfer_syntax_uid)
     except MalformedDataSet as e:
         raise Unacceptable(f"it is no whole DICOM file: {e}") from e
-    header_end = structure.pixel_data.offset if structure.pixel_data else size - meta_end
+    if envelope.notes or mended.notes:
+        return _mended(data, envelope.transfer_syntax_uid, envelope.notes, spool_dir, max_size, mended)
+    return _upload(file, size, envelope.data_offset, envelope.transfer_syntax_uid, ())
+
+
+def _mended(
+    data: memoryview,
+    transfer_syntax_uid: str,
+    notes: tuple[str, ...],
+    spool_dir: Path,
+    max_size: int,
+    mended: Mended | None = None,
+) -> Upload:
+    """The instance whose data set is *data*, as a file of its own that is as it should be."""
+    try:
+        mended = mended or mend(data, transfer_syntax_uid)
+        header = _header_of(data, transfer_syntax_uid)
+    except MalformedDataSet as e:
+        raise Unacceptable(f"it is no whole DICOM file: {e}") from e
+    if len(header) + mended.length > max_size:
+        raise Unacceptable(f"it grows to more than captures.max_size ({max_size} bytes)")
+    file = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
+    try:
+        write_all(file, header)
+        for piece in pieces(data, mended):
+            write_all(file, piece)
+        return _upload(file, len(header) + mended.length, len(header), transfer_syntax_uid, (*notes, *mended.notes))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _upload(file: FileIO, size: int, data_offset: int, transfer_syntax_uid: str, notes: tuple[str, ...]) -> Upload:
+    """The instance in *file*, whose data set is whole. Raises Unacceptable."""
+    view = memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
+    try:
+        structure = read_structure(view[data_offset:], transfer_syntax_uid)
+    except MalformedDataSet as e:
+        raise Unacceptable(f"it is no whole DICOM file: {e}") from e
+    header_end = structure.pixel_data.offset if structure.pixel_data else size - data_offset
     if header_end > MAX_HEADER:
         raise Unacceptable(f"it has {header_end} bytes before its pixel data; {MAX_HEADER} are allowed")
     file.seek(0)
@@ -93,76 +130,55 @@ def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Uploa
     named = {"SOP Class": sop_class, "SOP Instance": instance, "Series Instance": series, "Study Instance": study}
     for name, uid in named.items():
         if not is_uid(uid):
-            raise Unacceptable(f"its {name} UID is absent or no UID")
+            raise Unacceptable(f"its {name} UID is absent or not a valid UID")
     return Upload(
-        file, meta_end, size, sop_class, instance, series, study, transfer_syntax_uid, structure.pixel_data, attributes
-    )
+        file, data_offset, size, sop_class, instance, series, study, transfer_syntax_uid, structure.pixel_data,
+        attributes, notes,
+    )  # fmt: skip
 
 
-def _examined_then_closed(former: FileIO, file: FileIO, size: int, spool_dir: Path, max_size: int) -> Upload:
-    try:
-        upload = examine(file, size, spool_dir=spool_dir, max_size=max_size)
-    except BaseException:
-        file.close()
-        raise
-    former.close()
-    return upload
-
-
-def _meta(view: memoryview) -> tuple[int, str]:
-    """Where the data set begins, and its transfer syntax."""
-    if view[128:132] != PREFIX:
-        raise Unacceptable("it is no DICOM file: DICM is missing at its 129th byte (PS3.10 §7.1)")
-    reader = ElementReader(view[132 : 132 + MAX_META], explicit=True, big=False)
-    at, end, syntax = 0, min(len(view) - 132, MAX_META), ""
-    while at + 8 <= end:
-        if struct.unpack_from("<H", view, 132 + at)[0] != 0x0002:
-            break
-        tag, _, length, value = reader.element(at, explicit=True)
-        if value + length > end:
-            raise MalformedDataSet("its file meta information is longer than the file, or than any is")
-        if tag == 0x00020010:
-            syntax = string(bytes(view[132 + value : 132 + value + length]))
-        at = value + length
-    if syntax not in AllTransferSyntaxes:  # a private one cannot be looked into
-        raise Unacceptable("its file meta information names no transfer syntax that is known")
-    return 132 + at, syntax
-
-
-def _inflate(view: memoryview, data_offset: int, spool_dir: Path, max_size: int) -> tuple[FileIO, int]:
-    """The same instance in explicit VR little endian: losing nothing, and what everybody can take."""
-    reader_end = len(view)
-    inflate = zlib.decompressobj(-15)
+@contextmanager
+def _inflated(deflated: memoryview, spool_dir: Path, max_size: int) -> Iterator[tuple[FileIO, int]]:
+    """The data set in explicit VR little endian: losing nothing, and what everybody can take."""
+    # Some writers put a zlib header before what PS3.5 §A.5 has as a bare deflate stream.
+    zlib_header = len(deflated) > 2 and deflated[0] & 0x0F == 8 and (deflated[0] << 8 | deflated[1]) % 31 == 0
     file = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
-    try:
-        size = file.write(_plain_header(view[132:data_offset]))
-        at = data_offset
-        pending = b""
-        while (at < reader_end or pending) and not inflate.eof:
-            if not pending:
-                pending = bytes(view[at : at + CHUNK])
-                at += len(pending)
-            size += file.write(inflate.decompress(pending, CHUNK))
-            pending = inflate.unconsumed_tail
-            while not pending and at >= reader_end and not inflate.eof and (rest := inflate.decompress(b"", CHUNK)):
-                size += file.write(rest)
-            if size > max_size:
-                raise Unacceptable(f"it inflates to more than captures.max_size ({max_size} bytes)")
+    with file:
+        size = 0
+        inflate = zlib.decompressobj(15 if zlib_header else -15)
+        try:
+            for at in range(0, len(deflated), CHUNK):
+                pending = bytes(deflated[at : at + CHUNK])
+                while pending and not inflate.eof:
+                    size += write_all(file, inflate.decompress(pending, CHUNK))
+                    pending = inflate.unconsumed_tail
+                    if size > max_size:
+                        raise Unacceptable(f"it inflates to more than captures.max_size ({max_size} bytes)")
+            while not inflate.eof and (rest := inflate.decompress(b"", CHUNK)):
+                size += write_all(file, rest)
+                if size > max_size:
+                    raise Unacceptable(f"it inflates to more than captures.max_size ({max_size} bytes)")
+        except zlib.error as e:
+            raise Unacceptable("it is no whole DICOM file: its data set cannot be inflated") from e
         if not inflate.eof:
             raise Unacceptable("it is no whole DICOM file: its deflated data set does not end")
-    except zlib.error as e:
-        file.close()
-        raise Unacceptable("it is no whole DICOM file: its data set cannot be inflated") from e
-    except BaseException:
-        file.close()
-        raise
-    return file, size
+        if not size:
+            raise Unacceptable("it is no whole DICOM file: its data set is empty")
+        yield file, size
 
 
-def _plain_header(meta: memoryview) -> bytes:
-    reader = ElementReader(meta, explicit=True, big=False)
-    found = reader.read({0x00020002, 0x00020003, 0x00020010})
-    return file_header(string(found.get(0x00020002)), string(found.get(0x00020003)), ExplicitVRLittleEndian)
+def write_all(file: FileIO, data: bytes | memoryview) -> int:
+    """Writes all of *data*, whatever the kernel takes at a time; its length in bytes."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+    return len(data)
+
+
+def _header_of(data: memoryview, transfer_syntax_uid: str) -> bytes:
+    """Preamble and file meta information for a data set; what it lacks is told when it is looked into."""
+    found = read_elements(data, transfer_syntax_uid, {0x00080016, 0x00080018})
+    return file_header(string(found.get(0x00080016)), string(found.get(0x00080018)), transfer_syntax_uid)
 
 
 def check(

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.captures.examine import Unacceptable, check, examine
+from gateway.captures.envelope import Unacceptable
+from gateway.captures.examine import check, examine
 from gateway.dicom.elements import MalformedDataSet, read_elements
 from gateway.dicom.structure import read_structure
 from gateway.pacs.errors import ProtocolViolation
