@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class Outbox:
         self._keep_for = keep_for
         self._retry_for = retry_for
         self._spool_dir = spool_dir
+        self._decoding = asyncio.Semaphore(1)
         self._on_stored = on_stored
 
     def kinds(self) -> dict[str, Kind]:
@@ -180,7 +182,7 @@ class Outbox:
             body = data_set_of(file, fetched.size)
             try:
                 instance = OutgoingInstance(payload["sop_class"], payload["sop_instance"], syntax, body)
-                stored = await store(client, instance, lambda to: asyncio.to_thread(transcoded, file, to))
+                stored = await store(client, instance, lambda to: self._transcoded(file, to))
             finally:
                 body.close()
             log.info("instance %s is stored in %s", payload["sop_instance"], client.peer.name)
@@ -189,6 +191,11 @@ class Outbox:
         if self._commitment:
             return Step(said, {**payload, "stored": True})
         return await self._done(job, said)
+
+    async def _transcoded(self, file: FileIO, transfer_syntax_uid: str) -> Body:
+        """One at a time: decoding takes a core, and room on the disk."""
+        async with self._decoding:
+            return await transcoded(file, transfer_syntax_uid, spool_dir=self._spool_dir)
 
     async def _tell(self, payload: Mapping[str, Any], body: Body) -> None:
         stored = StoredObject(

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.demo.simulator import PacsSimulator
@@ -116,6 +116,32 @@ async def test_bytes_of_an_object_that_lacks_nothing_are_not_touched(pacs, viewe
         ours[144 + int.from_bytes(ours[140:144], "little") :]
         == sent.content[144 + int.from_bytes(sent.content[140:144], "little") :]
     )
+
+
+async def test_a_slip_of_the_writer_is_mended_and_told_in_the_object(pacs, viewer):
+    sent = sample_capture(STUDY)
+    await viewer.upload(sent.content[128:] + b"\r\n")
+    await viewer.stored()
+    held = read(pacs.instances(STUDY)[sent.sop_instance_uid])
+    assert held.PixelData == read(sent.content).PixelData
+    told = held.ContributingEquipmentSequence[0].ContributionDescription
+    assert told.startswith("the preamble added; 2 bytes behind the data set left out; set AccessionNumber")
+
+
+async def test_a_deflated_upload_is_stored_inflated_and_one_that_is_not_to_be_is_held_with_its_reason(pacs, viewer):
+    def deflated(content):
+        d = read(content)
+        d.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        out = io.BytesIO()
+        d.save_as(out)
+        return out.getvalue()
+
+    sent, other = sample_capture(STUDY), sample_capture("1.2.3.4")
+    await viewer.upload(deflated(sent.content))
+    await viewer.stored()
+    assert read(pacs.instances(STUDY)[sent.sop_instance_uid]).PixelData == read(sent.content).PixelData
+    await viewer.upload(deflated(other.content))
+    assert "Study Instance UID is not that of the study" in await viewer.held()
 
 
 async def test_the_next_access_shows_the_capture_without_a_new_fetch(pacs, viewer):

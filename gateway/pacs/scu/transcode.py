@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
+import signal
+import tempfile
 from io import FileIO
+from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.uid import UID
-
-from gateway.dicom.encoding import CannotDecompress, uncompressed
 from gateway.pacs.scu.store import CannotTranscode
-from gateway.pacs.upper.spool import FileBody, MemoryBody
+from gateway.pacs.upper.spool import FileBody
+from gateway.runtime.confined import Ended, Limits, run_confined
+
+_TRANSCODER = Path(__file__).with_name("transcoder.py")
+
+MEMORY = 3 * 1024**3
+"""Bytes of address space, of which the libraries take a third before they have decoded anything."""
+
+CPU, WITHIN = 300, 900.0
+"""Seconds; a multi-frame of 2 GiB takes about a minute of CPU to decode."""
+
+MAX_DECODED = 2 * 1024**3
+"""Bytes of the pixel data that an instance may decode to."""
+
+HEADER = 256 * 1024 * 1024
+"""Bytes that may stand before the pixel data."""
+
+_UNCOMPRESSED_ONLY = "the PACS takes only uncompressed instances of this SOP class, and this one cannot be decoded: "
+_ENABLE = ": enable its transfer syntax in the PACS"
 
 
 def data_set_of(file: FileIO, size: int) -> FileBody:
@@ -22,14 +39,40 @@ def data_set_of(file: FileIO, size: int) -> FileBody:
     return FileBody(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), size - start, start=start)
 
 
-def transcoded(file: FileIO, transfer_syntax_uid: str) -> MemoryBody:
-    """The data set of a Part 10 file in an uncompressed transfer syntax, losing nothing. Raises CannotTranscode."""
-    file.seek(0)
-    dataset = dcmread(io.BytesIO(file.read()))
+async def transcoded(
+    file: FileIO, transfer_syntax_uid: str, *, spool_dir: Path, max_size: int = MAX_DECODED
+) -> FileBody:
+    """The data set of a Part 10 file in an uncompressed little endian transfer syntax, losing nothing.
+
+    Raises CannotTranscode where there is no way, or it would take more than *max_size* bytes; OSError.
+    """
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    out: FileIO = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
     try:
-        return MemoryBody(uncompressed(dataset, transfer_syntax_uid))
-    except CannotDecompress as e:
-        former = UID(dataset.file_meta.TransferSyntaxUID).name
-        raise CannotTranscode(
-            f"the PACS takes only uncompressed instances of this SOP class, and {e}: enable {former} in the PACS"
-        ) from e
+        limits = Limits(memory=MEMORY, cpu=CPU, file_size=max_size + HEADER, within=WITHIN)
+        descriptor = out.fileno()
+        arguments = (transfer_syntax_uid, str(descriptor), str(max_size))
+        ended = await run_confined(_TRANSCODER, *arguments, limits=limits, stdin=file.fileno(), pass_fds=[descriptor])
+        return FileBody(out, _size(ended))
+    except TimeoutError as e:
+        out.close()
+        raise CannotTranscode(f"{_UNCOMPRESSED_ONLY}it did not decode within {WITHIN:.0f} s{_ENABLE}") from e
+    except BaseException:
+        out.close()
+        raise
+
+
+def _size(ended: Ended) -> int:
+    """Bytes that the transcoder wrote. Raises CannotTranscode."""
+    if ended.returncode == 0:
+        told = json.loads(ended.printed)
+        if "size" in told:
+            return int(told["size"])
+        reason = told["refused"]
+    elif ended.returncode == -signal.SIGXCPU:
+        reason = "it takes longer to decode than an image does"
+    elif ended.returncode == -signal.SIGXFSZ:
+        reason = "it decodes to more than its attributes say"
+    else:
+        reason = "what decodes it crashes"
+    raise CannotTranscode(f"{_UNCOMPRESSED_ONLY}{reason}{_ENABLE}")
