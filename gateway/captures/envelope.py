@@ -10,23 +10,17 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from pydicom.uid import AllTransferSyntaxes
-
-from gateway.dicom.elements import EXPLICIT_BIG_ENDIAN, ElementReader, MalformedDataSet, string
+from gateway.dicom.elements import ElementReader, MalformedDataSet, string
 from gateway.dicom.encapsulated import syntax_of_code_stream
 from gateway.dicom.structure import read_structure
+from gateway.dicom.syntaxes import COMMONEST_FIRST, EXPLICIT_BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 
 PREFIX = b"DICM"
 
 MAX_META = 64 * 1024
 """Bytes of the file meta information."""
 
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-
-JPEG_XL = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
-
-KNOWN_SYNTAXES = frozenset((*AllTransferSyntaxes, *JPEG_XL))
+KNOWN_SYNTAXES = frozenset(COMMONEST_FIRST)
 
 
 class Unacceptable(Exception):
@@ -96,7 +90,7 @@ def _syntax_of(data: memoryview) -> str:
     explicit = bytes(data[4:6]).isalpha() and bytes(data[4:6]).isupper()
     if big and not explicit:
         raise Unacceptable("its file meta information names no transfer syntax that is known")
-    plain = EXPLICIT_BIG_ENDIAN if big else EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
+    plain = EXPLICIT_BIG_ENDIAN if big else EXPLICIT_LITTLE_ENDIAN if explicit else IMPLICIT_LITTLE_ENDIAN
     structure = read_structure(data, plain)
     pixels = structure.pixel_data
     if pixels is None or pixels.fragments is None:

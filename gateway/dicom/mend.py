@@ -19,8 +19,6 @@ from pydicom.datadict import dictionary_VR
 from gateway.dicom import encapsulated
 from gateway.dicom.elements import (
     DEPTH_LIMIT,
-    EXPLICIT_BIG_ENDIAN,
-    IMPLICIT_LITTLE_ENDIAN,
     ITEM,
     ITEM_END,
     SEQUENCE_END,
@@ -28,8 +26,9 @@ from gateway.dicom.elements import (
     ElementReader,
     MalformedDataSet,
 )
-from gateway.dicom.encapsulated import Fragment
+from gateway.dicom.encapsulated import RLE, Fragment
 from gateway.dicom.structure import MAX_ELEMENTS, PIXEL_DATA
+from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
 
 SLACK = b"\0\r\n \x1a"
 """What writers and transports leave behind a file: padding, line ends, an end-of-file mark."""
@@ -103,7 +102,7 @@ class _Mender:
     def __init__(self, data: memoryview, transfer_syntax_uid: str) -> None:
         self._data, self._end = data, len(data)
         self._syntax = transfer_syntax_uid
-        self._explicit = transfer_syntax_uid not in IMPLICIT_LITTLE_ENDIAN
+        self._explicit = transfer_syntax_uid not in IMPLICIT
         self._big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
         self._reader = ElementReader(data, explicit=self._explicit, big=self._big)
         self._count = 0
@@ -330,7 +329,7 @@ class _Mender:
         """Whether fragments without their delimiter are all there. Raises MalformedDataSet."""
         frames = self._frame_count()
         whole = bool(fragments) and (
-            (len(fragments) == frames and self._syntax == encapsulated.RLE)
+            (len(fragments) == frames and self._syntax == RLE)
             or (len(fragments) >= frames and encapsulated.ends(self._data, fragments[-1]))
         )
         if not whole:
@@ -344,7 +343,7 @@ class _Mender:
         raw = bytes(self._data[table_at.offset : table_at.offset + table_at.length])
         table = list(struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4]))
         frames = encapsulated.frames_of(self._data, fragments, table, items, self._frame_count()) if fragments else []
-        rle = self._syntax == encapsulated.RLE
+        rle = self._syntax == RLE
         odd = sum(f.length % 2 for f in fragments)
         if odd:
             notes.append(f"{odd} fragments of the pixel data padded to an even length")

@@ -35,6 +35,9 @@ VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)) | frozens
 )
 """MPEG-2, MPEG-4 AVC/H.264 and HEVC/H.265, fragmentable ones too."""
 
+JPEG_XL = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
+"""JPEG XL, lossless, recompressed JPEG and any (PS3.6, 2024d); newer than pydicom's own list."""
+
 COMMONEST_FIRST = tuple(
     str(syntax)
     for syntax in dict.fromkeys(
@@ -42,7 +45,7 @@ COMMONEST_FIRST = tuple(
             EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, uid.JPEGLosslessSV1, uid.JPEG2000Lossless,
             uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless, uid.RLELossless, uid.JPEGExtended12Bit,
             uid.JPEGLSNearLossless, uid.JPEGLossless, DEFLATED_EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN,
-            *uid.AllTransferSyntaxes,
+            *uid.AllTransferSyntaxes, *JPEG_XL,
         )
     )
 )  # fmt: skip

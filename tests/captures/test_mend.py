@@ -328,3 +328,11 @@ def test_uids_of_a_mended_upload_are_still_checked(tmp_path):
     d.save_as(out)
     with pytest.raises(Unacceptable, match="Series Instance UID is absent"):
         look(without_meta(out.getvalue()), tmp_path)
+
+
+def test_a_capture_in_jpeg_xl_is_taken_for_what_it_is(tmp_path):
+    d = dcmread(io.BytesIO(sample_capture(STUDY, syntax=RLELossless).content))
+    d.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.110"
+    out = io.BytesIO()
+    d.save_as(out)
+    assert look(out.getvalue(), tmp_path)[0].transfer_syntax_uid == "1.2.840.10008.1.2.4.110"
