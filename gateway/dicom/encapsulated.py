@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-RLE = "1.2.840.10008.1.2.5"
+from pydicom import uid
 
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ")
 """With which a code stream begins: JPEG and JPEG-LS, JPEG 2000, JPEG XL bare and in its container, JP2."""
@@ -67,17 +67,17 @@ def syntax_of_code_stream(start: bytes) -> str:
     if start.startswith(b"\xff\x4f\xff\x51"):
         # Rsiz, bit 14: the code stream has capabilities of Part 15, which is High-Throughput (ISO 15444-1 A.5.1).
         high_throughput = len(start) >= 8 and start[6] & 0x40
-        return "1.2.840.10008.1.2.4.203" if high_throughput else "1.2.840.10008.1.2.4.91"
+        return str(uid.HTJ2K if high_throughput else uid.JPEG2000)
     at = 2
     while start[:2] == b"\xff\xd8" and at + 4 <= len(start) and start[at] == 0xFF:
         marker, length = start[at + 1], int.from_bytes(start[at + 2 : at + 4], "big")
         if marker == 0xC0:
-            return "1.2.840.10008.1.2.4.50"
+            return str(uid.JPEGBaseline8Bit)
         if marker == 0xC1:
-            return "1.2.840.10008.1.2.4.51"
+            return str(uid.JPEGExtended12Bit)
         if marker == 0xC3:
-            return "1.2.840.10008.1.2.4.57"
+            return str(uid.JPEGLossless)
         if marker == 0xF7:
-            return "1.2.840.10008.1.2.4.81"
+            return str(uid.JPEGLSNearLossless)
         at += 2 + length
     return ""

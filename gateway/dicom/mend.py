@@ -26,9 +26,9 @@ from gateway.dicom.elements import (
     ElementReader,
     MalformedDataSet,
 )
-from gateway.dicom.encapsulated import RLE, Fragment
+from gateway.dicom.encapsulated import Fragment
 from gateway.dicom.structure import MAX_ELEMENTS, PIXEL_DATA
-from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
+from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT, RLE
 
 SLACK = b"\0\r\n \x1a"
 """What writers and transports leave behind a file: padding, line ends, an end-of-file mark."""

@@ -35,6 +35,8 @@ VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109)) | frozens
 )
 """MPEG-2, MPEG-4 AVC/H.264 and HEVC/H.265, fragmentable ones too."""
 
+RLE = str(uid.RLELossless)
+
 JPEG_XL = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
 """JPEG XL, lossless, recompressed JPEG and any (PS3.6, 2024d); newer than pydicom's own list."""
 
