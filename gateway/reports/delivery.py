@@ -16,7 +16,7 @@ from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import StudyRecord
 from gateway.pacs.scu.lookup import find_record
 from gateway.pacs.scu.retrieve import Finder
-from gateway.reports.report import Report
+from gateway.reports.report import Report, worded
 
 
 class Delivery:
@@ -41,7 +41,7 @@ class Delivery:
                 raise TryLater(str(e)) from e
         return Report(
             payload["report"], payload["study_id"], payload["study"], payload["version"], payload["critical"],
-            payload["text"], pdf, payload["received"],
+            worded(payload["text"]), pdf, payload["received"],
         )  # fmt: skip
 
     async def study(self, job: Job) -> StudyRecord:

@@ -27,6 +27,7 @@ from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError
 from gateway.reports.pdf.check import check_pdf
 from gateway.reports.pdf.download import UrlExpired
+from gateway.reports.report import worded
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class ReportFetcher:
         def note(c: Transaction) -> Mapping[str, Any]:
             payload = job.payload
             study = self._study(c, job)
-            if payload.get("text_sent") or not payload["text"] or study is None:
+            if payload.get("text_sent") or not worded(payload["text"]) or study is None:
                 return payload
             self._deliver(c, job, study, pdf=False)
             jobs.note(c, job.id, "its text goes out without it")
@@ -171,12 +172,18 @@ class ReportFetcher:
             if version.content == content:
                 return f"the same as version {version.version}, which is delivered once"
         version = ReportVersion(
-            payload["report"], len(known) + 1, content, study, pdf, bool(payload["text"]), payload["received"]
+            payload["report"],
+            len(known) + 1,
+            content,
+            study,
+            pdf,
+            worded(payload["text"]) is not None,
+            payload["received"],
         )
         table.add(c, version)
         added = {
             "report": version.report_id, "study_id": payload["study_id"], "study": study, "version": version.version,
-            "critical": payload["critical"], "text": payload["text"], "received": version.received,
+            "critical": payload["critical"], "text": worded(payload["text"]), "received": version.received,
             "key": payload["key"] if pdf else None,
         }  # fmt: skip
         places = []

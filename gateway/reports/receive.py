@@ -16,6 +16,7 @@ from gateway.journal import Journal, JournalError, Transaction, jobs
 from gateway.journal.journal import remember_study
 from gateway.reports import alerts
 from gateway.reports import jobs as names
+from gateway.reports.report import worded
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class ReportHandler:
             remember_study(c, data.study_id, data.study_instance_uid, now)
         payload: dict[str, Any] = {
             "report": data.report_id, "study_id": data.study_id, "study": data.study_instance_uid,
-            "critical": data.is_critical, "text": data.plain_text, "url": data.presigned_url, "received": now,
+            "critical": data.is_critical, "text": worded(data.plain_text), "url": data.presigned_url, "received": now,
         }  # fmt: skip
         _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
         if new and data.is_critical:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from dataclasses import dataclass
 
@@ -67,6 +68,11 @@ class Report:
     def stored_text(self) -> Predecessor:
         """The Basic Text SR of this version, as a later one refers to it."""
         return Predecessor(BASIC_TEXT_SR, self.text_uid, self.text_series_uid)
+
+
+def worded(text: str | None) -> str | None:
+    """*text* where it says anything: of blanks, controls and marks that are not seen, a report has no text."""
+    return text if text and not all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text) else None
 
 
 def derived_uid(*parts: str) -> str:

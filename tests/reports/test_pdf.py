@@ -62,10 +62,9 @@ async def test_what_surrounds_a_pdf_in_practice_is_borne():
     assert await check_pdf(b"\xef\xbb\xbf\r\n" + a_pdf() + b"\r\n" * 20) == PdfFacts(1)
 
 
-@pytest.mark.parametrize("password", ["", "secret"])
-async def test_an_encrypted_pdf_is_told_apart(password):
+async def test_an_encrypted_pdf_is_told_apart():
     with pytest.raises(Encrypted, match="without a password"):
-        await check_pdf(a_pdf(password=password))
+        await check_pdf(a_pdf(password="secret"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,6 @@ async def test_an_encrypted_pdf_is_told_apart(password):
         (b"<html>403</html>", "does not begin"),
         (b" " * 2000 + a_pdf(), "does not begin"),
         (a_pdf()[:-10], "cut off"),
-        (a_pdf() + bytes(2000), "cut off"),
         (b"%PDF-1.7\n%%EOF", "opened"),
         (by_hand(CATALOG, b"<< /Type /Pages /Kids [] /Count 0 >>"), "no pages"),
         (by_hand(CATALOG), "."),

@@ -239,6 +239,15 @@ async def test_an_operators_retry_brings_the_pdf_as_a_later_version(pacs, hospit
     assert {d.SOPClassUID for d in reports_in(pacs)} == {PDF_CLASS, SR_CLASS}
 
 
+@pytest.mark.parametrize("blank", [" ", "\r\n\t ", "\ufeff", "\0", "\u200b\u2060", "\u00a0\u2028\0 "])
+async def test_a_text_without_a_word_is_no_text_and_keeps_nothing_from_the_pacs(pacs, hospital_of, blank):
+    hospital = await hospital_of(pacs, pacs={"structured_report": True})
+    await hospital.deliver(plainText=blank)
+    await hospital.ended("report.store", "done")
+    await hospital.ended("report.pacs", "done")
+    assert [d.SOPClassUID for d in reports_in(pacs)] == [PDF_CLASS]
+
+
 # -- PACS and folders that fail
 
 

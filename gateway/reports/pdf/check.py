@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sys
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ WITHIN = 60.0
 """Seconds on the clock, on a machine that is busy with other things; the CPU seconds are bounded more narrowly."""
 
 _HEADER_WITHIN = 1024
-_TRAILER_WITHIN = 1024
-"""Bytes from either end within which viewers look for them (PDF Reference 1.7, implementation notes 13 and 18)."""
+"""Bytes within which viewers look for it (PDF Reference 1.7, implementation note 13)."""
+
+_OBJECT = re.compile(rb"\d\s+\d+\s+obj\b")
+_TABLE = re.compile(rb"\s*(?:xref\b|\d+\s+\d+\s+obj\b)")
+_STARTXREF = re.compile(rb"startxref\s+(\d+)\s*(?:%+E?O?)?\Z")
+_LENGTH = re.compile(rb"/Linearized\b[^>]*/L\s+(\d+)|/L\s+(\d+)[^>]*/Linearized\b")
 
 _READER = str(Path(__file__).with_name("reader.py"))
 
@@ -51,8 +56,8 @@ async def check_pdf(content: bytes) -> PdfFacts:
     """What *content* is as a PDF. Raises Encrypted, Broken, NotChecked."""
     if b"%PDF-" not in content[:_HEADER_WITHIN]:
         raise Broken("the report is no PDF: it does not begin with %PDF-")
-    if b"%%EOF" not in content[-_TRAILER_WITHIN:]:
-        raise Broken("the report's PDF is cut off: it does not end with %%EOF")
+    if _is_cut(content):
+        raise Broken("the report's PDF is cut off: its end is missing")
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -77,6 +82,25 @@ async def check_pdf(content: bytes) -> PdfFacts:
             process.kill()
         returncode = await process.wait()
     return _facts(returncode, said)
+
+
+def _is_cut(content: bytes) -> bool:
+    """Whether the end of a PDF is missing. Whatever stands behind its %%EOF as padding is not of it, and one that ends
+    right after where its cross-reference table is (§7.5.5) has all that a viewer needs."""
+    end = content.rfind(b"%%EOF")
+    if end < 0:
+        last = _STARTXREF.search(content[-1024:].rstrip(b"\0 \r\n\t"))
+        if last is None:
+            return True
+        return not _TABLE.match(content, content.find(b"%PDF-") + int(last[1])) and not _TABLE.match(
+            content, int(last[1])
+        )
+    if _OBJECT.search(content, end):
+        return True  # of an update, or of a linearized file's second part, which both have an %%EOF of their own
+    # The first part of a linearized file (annex F) ends with a startxref of 0; the file says how long it is.
+    stated = _LENGTH.search(content[:_HEADER_WITHIN])
+    first_only = re.search(rb"startxref\s+0\s+\Z", content[max(0, end - 40) : end])
+    return bool(stated and first_only and int(stated[1] or stated[2]) > len(content))
 
 
 def _facts(returncode: int, said: bytes) -> PdfFacts:
