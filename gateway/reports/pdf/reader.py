@@ -15,6 +15,7 @@ from typing import Any
 
 from pypdf import PdfReader
 from pypdf.errors import LimitReachedError
+from pypdf.generic import DictionaryObject
 
 MEMORY = 1_000_000_000
 """Bytes of address space."""
@@ -73,7 +74,9 @@ def _by_qpdf(content: bytes) -> dict[str, Any]:
 
 def _only_attachments(reader: PdfReader) -> bool:
     """Whether neither streams nor strings are encrypted, but for those of embedded files (EFF)."""
-    encryption = reader.trailer["/Encrypt"]
+    encryption = reader.trailer["/Encrypt"].get_object()
+    if not isinstance(encryption, DictionaryObject):
+        return False
     return encryption.get("/V", 0) >= 4 and all(
         encryption.get(name, "/Identity") == "/Identity" for name in ("/StmF", "/StrF")
     )
