@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.journal import JournalError
-from gateway.objects import StoreError
+from gateway.runtime.errors import GatewayError
 
 
-class AlreadyRunning(Exception):
+class AlreadyRunning(GatewayError):
     """Another process uses this ``state_dir``."""
 
 
-class Misconfigured(Exception):
+class Misconfigured(GatewayError):
     """A setting that only its user can judge is wrong; the text names it and says how."""
 
 
-CANNOT_START = (AlreadyRunning, Misconfigured, JournalError, StoreError, OSError)
+CANNOT_START = (GatewayError, OSError)
 """What keeps a gateway from starting; :func:`why` tells it."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Collection
 
@@ -20,6 +21,7 @@ from gateway.journal import Jobs, Journal, StudyState
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
 from gateway.objects import ObjectStore
+from gateway.objects.embedded import EmbeddedStore
 from gateway.outbox import StoredObject
 from gateway.outbox.clean import Cleaner
 from gateway.outbox.outbox import keep_commitment
@@ -36,6 +38,8 @@ from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 
+log = logging.getLogger(__name__)
+
 KEEP_CLEANING_FOR = 30 * 86400.0
 """Seconds for which the removal of an object that nobody needs is tried."""
 
@@ -44,10 +48,17 @@ class Gateway:
     """A running gateway: its parts, for those who look at them."""
 
     def __init__(
-        self, config: Config, journal: Journal, store: ObjectStore, cache: StudyCache, loops: Supervisor
+        self,
+        config: Config,
+        journal: Journal,
+        store: ObjectStore,
+        cache: StudyCache,
+        loops: Supervisor,
+        embedded: EmbeddedStore | None,
     ) -> None:
         self.config = config
         self.loops = loops
+        self.embedded = embedded
         self.journal = journal
         self.store = store
         self.cache = cache
@@ -120,6 +131,15 @@ class Gateway:
         )
         await self.fetcher.adopt(stored.study_instance_uid, incoming)
 
+    async def prepare_store(self) -> None:
+        """Makes the store ready for what is to come. Raises StoreError."""
+        await self.store.ensure_bucket()
+        # A store that cannot take objects is told of now. It also makes a new embedded store allocate its first
+        # volumes, which takes it seconds that the first radiologist would wait for.
+        await self.store.check()
+        if self.embedded is None and not await self.store.allow_origins(self.config.avara.allowed_origins):
+            log.info("the store takes no CORS rules from us: allow browsers' origins in its own configuration")
+
     async def is_cached(self, study_instance_uid: str) -> bool:
         """Whether the store has the study whole, as far as the ledger says."""
         study = await self.journal.cached_study(study_instance_uid)
@@ -148,6 +168,15 @@ class Gateway:
             cache_bytes=lambda: self.cache.size,
             fetches=lambda: self.fetcher.under_way,
         )
+
+    def alive(self) -> bool:
+        """Whether nothing hangs, so that starting afresh would not help."""
+        return self.loops.alive
+
+    def status(self) -> str:
+        """How it is, in a line for the service manager."""
+        down = [f"{state.name} ({state.reason})" for state in self.loops.states() if not state.running]
+        return f"serving, but not running: {', '.join(down)}" if down else "serving"
 
     def health(self) -> Health:
         """What ``GET /health`` tells."""

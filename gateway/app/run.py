@@ -1,39 +1,42 @@
-"""Starts and stops a gateway, in order: what is started first stops last: journal, store, cache, Storage SCP, fetches,
-jobs, HTTP."""
+"""Starts and stops a gateway: :func:`core` and :func:`service` are the list of what starts, in this order, and of what
+stops, in the reverse one."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import logging
-import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-
-from aiohttp import web
 
 from gateway.admin.control import Control
 from gateway.admin.metrics import Metrics
+from gateway.app.build import build
 from gateway.app.errors import AlreadyRunning
 from gateway.app.gateway import Gateway
-from gateway.app.stores import budget, kept_secret, presigner, store_of
-from gateway.avara.endpoint import WebhookEndpoint
-from gateway.avara.signature import WebhookVerifier
-from gateway.captures.grant import CaptureAccessHandler
+from gateway.app.http import http_parts
 from gateway.config import Config
-from gateway.journal import Journal
-from gateway.objects.embedded import EmbeddedStore
-from gateway.objects.front import Cors, StoreFront
-from gateway.runtime.supervise import Supervisor
-from gateway.studies.access import StudyAccessHandler
-from gateway.studies.cache import StudyCache
-from gateway.studies.deferred import DeferredInstances, DeferredUrls
+from gateway.runtime.lifecycle import Part, loop, opened, running
+from gateway.runtime.signals import StopSignals
+from gateway.runtime.supervise import LoopEnded
+from gateway.runtime.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
 
-DRAIN = 5.0
-"""Seconds that open requests and associations have to end at shutdown."""
+DRAIN = 3.0
+"""Seconds that open associations have to end at shutdown."""
+
+STOPPED_WITHIN = 30.0
+"""Seconds from SIGTERM to the end of the process, whatever hangs. The parts' own bounds add up to less, and the service
+manager kills later (deploy/avara-gateway.service)."""
+
+HANGING_THREADS = 1.0
+"""Seconds that threads have to end once every part has stopped: what they hang in holds nothing that must be kept."""
+
+HANGS_AFTER = 120.0
+"""Seconds without progress after which a loop counts as hanging; each of its rounds has bounds far below."""
 
 
 @contextmanager
@@ -53,134 +56,111 @@ def journal_file(directory: Path) -> Path:
     return directory.absolute() / "journal.db"
 
 
+def core(gateway: Gateway) -> list[Part]:
+    """What it takes to fetch."""
+    loops, embedded = gateway.loops, gateway.embedded
+    parts = [
+        Part("loops", loops.start, loops.stop),
+        Part("journal", gateway.journal.migrate, gateway.journal.close, within=2),
+    ]
+    if embedded is not None:
+        parts += [
+            Part("embedded store", embedded.start, embedded.stop, within=6),
+            loop(loops, "embedded store", embedded.keep_running),
+        ]
+    return [
+        *parts,
+        opened("store client", gateway.store),
+        Part("store", gateway.prepare_store),
+        Part("cache", gateway.cache.open),
+        *(Part(f"DICOMweb of {name}", stop=web.close, within=0.5) for name, web in gateway.web.items()),
+        Part("DICOM listener", gateway.scp.start, partial(gateway.scp.stop, drain_for=DRAIN), within=DRAIN + 1),
+        Part("fetches", stop=gateway.fetcher.stop, within=2),
+    ]
+
+
+def service(gateway: Gateway) -> list[Part]:
+    """What it takes to serve, besides :func:`core`. Raises OSError."""
+    config, loops = gateway.config, gateway.loops
+    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.subject)
+    parts = [
+        loop(loops, "cache sweep", gateway.cache.sweep, once=True),
+        Part("jobs", gateway.worker.start, gateway.worker.stop, within=2),
+        loop(loops, "jobs", gateway.worker.run, stalls_after=HANGS_AFTER),
+        loop(loops, "inbox", gateway.inbox.watch, stalls_after=3 * HANGS_AFTER),
+        loop(loops, "inbox notifications", gateway.inbox.listen),
+        loop(loops, "alerts of held jobs", gateway.held.watch),
+        *http_parts(gateway),
+    ]
+    if config.metrics.port is not None:
+        metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
+        parts.append(Part("metrics", metrics.start, metrics.stop))
+    return [*parts, Part("control socket", control.start, control.stop, within=1.5)]
+
+
 @asynccontextmanager
 async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
-    """The gateway without its HTTP side: able to fetch. Raises AlreadyRunning, OSError, StoreError, JournalError."""
-    async with AsyncExitStack() as stack:
-        directory = stack.enter_context(state_dir(config.state_dir))
-        loops = await stack.enter_async_context(Supervisor())
-        journal = await Journal.open(f"sqlite:///{journal_file(directory)}")
-        stack.push_async_callback(journal.close)
-        embedded = None
-        if config.store.endpoint is None:
-            embedded = EmbeddedStore(
-                directory / "store", bucket=config.store.bucket, allowed_origins=config.avara.allowed_origins
-            )
-            await embedded.start()
-            stack.push_async_callback(embedded.stop)
-            loops.add("embedded store", embedded.keep_running)
-            # Before it is stopped itself, or it would be started again.
-            stack.push_async_callback(loops.remove, "embedded store")
-        store = await stack.enter_async_context(store_of(config, embedded))
-        await store.ensure_bucket()
-        # A store that cannot take objects is told of now. It also makes a new embedded store allocate its first
-        # volumes, which takes it seconds that the first radiologist would wait for.
-        await store.check()
-        if embedded is None and not await store.allow_origins(config.avara.allowed_origins):
-            log.info("the store takes no CORS rules from us: allow browsers' origins in its own configuration")
-        cache = StudyCache(store, journal, budget(config, directory, embedded))
-        await cache.open()
-        gateway = Gateway(config, journal, store, cache, loops)
-        for web in gateway.web.values():
-            stack.push_async_callback(web.close)
-        await gateway.scp.start()
-        stack.push_async_callback(gateway.scp.stop, drain_for=DRAIN)
-        stack.push_async_callback(gateway.fetcher.stop)
-        loops.add("cache sweep", cache.sweep, once=True)
-        stack.push_async_callback(loops.remove, "cache sweep")
-        yield gateway
+    """The gateway without its HTTP side: able to fetch. Raises AlreadyRunning, Misconfigured, OSError, StoreError,
+    JournalError."""
+    with state_dir(config.state_dir):
+        gateway = build(config)
+        async with running(core(gateway)):
+            yield gateway
 
 
 @asynccontextmanager
 async def serving(config: Config) -> AsyncIterator[Gateway]:
     """The whole gateway, listening. Raises as :func:`open_gateway`."""
-    async with AsyncExitStack() as stack:
-        gateway = await stack.enter_async_context(open_gateway(config))
-        http = web.Application()
-        cors = Cors(config.avara.allowed_origins)
-        deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url)
-        handler = StudyAccessHandler(
-            fetcher=gateway.fetcher,
-            cache=gateway.cache,
-            journal=gateway.journal,
-            presigner=presigner(config, gateway.store),
-            deferred=deferred,
-            revalidate_after=config.cache.revalidate_after,
-            url_expiry=int(config.cache.url_expiry),
-        )
-        captures = CaptureAccessHandler(
-            journal=gateway.journal,
-            presigner=presigner(config, gateway.store),
-            pacs=list(gateway.finders.values()),
-            is_cached=gateway.is_cached,
-            opened=gateway.inbox.slot_opened,
-            enabled=config.captures.enabled,
-            upload_expiry=int(config.captures.upload_expiry),
-        )
-        endpoint = WebhookEndpoint(
-            WebhookVerifier([key.get_secret_value() for key in config.avara.webhook_keys]),
-            {
-                "study.access_requested": handler,
-                "secondary_capture.access_requested": captures,
-                "report.delivered": gateway.reports,
-            },
-            max_body=config.http.max_body,
-            answer_within=config.avara.answer_within,
-        )
-        http.router.add_route("*", config.avara.path, endpoint.handle)
-        http.router.add_get("/health", gateway.health().handle)
-        waiting = DeferredInstances(
-            deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=gateway.store, cors=cors
-        )
-        http.router.add_routes(waiting.routes())
-        if config.store.endpoint is None:
-            front = StoreFront(
-                lambda: gateway.store.endpoint,
-                bucket=config.store.bucket,
-                cors=cors,
-                max_upload=config.captures.max_size,
-            )
-            await stack.enter_async_context(front)
-            http.router.add_routes(front.routes())
-        await gateway.worker.start()
-        stack.push_async_callback(gateway.worker.stop)
-        loops = gateway.loops
-        for name, loop in (
-            ("jobs", gateway.worker.run),
-            ("inbox", gateway.inbox.watch),
-            ("alerts of held jobs", gateway.held.watch),
-            ("inbox notifications", gateway.inbox.listen),
-        ):
-            loops.add(name, loop)
-            stack.push_async_callback(loops.remove, name)
-        # No access log: it would hold every presigned URL. The endpoint tells what was asked and answered.
-        runner = web.AppRunner(http, access_log=None, shutdown_timeout=DRAIN)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, config.http.host, config.http.port).start()
-        if config.metrics.port is not None:
-            metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
-            await metrics.start()
-            stack.push_async_callback(metrics.stop)
-        control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.subject)
-        await control.start()
-        stack.push_async_callback(control.stop)
-        log.info(
-            "serving: webhooks on http://%s:%d%s, DICOM as %s on port %d, images under %s",
-            config.http.host, config.http.port, config.avara.path, config.dicom.ae_title, gateway.scp.port,
-            config.public_endpoint,
-        )  # fmt: skip
-        yield gateway
+    with state_dir(config.state_dir):
+        gateway = build(config)
+        async with running(core(gateway) + service(gateway)):
+            log.info(
+                "serving: webhooks on http://%s:%d%s, DICOM as %s on port %d, images under %s",
+                config.http.host, config.http.port, config.avara.path, config.dicom.ae_title, gateway.scp.port,
+                config.public_endpoint,
+            )  # fmt: skip
+            yield gateway
 
 
 async def serve(config: Config) -> None:
-    """Serves until SIGTERM or SIGINT, then ends in good order."""
+    """Serves until SIGTERM or SIGINT, then ends in good order; a second signal ends the process at once. Raises as
+    :func:`serving`, and LoopEnded."""
     for warning in config.warnings():
         log.warning("configuration: %s", warning)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(config):
-        await stop.wait()
-        log.info("stopping")
-    log.info("stopped")
+    manager = ServiceManager()
+    me = asyncio.current_task()
+    assert me is not None
+    with StopSignals(within=STOPPED_WITHIN) as stop:
+        stop.cancels(me)
+        try:
+            async with serving(config) as gateway:
+                stop.cancels(None)
+                gateway.loops.add("service manager", partial(manager.watch, gateway.alive, gateway.status), vital=True)
+                manager.ready()
+                try:
+                    await _until_stopped(gateway, stop)
+                finally:
+                    manager.stopping()
+                    log.info("stopping")
+            log.info("stopped")
+        except asyncio.CancelledError:
+            if not stop.asked:
+                raise
+            log.info("stopped while it was starting")
+        except LoopEnded:
+            stop.end_within(HANGING_THREADS, code=1)
+            raise
+        if stop.asked:
+            stop.end_within(HANGING_THREADS, code=0)
+
+
+async def _until_stopped(gateway: Gateway, stop: StopSignals) -> None:
+    waits = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(gateway.loops.failed())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        stop.ask()
+        if waits[1].done():
+            waits[1].result()
+    finally:
+        for waiting in waits:
+            waiting.cancel()

@@ -78,19 +78,28 @@ class Journal:
     @classmethod
     async def open(cls, url: str) -> Journal:
         """Opens the database at *url* (SQLAlchemy's form) and brings it to the present schema."""
+        journal = cls.at(url)
+        try:
+            await journal.migrate()
+        except BaseException:
+            await journal.close()
+            raise
+        return journal
+
+    @classmethod
+    def at(cls, url: str) -> Journal:
+        """The database at *url* (SQLAlchemy's form), to be brought to the present schema before anything else."""
         parsed = make_url(url)
         connect = {"timeout": BUSY_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
         engine = create_engine(parsed, connect_args=connect, pool_pre_ping=True)
         if parsed.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _immediate)
-        journal = cls(engine, parsed.render_as_string(hide_password=True))
-        try:
-            await journal.run(_migrate)
-        except BaseException:
-            await journal.close()
-            raise
-        return journal
+        return cls(engine, parsed.render_as_string(hide_password=True))
+
+    async def migrate(self) -> None:
+        """Brings the database to the present schema."""
+        await self.run(_migrate)
 
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""

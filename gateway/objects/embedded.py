@@ -57,7 +57,8 @@ _JWT_KEYS = (
 
 
 class EmbeddedStore:
-    """Runs the embedded store in *directory*; :attr:`endpoint` and :attr:`credentials` are valid once started."""
+    """Runs the embedded store in *directory*; :attr:`credentials` are valid once prepared, :attr:`endpoint` once
+    started."""
 
     region = "us-east-1"
 
@@ -81,8 +82,8 @@ class EmbeddedStore:
         """What it lets in; made at random at the first start and kept in its directory."""
         return Credentials(self._secrets["access_key"], self._secrets["secret_key"])
 
-    async def start(self) -> None:
-        """Starts it and waits until it serves. Raises StoreError, which names the fix."""
+    def prepare(self) -> None:
+        """Makes its directory and reads its secrets, or makes them. Raises StoreError, which names the fix."""
         try:
             for folder in (self._directory, self._directory / "tmp"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,6 +94,10 @@ class EmbeddedStore:
         except OSError as e:
             self._lock.release()
             raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
+
+    async def start(self) -> None:
+        """Starts it and waits until it serves. Raises StoreError, which names the fix."""
+        self.prepare()
         try:
             try:
                 await self._launch()
@@ -132,6 +137,9 @@ class EmbeddedStore:
         try:
             async with asyncio.timeout(STOP_WITHIN / 5 if young else STOP_WITHIN):
                 await process.wait()
+        except asyncio.CancelledError:
+            process.kill()  # whoever stops it has no more time
+            raise
         except TimeoutError:
             log.log(
                 logging.DEBUG if young else logging.WARNING, "the embedded store did not stop in time and was killed"

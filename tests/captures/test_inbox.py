@@ -27,8 +27,8 @@ async def test_a_listing_that_is_no_xml_does_not_keep_a_later_upload_from_being_
 
     async def answer(request):
         nonlocal listings
-        if "location" in request.query:
-            return web.Response(body=b"<LocationConstraint>us-east-1</LocationConstraint>", content_type="text/xml")
+        if "list-type" not in request.query:
+            return web.Response(status=501)
         listings += 1
         body = "<html>the proxy's own page, <b>not closed" if listings == 1 else _ONE_UPLOAD
         return web.Response(body=body.encode(), content_type="application/xml")
