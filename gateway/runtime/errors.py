@@ -7,7 +7,9 @@ The tree, by the room that raises:
     ├── StoreError        gateway/objects/errors.py   the object store
     ├── JournalError      gateway/journal/            the database
     ├── ReportError       gateway/reports/errors.py   where a report comes from or goes to
-    └── AlertError        gateway/alerts/errors.py    a way in which people are told
+    ├── AlertError        gateway/alerts/errors.py    a way in which people are told
+    ├── LoopEnded         gateway/runtime/            a loop that the gateway cannot do without
+    └── AlreadyRunning, Misconfigured   gateway/app/errors.py   what keeps it from starting
 """
 
 from __future__ import annotations
