@@ -88,26 +88,31 @@ class EmbeddedStore:
             for folder in (self._directory, self._directory / "tmp"):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
-            await self._lock.take()
             self._secrets = _kept_secrets(self._directory / "secrets.json")
-            write_security(self._directory)
         except OSError as e:
-            self._lock.release()
-            raise StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours") from e
+            raise self._unusable(e) from e
 
     async def start(self) -> None:
         """Starts it and waits until it serves. Raises StoreError, which names the fix."""
         self.prepare()
         try:
+            await self._lock.take()
+            write_security(self._directory)
             try:
                 await self._launch()
             except StoreUnavailable:
                 # Once more, on other ports: one of those that were free may have been taken meanwhile.
                 self._ports = {}
                 await self._launch()
+        except OSError as e:
+            self._lock.release()
+            raise self._unusable(e) from e
         except BaseException:
             self._lock.release()
             raise
+
+    def _unusable(self, e: OSError) -> StoreError:
+        return StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours")
 
     async def keep_running(self) -> None:
         """Waits for it to end by itself, and starts it again at the next call. Raises StoreError when it has ended, or
@@ -121,8 +126,10 @@ class EmbeddedStore:
 
     async def stop(self) -> None:
         """Stops it; what it has acknowledged is on its disk."""
-        await self._terminate()
-        self._lock.release()
+        try:
+            await self._terminate()
+        finally:
+            self._lock.release()
 
     @property
     def _log_file(self) -> Path:
