@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test test-fast fuzz lint format reference bench clean
+.PHONY: help setup setup-dev demo test test-fast fuzz lint format reference licences bench clean
 
 help: ## Say what there is
 	@echo "Avara Gateway. Two commands show it:"
@@ -43,17 +43,21 @@ fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARG
 	    echo "$$target"; $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 || exit 1; \
 	done)
 
-lint: setup-dev ## Run ruff, mypy and the layer check
+lint: setup-dev ## Run ruff, mypy, the layer check and the check of what is imported against what is declared
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo | tail -n 3
+	@found=$$($(BIN)/lint-imports --no-logo) || { echo "$$found"; exit 1; }
+	@found=$$($(BIN)/deptry . --no-ansi 2>&1) || { echo "$$found"; exit 1; }
 
 format: setup-dev ## Format the code
 	@$(BIN)/ruff format .
 
 reference: setup-dev ## Write config/reference.md from the models
 	@$(BIN)/python scripts/write-reference
+
+licences: setup-dev ## Write docs/licences.md from what is installed
+	@$(BIN)/python scripts/write-licences
 
 bench: setup-dev ## Measure; prints a table, writes bench/out/. QUICK=1 is shorter, PARTS="cold warm" less
 	@scripts/install-system-packages orthanc dcmtk

@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
-from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from gateway.config.load import _models_in
@@ -61,16 +60,16 @@ def _rows(model: type[BaseModel], prefix: str) -> list[str]:
 
 
 def _default(field: Any) -> str:
-    if field.default is PydanticUndefined:
+    if field.is_required():
         return "required"
-    if field.default is None:
+    shown = field.get_default(call_default_factory=True)
+    if shown is None:
         return ""
-    shown = field.default
     kinds = [type(item).__name__ + str(getattr(item, "func", "")) for item in field.metadata]
     if any("parse_duration" in kind for kind in kinds) or "parse_duration" in str(field.annotation):
-        shown = show_duration(field.default)
+        shown = show_duration(shown)
     elif any("parse_size" in kind for kind in kinds):
-        shown = show_size(field.default)
+        shown = show_size(shown)
     elif isinstance(shown, bool):
         shown = str(shown).lower()
     return f"`{shown}`" if shown != [] else "`[]`"
