@@ -10,14 +10,16 @@ import logging
 import ssl
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import hl7
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.reports.hl7.acknowledgement import Acknowledged, Refused, Unclear
 from gateway.reports.hl7.message import CHARSETS, FieldMap, NotRepresentable, Profile, TextForm, build_oru, control_id
-from gateway.reports.hl7.mllp import Acknowledged, NoAnswer, Refused, Timeouts, send
+from gateway.reports.hl7.mllp import NoAnswer, Timeouts, send
 from tests.reports.conftest import STUDY_UID, a_report, a_study
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -314,6 +316,15 @@ async def no_answer(port, timeouts=PATIENT, message=None):
     return str(caught.value)
 
 
+async def unclear(port, timeouts=PATIENT, message=None):
+    """What is told where a receiver answered, and nobody can say whether it has the report."""
+    with pytest.raises(Unclear) as caught:
+        await send(message or built(), "127.0.0.1", port, timeouts=timeouts)
+    assert not caught.value.transient
+    assert "Doe" not in str(caught.value)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("code", ["AA", "CA"])
 async def test_an_acknowledged_message_has_arrived_as_it_was(peer, code):
     seen = []
@@ -385,12 +396,9 @@ async def test_answers_to_other_messages_are_passed_over_and_never_taken_for_our
     other = ack("AA", "OTHER")
     assert await send(built(), "127.0.0.1", await peer(says(ack("AE", "OTHER"), ack())), timeouts=PATIENT)
     assert await send(built(), "127.0.0.1", await peer(says(ack() + ack())), timeouts=PATIENT)
-    assert "another message" in await no_answer(await peer(says(other, then=20)), QUICK)
-    assert "closed" in await no_answer(await peer(says(other, other)))
-    assert "other messages" in await no_answer(await peer(says(other * 100, then=20)))
-    assert await no_answer(await peer(says(ack("AA", ""), then=20)), QUICK)
-    prefix = control_id(a_report())[:10]
-    assert await no_answer(await peer(says(ack("AA", prefix), then=20)), QUICK)
+    assert "another message" in await unclear(await peer(says(other, then=20)), QUICK)
+    assert "another message" in await unclear(await peer(says(other, other)))
+    assert "other messages" in await unclear(await peer(says(other * 100, then=20)))
 
 
 async def test_an_answer_that_comes_before_the_message_has_left_is_to_something_else(peer):
@@ -404,7 +412,7 @@ async def test_an_answer_that_comes_before_the_message_has_left_is_to_something_
         await asyncio.sleep(20)
 
     large = built(a_report(pdf=bytes(30_000_000)))
-    assert "something else" in await no_answer(await peer(talk), message=large)
+    assert "something else" in await unclear(await peer(talk), message=large)
 
 
 async def test_each_try_has_a_connection_of_its_own(peer):
@@ -424,35 +432,99 @@ async def test_each_try_has_a_connection_of_its_own(peer):
     assert await send(built(), "127.0.0.1", port, timeouts=PATIENT) == Acknowledged("AA")
 
 
+FIELD = Path(__file__).parents[1] / "field" / "reports"
+ID = control_id(a_report())
+MSH = "MSH|^~\\&|RIS|H|||20260101||ACK|A1|P|2.3\r"
+TAKEN = {
+    **{f.name: f.read_bytes().replace(b"<MSH-10>", ID.encode()) for f in sorted(FIELD.glob("ack-*.hl7"))},
+    "a blank control id": f"\x0b{MSH}MSA|AA|  \r\x1c\r",
+    "a control id cut to 10": f"\x0b{MSH}MSA|AA|{ID[:10]}\r\x1c\r",
+    "a control id in lower case": f"\x0b{MSH}MSA|AA|{ID.lower()}\r\x1c\r",
+    "a control id with components": f"\x0b{MSH}MSA|AA|{ID}^1\r\x1c\r",
+    "lower case and no control id": f"\x0b{MSH}msa|aa\r\x1c\r",
+    "commit accept in lower case": f"\x0b{MSH}MSA|ca|{ID}\r\x1c\r",
+    "no carriage return behind FS, and the connection stays": f"\x0b{MSH}MSA|AA|{ID}\r\x1c",
+    "a byte order mark before VT": f"\ufeff\x0b{MSH}MSA|AA|{ID}\r\x1c\r",
+    "a byte order mark behind VT": f"\x0b\ufeff{MSH}MSA|AA|{ID}\r\x1c\r",
+    "no VT": f"{MSH}MSA|AA|{ID}\r\x1c\r",
+    "two VT": f"\x0b\x0b{MSH}MSA|AA|{ID}\r\x1c\r",
+    "line feeds": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".replace("\r", "\n"),
+    "no line end behind MSA": f"\x0b{MSH}MSA|AA|{ID}\x1c\r",
+    "another separator": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".replace("|", "#"),
+    "a segment of its own kind before MSA": f"\x0b{MSH}SFT|x\rZZZ|y\rMSA|AA|{ID}\r\x1c\r",
+}
+
+
+@pytest.mark.parametrize("answer", list(TAKEN.values()), ids=list(TAKEN))
+async def test_a_receiver_that_took_it_is_believed_however_it_says_so_and_asked_once(peer, answer):
+    count = itertools.count(1)
+
+    async def talk(reader, writer):
+        next(count)
+        await received(reader)
+        writer.write(answer if isinstance(answer, bytes) else answer.encode())
+        await writer.drain()
+        await asyncio.sleep(20)
+
+    taken = await send(built(), "127.0.0.1", await peer(talk), timeouts=PATIENT)
+    assert taken.code in ("AA", "CA")
+    assert next(count) == 2
+
+
+async def test_what_is_odd_in_an_answer_is_noted(peer):
+    async def oddity(answer):
+        port = await peer(says(answer.encode(), then=20))
+        return (await send(built(), "127.0.0.1", port, timeouts=PATIENT)).oddity
+
+    assert await oddity(TAKEN["no VT"]) == ""
+    assert "no MSH" in await oddity(f"\x0bMSA|AA|{ID}\r\x1c\r")
+    assert "lower case" in await oddity(TAKEN["lower case and no control id"])
+    assert "empty" in await oddity(TAKEN["a blank control id"])
+    assert "MSA-2" in await oddity(TAKEN["a control id cut to 10"])
+
+
+async def test_an_answer_that_ends_with_the_connection_is_an_answer(peer):
+    assert await send(built(), "127.0.0.1", await peer(says(ack()[:-2])), timeouts=PATIENT) == Acknowledged("AA")
+
+
+@pytest.mark.parametrize("msa", ["MSA|AE", "MSA|ar|", f"MSA|AE|{ID[:5]}", "MSA|CR||Doe"])
+async def test_a_refusal_without_our_control_id_is_one_all_the_same(peer, msa):
+    with pytest.raises(Refused):
+        await send(built(), "127.0.0.1", await peer(says(f"\x0b{MSH}{msa}\r\x1c\r".encode())), timeouts=PATIENT)
+
+
+@pytest.mark.parametrize("parts", [[], [b"\x0b"], [b"\r\n"]])
+async def test_a_connection_that_ends_without_an_answer_is_tried_again(peer, parts):
+    assert "closed" in await no_answer(await peer(says(*parts)))
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ([], "closed"),
-        ([b"\x0b"], "closed"),
-        ([ack()[:-2]], "closed"),
-        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "closed"),
-        ([b"HTTP/1.1 400 Bad Request\x1c\r"], "not MLLP"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no acknowledgement"),
+        ([b"HTTP/1.1 400 Bad Request\x1c\r"], "no acknowledgement"),
+        ([b"SSH-2.0-x\r\n"], "no acknowledgement"),
         ([b"\x0b\x1c\r"], "no acknowledgement"),
         ([b"\x0bhello\x1c\r"], "no acknowledgement"),
         ([b"\x0bMSH|^~\\&|RIS\r\x1c\r"], "no acknowledgement"),
-        ([b"\x0bMSH\rMSA\r\x1c\r"], "no acknowledgement"),
-        ([b"\x0bMSH|^~\\&|\rMSA|AA\r\x1c\r"], "no acknowledgement"),
+        ([b"\x0bMSH\rMSA\r\x1c\r"], "MSA-1"),
         ([b"\x0b" + bytes(range(14, 256)).replace(b"\x1c", b"") * 50 + b"\x1c\r"], "no acknowledgement"),
         ([ack("XX")], "MSA-1"),
         ([ack("")], "MSA-1"),
+        ([ack("A")], "MSA-1"),
         ([b"\x0b" + b"A" * 300_000 + b"\x1c\r"], "bytes"),
         ([b"A" * 65536] * 200, "bytes"),
     ],
 )
-async def test_what_is_no_acknowledgement_is_tried_again(peer, parts, said):
-    assert said in await no_answer(await peer(says(*parts)))
+async def test_an_answer_that_nobody_can_read_is_an_operators_at_once(peer, parts, said):
+    assert said in await unclear(await peer(says(*parts)))
 
 
 async def test_the_echo_of_our_message_is_no_acknowledgement(peer):
     async def talk(reader, writer):
         writer.write(b"\x0b" + await received(reader) + b"\x1c\r")
 
-    assert "no acknowledgement" in await no_answer(await peer(talk))
+    assert "no acknowledgement" in await unclear(await peer(talk))
 
 
 @pytest.mark.slow

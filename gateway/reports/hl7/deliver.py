@@ -34,7 +34,8 @@ class Hl7Receiver:
             hl7.build_oru, report, study, self.profile, message_control_id=identity, now=datetime.now().astimezone()
         )
         taken = await mllp.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
-        return f"taken by {self.host}:{self.port} ({taken.code}) as message {identity}"
+        noted = f"; its answer {taken.oddity}" if taken.oddity else ""
+        return f"taken by {self.host}:{self.port} ({taken.code}) as message {identity}{noted}"
 
     async def check(self) -> None:
         """Whether it takes connections. Raises ReportError."""
