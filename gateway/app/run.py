@@ -20,7 +20,7 @@ from gateway.app.http import http_parts
 from gateway.config import Config
 from gateway.runtime.lifecycle import Part, loop, opened, running
 from gateway.runtime.signals import StopSignals
-from gateway.runtime.supervise import LoopEnded
+from gateway.runtime.supervise import Loop, LoopEnded
 from gateway.runtime.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -122,9 +122,9 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
             yield gateway
 
 
-async def serve(config: Config) -> None:
-    """Serves until SIGTERM or SIGINT, then ends in good order; a second signal ends the process at once. Raises as
-    :func:`serving`, and LoopEnded."""
+async def serve(config: Config, *, log_loop: Loop | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then ends in good order; a second signal ends the process at once. *log_loop* is
+    what the log has to do meanwhile. Raises as :func:`serving`, and LoopEnded."""
     for warning in config.warnings():
         log.warning("configuration: %s", warning)
     manager = ServiceManager()
@@ -136,6 +136,8 @@ async def serve(config: Config) -> None:
             async with serving(config) as gateway:
                 stop.cancels(None)
                 gateway.loops.add("service manager", partial(manager.watch, gateway.alive, gateway.status), vital=True)
+                if log_loop is not None:
+                    gateway.loops.add("log", log_loop)
                 manager.ready()
                 try:
                     await _until_stopped(gateway, stop)

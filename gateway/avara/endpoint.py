@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.avara.answers import Answer
 from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
 from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
+from gateway.runtime.log_ids import bind
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ class WebhookEndpoint:
         except DoesNotFit as e:
             log.warning("refused an event: %s", e)
             return _error(422, str(e))
+        bind(webhook=webhook_id, event=event.id)
+        if (study := getattr(event.data, "study_instance_uid", None)) is not None:
+            bind(study=study)
         answer = await self._answer(event, Delivery(webhook_id, began + self._answer_within))
         took = (loop.time() - began) * 1000
         log.info("%s %s (webhook %s): %d in %.0f ms", event.type, event.id, webhook_id, answer.status, took)

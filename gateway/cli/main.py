@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import secrets
 import time
@@ -41,8 +42,9 @@ def serve(path: Path) -> None:
     from gateway.admin.logs import set_up_logging
 
     config = load_config(path)
-    set_up_logging(config.log.level, config.log.format)
-    run(app.serve(config))
+    faulthandler.enable()  # where the service manager ends what hangs, its log says where it hung
+    log = set_up_logging(config.log.level, config.log.format)
+    run(app.serve(config, log_loop=log.run))
 
 
 @main.command()

@@ -14,6 +14,7 @@ from gateway.journal import jobs as table
 from gateway.journal.jobs import LEAST_ATTEMPTS, Job, Jobs, JobState
 from gateway.journal.journal import Journal, JournalError, Transaction
 from gateway.runtime.errors import GatewayError
+from gateway.runtime.log_ids import bind, step
 from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
@@ -150,11 +151,13 @@ class Worker:
 
     async def _do(self, job: Job) -> None:
         kind = self._kinds[job.kind]
+        bind(job=job.id)
         me = asyncio.current_task()
         assert me is not None
         lease = asyncio.create_task(self._keep(job, me))
         try:
-            ended = await kind.handler(job)
+            with step(log, "job %d (%s), attempt %d", job.id, job.kind, job.attempts):
+                ended = await kind.handler(job)
         except asyncio.CancelledError:
             # Given back at once, so that the next start need not wait for the lease to run out.
             await asyncio.shield(self._record(job, TryLater("the gateway was stopped"), kind))

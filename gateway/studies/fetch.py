@@ -16,6 +16,7 @@ from gateway.objects import StoreError
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
+from gateway.runtime.log_ids import bind
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -123,6 +124,7 @@ class Fetcher:
         return flight
 
     async def _run(self, flight: Flight) -> None:
+        bind(study=flight.study_instance_uid)
         began = time.monotonic()
         outcome: Outcome = Unreachable("the gateway is shutting down")
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from gateway.runtime.log_ids import current
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
@@ -24,6 +25,8 @@ class Flight:
 
     def __init__(self, study_instance_uid: str) -> None:
         self.study_instance_uid = study_instance_uid
+        self.log_ids = {name: value for name, value in current().items() if name in ("webhook", "event")}
+        """Who asked for it first: what comes on associations of the PACS's own is told as theirs, too."""
         self.stored: dict[str, Instance] = {}
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None

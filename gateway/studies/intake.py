@@ -19,6 +19,7 @@ from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.part10 import file_header
 from gateway.objects import ObjectStore, StoreError, StoreFull
 from gateway.pacs.receiver import Body, IncomingInstance, Status
+from gateway.runtime.log_ids import bind
 from gateway.studies import keys, media
 from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.flight import Flight
@@ -183,6 +184,8 @@ class Intake:
         """Brings one instance into the store. A failure leaves it missing, and it is asked for again."""
         flight, instance = admitted.flight, admitted.instance
         study = flight.study_instance_uid
+        bind(**flight.log_ids, study=study)
+        began = time.monotonic()
         try:
             if after is not None:
                 await asyncio.wait([after])
@@ -202,6 +205,10 @@ class Intake:
         else:
             flight.last_arrival = time.monotonic()
             flight.arrived(instance)
+            took = (time.monotonic() - began) * 1e3
+            log.debug(
+                "instance %s, %d bytes, is in the store: took %.0f ms", instance.sop_instance_uid, instance.size, took
+            )
         finally:
             self._leave_room(admitted.incoming.body)
 

@@ -42,6 +42,7 @@ from gateway.pacs.upper.negotiation import (
     reject_pdu,
 )
 from gateway.pacs.upper.spool import SPOOL_ABOVE
+from gateway.runtime.log_ids import bind, next_association, step
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,7 @@ class StorageScp:
 
     async def _serve(self, link: Link) -> None:
         watch: asyncio.Task[None] | None = None
+        bind(association=next_association())
         try:
             async with asyncio.timeout(self._artim):
                 established = await self._associate(link)
@@ -201,6 +203,7 @@ class StorageScp:
         link.established = True
         self._share_memory()
         await link.send(answer)
+        log.debug("%s (%s) is associated with us", proposal.calling_ae_title, link.peer_host)
         return proposal, accepted
 
     def _choice(self, proposal: Proposal) -> Chooses:
@@ -319,7 +322,8 @@ async def take_in(
         move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
     )
     try:
-        return await handler(instance)
+        with step(log, "instance %s, %d bytes, from %s", sop_instance_uid, instance.body.size, sender.calling_ae_title):
+            return await handler(instance)
     except Exception:
         log.exception("instance %s could not be taken in", sop_instance_uid)
         return Status.PROCESSING_FAILURE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Message, data_pdus
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.upper.spool import SPOOL_ABOVE
+from gateway.runtime.log_ids import bound, next_association
+
+log = logging.getLogger(__name__)
 
 RELEASE_RQ_PDU = bytes((RELEASE_RQ, 0, 0, 0, 0, 4, 0, 0, 0, 0))
 RELEASE_RP_PDU = bytes((RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0))
@@ -41,6 +45,7 @@ class Association:
         self.contexts = accepted.contexts
         self._max_pdu = accepted.max_pdu
         self._message_id = 0
+        self._log_ids = bound(association=next_association())
 
     @classmethod
     async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Path | None = None) -> Association:
@@ -106,15 +111,22 @@ class Association:
         return association
 
     async def __aenter__(self) -> Association:
+        self._log_ids.__enter__()
+        log.debug("associated with %s, %d contexts", self.peer, len(self.contexts))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if kind is None:
-            await self.release()
-        else:
-            self.abort("given up")
+        try:
+            if kind is None:
+                await self.release()
+                log.debug("released the association with %s", self.peer)
+            else:
+                self.abort("given up")
+                log.debug("aborted the association with %s: %s", self.peer, kind.__name__)
+        finally:
+            self._log_ids.__exit__(None, None, None)
 
     @property
     def usable(self) -> bool:
