@@ -5,7 +5,7 @@ Nothing else builds objects out of configuration.
 
 from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
 from gateway.app.gateway import Gateway
-from gateway.app.run import journal_file, open_gateway, serve, serving
+from gateway.app.run import journal_file, open_gateway, serve, serving, state_dir
 
 __all__ = [
     "CANNOT_START",
@@ -16,5 +16,6 @@ __all__ = [
     "open_gateway",
     "serve",
     "serving",
+    "state_dir",
     "why",
 ]

@@ -10,10 +10,10 @@ from gateway.alerts.jobs import SEND
 from gateway.alerts.mail import EmailAlert, Security
 from gateway.alerts.webhook import WebhookAlert
 from gateway.app.errors import Misconfigured
+from gateway.app.kinds import about
 from gateway.config.alerts import AlertsConfig
 from gateway.journal import Job
 from gateway.journal.worker import Kind
-from gateway.reports.alerts import facts
 
 RETRY_FOR = 72 * 3600.0
 """Seconds for which an alert is tried."""
@@ -53,7 +53,8 @@ def alert_kinds(channels: dict[str, AlertChannel]) -> dict[str, Kind]:
 
 def held_job(job: Job) -> Alert:
     """What is told of a job that waits for an operator."""
-    about = {name: str(job.payload[key]) for name, key in _IDENTIFIERS.items() if job.payload.get(key)}
+    named = about(job)
+    identifiers = {name: named[key] for name, key in _IDENTIFIERS.items() if key in named}
     what = _WHAT.get(job.kind.partition(".")[0], "work of the gateway")
     return Alert(
         job.kind,
@@ -62,12 +63,14 @@ def held_job(job: Job) -> Alert:
         f"It is kept, and could not be brought on. avara-gateway jobs show {job.id} says why: put that right, and "
         "retry the job, or discard it.",
         job.ended or job.created,
-        facts(job.payload) | about | {"job": str(job.id)},
+        identifiers | {"job": str(job.id)},
     )
 
 
 _WHAT = {"report": "a report", "capture": "a capture"}
-_IDENTIFIERS = {"studyInstanceUid": "study", "sopInstanceUid": "sop_instance"}
+_IDENTIFIERS = {
+    "reportId": "report", "studyId": "study_id", "studyInstanceUid": "study", "sopInstanceUid": "sop_instance",
+}  # fmt: skip
 
 
 def _plain(secret: SecretStr | None) -> str | None:

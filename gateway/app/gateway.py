@@ -24,7 +24,7 @@ from gateway.objects import ObjectStore
 from gateway.objects.embedded import EmbeddedStore
 from gateway.outbox import StoredObject
 from gateway.outbox.clean import Cleaner
-from gateway.outbox.outbox import keep_commitment
+from gateway.outbox.commitment import Commitments
 from gateway.pacs.peer import Peer
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp.server import StorageScp
@@ -89,7 +89,7 @@ class Gateway:
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
         channels = alert_channels(config.alerting)
-        self.worker = Worker(journal, owner="gateway")
+        self.worker = Worker(journal)
         self.held = HeldJobs(
             journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=SYSTEM_CLOCK
         )
@@ -104,7 +104,7 @@ class Gateway:
         kinds = capture_kinds(parts) | report_kinds(parts, places, list(channels)) | alert_kinds(channels)
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
-            self.worker.take_on(name, kind)
+            self.worker.register(name, kind)
         self.subject = Subject(
             pacs=self.pacs,
             store=store,
@@ -114,9 +114,10 @@ class Gateway:
             destinations=places.proofs(),
         )
 
-    async def _committed(self, result: CommitmentResult) -> None:
-        await keep_commitment(self.journal, result)
+    async def _committed(self, result: CommitmentResult) -> bool:
+        known = await Commitments(self.journal).report(result)
         self.worker.wake()
+        return known
 
     async def _adopt(self, stored: StoredObject) -> None:
         """Lets the cache know of an object that a PACS has now."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.captures import amend, identity
-from gateway.captures import jobs as names
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
+from gateway.captures.jobs import CheckUpload, quarantine_key
 from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.part10 import file_header
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, slots
+from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects, slots
 from gateway.journal.slots import Slot
 from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
@@ -71,9 +72,12 @@ class UploadChecker:
         self._added = added
 
     async def __call__(self, job: Job) -> None:
-        """Checks one upload. Raises TryLater, CannotBeDone."""
-        key = job.payload["key"]
-        slot = await self._journal.run(lambda c: slots.get(c, job.payload["slot"]))
+        """Checks one upload. Raises TryLater, CannotBeDone, UnreadablePayload."""
+        payload = job.read(CheckUpload)
+        key = payload.key
+        if key is None:
+            raise CannotBeDone("it is not known any more where the upload lies: have it uploaded again")
+        slot = await self._journal.run(lambda c: slots.get(c, payload.slot))
         if slot is None:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         try:
@@ -89,14 +93,14 @@ class UploadChecker:
             raise TryLater(f"the upload cannot be spooled to {self._spool_dir} ({e.strerror}): free space there") from e
         with upload.file:
             try:
-                await self._take(job, slot, upload)
+                await self._take(job, payload, slot, upload)
             except (Unacceptable, OtherObject) as e:
-                await self._hold(job, slot, upload, str(e))
+                await self._quarantine(job, payload, slot, upload, str(e))
             except StoreError as e:
                 raise TryLater(str(e)) from e
         await self._forget(key, job)
 
-    async def _take(self, job: Job, slot: Slot, fetched: Fetched) -> None:
+    async def _take(self, job: Job, payload: CheckUpload, slot: Slot, fetched: Fetched) -> None:
         upload = await asyncio.to_thread(
             examine, fetched.file, fetched.size, spool_dir=self._spool_dir, max_size=self._policy.max_size
         )
@@ -115,13 +119,13 @@ class UploadChecker:
             await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256, holders))
             record = await self._record(slot.study_instance_uid)
             changed = self._amend(upload, record)
-            size = await self._put(upload, fetched.sha256, changed=bool(changed))
+            size = await self._put(job, upload, fetched.sha256, changed=bool(changed))
             said = f"checked; {', '.join(changed)}" if changed else "checked"
             added = OutboxObject(
                 upload.study_instance_uid, upload.sop_class_uid, upload.sop_instance_uid, upload.transfer_syntax_uid,
                 size, fetched.sha256,
             )  # fmt: skip
-            await self._journal.run(lambda c: self._accept(c, job, slot, added, said))
+            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, said))
             self._added()
         finally:
             if upload.file is not fetched.file:
@@ -178,7 +182,7 @@ class UploadChecker:
             raise Unacceptable(f"its attributes cannot be read ({type(e).__name__})") from e
         return changed
 
-    async def _put(self, upload: Upload, sha256: str, *, changed: bool) -> int:
+    async def _put(self, job: Job, upload: Upload, sha256: str, *, changed: bool) -> int:
         """Writes the object for each target; its size in bytes. Raises StoreError, Unacceptable."""
         syntax = upload.transfer_syntax_uid
         rest_from, head = upload.data_offset, b""
@@ -196,22 +200,28 @@ class UploadChecker:
             async for chunk in read_file(upload.file, rest_from, upload.size):
                 yield chunk
 
-        for target in self._policy.targets:
-            key = self._outbox.key(target, upload.sop_instance_uid, sha256)
+        def reserve(c: Transaction) -> list[str]:
+            return [self._outbox.reserve(c, job, t, upload.sop_instance_uid, sha256) for t in self._policy.targets]
+
+        for key in await self._journal.run(reserve):
             await self._store.put_stream(key, size, chunks, content_type=CONTENT_TYPE)
         return size
 
-    def _accept(self, c: Transaction, job: Job, slot: Slot, added: OutboxObject, said: str) -> None:
+    def _accept(
+        self, c: Transaction, job: Job, payload: CheckUpload, slot: Slot, added: OutboxObject, said: str
+    ) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done."""
         for target in self._policy.targets:
             self._outbox.add(c, target, added, said=said, source={"slot": slot.id})
         slots.take(c, slot.id, added.sha256)
-        jobs.end(c, job.id, JobState.DONE, said, {**job.payload, "key": None, "sop_instance": added.sop_instance_uid})
+        done = dataclasses.replace(payload, key=None, sop_instance_uid=added.sop_instance_uid)
+        jobs.end(c, job, JobState.DONE, said, done)
 
-    async def _hold(self, job: Job, slot: Slot, upload: Fetched, reason: str) -> None:
+    async def _quarantine(self, job: Job, payload: CheckUpload, slot: Slot, upload: Fetched, reason: str) -> None:
         """Moves an upload out of the inbox, where another one may overwrite it, and leaves it to an operator."""
-        key = names.quarantine_key(slot.id, upload.sha256)
-        if job.payload["key"] != key:
+        key = quarantine_key(slot.id, upload.sha256)
+        if payload.key != key:
+            await self._journal.run(lambda c: objects.use(c, job.id, [key]))
             try:
                 await self._store.put_stream(
                     key, upload.size, lambda: read_file(upload.file, 0, upload.size), content_type=CONTENT_TYPE
@@ -219,12 +229,20 @@ class UploadChecker:
             except StoreError as e:
                 raise TryLater(str(e)) from e
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
-        payload = {**job.payload, "key": key}
-        await self._journal.run(lambda c: jobs.end(c, job.id, JobState.QUARANTINED, reason, payload))
+        moved = dataclasses.replace(payload, key=key)
+
+        def leave(c: Transaction) -> None:
+            put = [k for k in objects.of(c, job.id) if k not in (key, payload.key)]
+            jobs.end(c, job, JobState.QUARANTINED, reason, moved)
+            for copy in put:  # made for the PACS, before it was known that none is to have it
+                if objects.user_of(c, copy) is None:
+                    jobs.clean(c, copy, after=0)
+
+        await self._journal.run(leave)
 
     async def _forget(self, key: str, job: Job) -> None:
         now = await self._journal.run(lambda c: jobs.get(c, job.id))
-        if now is None or now.payload.get("key") == key:
+        if now is None or now.read(CheckUpload).key == key:
             return
         try:
             await self._store.delete([key])

@@ -10,10 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from gateway.captures import jobs as names
-from gateway.journal import JobState, Journal, JournalError, Transaction, jobs, slots
+from gateway.captures.jobs import CHECK, CheckUpload, check_subject
+from gateway.journal import JobState, Journal, Transaction, jobs, slots
 from gateway.objects import ObjectStore, StoreError
 from gateway.objects.client import ObjectInfo
+from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Inbox:
                 open_slots = bool(await self._journal.run(slots.open_slots))
                 if open_slots or time.monotonic() - self._listed_at >= LOOKS_ANYWAY_EVERY:
                     await self.look()
-            except (StoreError, JournalError) as e:
+            except GatewayError as e:
                 log.warning("the inbox cannot be looked at: %s", e)
             event = self._news if open_slots else self._open
             try:
@@ -90,15 +91,15 @@ class Inbox:
         done, any_new = [], False
         for info in found:
             slot_id = info.key.removeprefix(slots.INBOX)
-            subject = names.check_subject(slot_id, info.etag)
-            payload = {"slot": slot_id, "key": info.key, "size": info.size}
+            subject = check_subject(slot_id, info.etag)
+            payload = CheckUpload(slot_id, info.key, info.size)
             if slots.get(c, slot_id) is None:
                 reason = "nobody was given this upload URL, as far as the journal knows: was it replaced?"
-                _, new = jobs.add(c, names.CHECK, subject, payload, quarantined=reason)
+                _, new = jobs.add(c, CHECK, subject, payload, quarantined=reason)
                 continue
-            job, new = jobs.add(c, names.CHECK, subject, payload, said=f"uploaded, {info.size} bytes")
+            job, new = jobs.add(c, CHECK, subject, payload, said=f"uploaded, {info.size} bytes")
             any_new |= new
-            if not new and job.state is not JobState.RUNNING and job.payload.get("key") != info.key:
+            if not new and job.state is not JobState.RUNNING and job.read(CheckUpload).key != info.key:
                 done.append(info.key)
         if any_new:
             self._added()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from gateway.journal import Job, Journal
 
 _COLOURS = {"quarantined": "red", "waiting": "yellow", "running": "cyan", "done": "green"}
-
-_SUBJECTS = ("sop_instance", "report", "study", "slot", "key")
-"""What of a job's payload says what it is about: identifiers, never patient data."""
 
 
 @click.group()
@@ -104,11 +101,10 @@ def show_job(path: Path, number: int, payload: bool) -> None:
     if job is None:
         raise Failed(f"there is no job {number}: avara-gateway jobs list -c {path} --all shows all")
     click.echo(_shown(job))
-    for name in _SUBJECTS:
-        if job.payload.get(name):
-            click.echo(f"  {name.replace('_', ' ')}: {job.payload[name]}")
+    for name, value in _about(job).items():
+        click.echo(f"  {name.replace('_', ' ')}: {value}")
     for entry in history:
-        click.echo(f"  {_moment(entry.at)}  {entry.said}")
+        click.echo(f"  {_moment(entry.at)}  {entry.text}")
     if payload:
         click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
 
@@ -210,7 +206,6 @@ def _with_journal(path: Path, work: Callable[[Journal], Awaitable[Any]]) -> Any:
 @asynccontextmanager
 async def _journal(state_dir: Path) -> AsyncIterator[Journal]:
     from gateway import app
-    from gateway.journal import Journal
 
     file = app.journal_file(state_dir)
     try:
@@ -219,24 +214,45 @@ async def _journal(state_dir: Path) -> AsyncIterator[Journal]:
         raise Failed(f"{file} cannot be read: run this as the gateway's own user, or as root") from None
     if not there:
         raise Failed(f"there is no journal {file}: has the gateway run with this configuration?")
-    journal = await Journal.open(f"sqlite:///{file}")
+    journal = await _opened(state_dir, f"sqlite:///{file}")
     try:
         yield journal
     finally:
         await journal.close()
 
 
+async def _opened(state_dir: Path, url: str) -> Journal:
+    """The journal; one of an older version is brought up to date only where no gateway runs that would then find its
+    tables changed beneath it."""
+    from gateway import app
+    from gateway.journal import Journal, OlderSchema
+
+    try:
+        return await Journal.open(url, migrate=False)
+    except OlderSchema as e:
+        try:
+            with app.state_dir(state_dir):
+                return await Journal.open(url)
+        except app.AlreadyRunning:
+            raise Failed(f"{e}, and that one runs: restart the gateway in this version first") from None
+
+
+def _about(job: Job) -> Mapping[str, str]:
+    from gateway.app.kinds import about
+
+    return about(job)
+
+
 def _line(job: Job) -> dict[str, Any]:
-    about = {name: job.payload[name] for name in _SUBJECTS if job.payload.get(name)}
     return {
         "id": job.id, "kind": job.kind, "state": job.state.value, "attempts": job.attempts, "created": job.created,
-        "next_at": job.next_at, "ended": job.ended, "last_error": job.last_error, **about,
+        "next_at": job.next_at, "ended": job.ended, "last_error": job.last_error, **_about(job),
     }  # fmt: skip
 
 
 def _shown(job: Job) -> str:
     state = click.style(f"{job.state.value:<11}", fg=_COLOURS.get(job.state.value))
-    about = next((str(job.payload[name]) for name in _SUBJECTS if job.payload.get(name)), job.subject)
+    about = next(iter(_about(job).values()), job.subject)
     line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {about}"
     if job.state.value == "waiting":
         pause = max(job.next_at - time.time(), 0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from gateway.journal.tables import alerts
+from gateway.journal.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,13 @@ class AlertRecord:
     ended: float | None
 
 
-def get(c: Connection, kind: str, subject: str) -> AlertRecord | None:
+def get(c: Transaction, kind: str, subject: str) -> AlertRecord | None:
     """The alert of this kind and subject, where it was raised."""
     row = c.execute(select(alerts).where(alerts.c.kind == kind, alerts.c.subject == subject)).one_or_none()
     return _record(row) if row is not None else None
 
 
-def put(c: Connection, record: AlertRecord) -> None:
+def put(c: Transaction, record: AlertRecord) -> None:
     """From now on this is known of its alert."""
     values = {"occasion": record.occasion, "raised": record.raised, "ended": record.ended}
     known = (alerts.c.kind == record.kind) & (alerts.c.subject == record.subject)
@@ -36,13 +37,13 @@ def put(c: Connection, record: AlertRecord) -> None:
         c.execute(insert(alerts).values(kind=record.kind, subject=record.subject, **values))
 
 
-def standing(c: Connection, ending: str) -> list[AlertRecord]:
+def standing(c: Transaction, ending: str) -> list[AlertRecord]:
     """Alerts that have not ended, of the kinds whose names end so."""
     wanted = select(alerts).where(alerts.c.ended.is_(None), alerts.c.kind.endswith(ending, autoescape=True))
     return [_record(row) for row in c.execute(wanted)]
 
 
-def forget(c: Connection, *, before: float) -> None:
+def forget(c: Transaction, *, before: float) -> None:
     """Alerts that were raised before then are known no more."""
     c.execute(delete(alerts).where(alerts.c.raised < before))
 

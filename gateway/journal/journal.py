@@ -1,7 +1,7 @@
 """The journal: a small database beside the gateway, in which what must survive a crash is kept.
 
-SQLite by default, PostgreSQL by URL. Calls run one after the other on a thread of their own; a call that
-has returned is on the disk.
+It is a file of SQLite's. Calls run one after the other on a thread of their own; a call that has returned is on the
+disk.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -24,18 +23,21 @@ from sqlalchemy import Connection, Engine, create_engine, delete, event, insert,
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.journal.leases import move_times
 from gateway.journal.tables import cached_studies, studies
+from gateway.journal.transaction import Transaction
+from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.errors import GatewayError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Transaction = Connection
-"""What is done to the journal as one: the functions of :mod:`gateway.journal.jobs` and ``slots`` take it."""
-
 BUSY_TIMEOUT = 10.0
 """Seconds that a call waits for another process's transaction."""
+
+JUMP = 1.0
+"""Seconds by which a clock that is being set differs from one that drifts."""
 
 
 class JournalError(GatewayError):
@@ -71,24 +73,27 @@ class CachedStudy:
 class Journal:
     """Durable facts. Every method raises JournalError where the database fails."""
 
-    def __init__(self, engine: Engine, where: str) -> None:
+    def __init__(self, engine: Engine, where: str, clock: Clock) -> None:
+        self.clock = clock
         self._engine = engine
         self._where = where
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._ahead = clock.now() - clock.monotonic()
 
     @classmethod
-    async def open(cls, url: str) -> Journal:
-        """Opens the database at *url* (SQLAlchemy's form) and brings it to the present schema."""
-        journal = cls.at(url)
+    async def open(cls, url: str, *, clock: Clock = SYSTEM_CLOCK, migrate: bool = True) -> Journal:
+        """Opens the database at *url* (SQLAlchemy's form). Where it has an older schema it is brought to the present
+        one, or, unless it is to *migrate*, OlderSchema is raised."""
+        journal = cls.at(url, clock=clock)
         try:
-            await journal.migrate()
+            await journal.migrate(wanted=migrate)
         except BaseException:
             await journal.close()
             raise
         return journal
 
     @classmethod
-    def at(cls, url: str) -> Journal:
+    def at(cls, url: str, *, clock: Clock = SYSTEM_CLOCK) -> Journal:
         """The database at *url* (SQLAlchemy's form), to be brought to the present schema before anything else."""
         parsed = make_url(url)
         connect = {"timeout": BUSY_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
@@ -96,20 +101,35 @@ class Journal:
         if parsed.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _immediate)
-        return cls(engine, parsed.render_as_string(hide_password=True))
+        return cls(engine, parsed.render_as_string(hide_password=True), clock)
 
-    async def migrate(self) -> None:
-        """Brings the database to the present schema."""
-        await self.run(_migrate)
+    async def migrate(self, *, wanted: bool = True) -> None:
+        """Brings the database to the present schema; raises OlderSchema instead where it is not *wanted*."""
+        await self._run(lambda connection: _migrate(connection, wanted))
 
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
         self._thread.shutdown()
 
-    async def run(self, call: Callable[[Connection], T]) -> T:
+    async def run(self, call: Callable[[Transaction], T]) -> T:
         """What *call* returns, as one transaction: all of it is on the disk afterwards, or none."""
 
+        def transaction(connection: Connection) -> T:
+            c = Transaction(connection, self.clock.now())
+            ahead = c.now - self.clock.monotonic()
+            jumped = ahead - self._ahead
+            if abs(jumped) > JUMP:
+                log.warning("the clock was set by %+.0f s: what jobs wait for is moved with it", jumped)
+                move_times(c, jumped)
+            result = call(c)
+            if abs(jumped) > JUMP:
+                self._ahead = ahead
+            return result
+
+        return await self._run(transaction)
+
+    async def _run(self, call: Callable[[Connection], T]) -> T:
         def transaction() -> T:
             try:
                 with self._engine.begin() as connection:
@@ -127,14 +147,14 @@ class Journal:
 
     async def remember_study(self, study_id: str, study_instance_uid: str) -> None:
         """Avara's *study_id* is this study. Where it was another one before, the latest word counts."""
-        await self.run(lambda c: remember_study(c, study_id, study_instance_uid, time.time()))
+        await self.run(lambda c: remember_study(c, study_id, study_instance_uid, c.now))
 
     # -- the ledger of the cache
 
     async def filling(self, study_instance_uid: str) -> None:
         """A fetch is about to write its first object."""
 
-        def note(c: Connection) -> None:
+        def note(c: Transaction) -> None:
             if not _set(c, study_instance_uid, state=StudyState.FILLING.value):
                 _add(c, study_instance_uid, StudyState.FILLING)
 
@@ -143,7 +163,7 @@ class Journal:
     async def filled(self, study_instance_uid: str, *, size: int, instances: int) -> None:
         """The index was written."""
 
-        def note(c: Connection) -> None:
+        def note(c: Transaction) -> None:
             if not _set(c, study_instance_uid, state=StudyState.READY.value, size=size, instances=instances):
                 _add(c, study_instance_uid, StudyState.READY, size=size, instances=instances)
 
@@ -152,11 +172,10 @@ class Journal:
     async def access(self, study_id: str, study_instance_uid: str, *, urls_valid_until: float) -> None:
         """An answer with URLs of the study is about to leave; its objects stay until those have expired."""
 
-        def note(c: Connection) -> None:
-            now = time.time()
-            remember_study(c, study_id, study_instance_uid, now)
+        def note(c: Transaction) -> None:
+            remember_study(c, study_id, study_instance_uid, c.now)
             study = cached_studies.c.study_instance_uid == study_instance_uid
-            c.execute(update(cached_studies).where(study).values(last_used=now))
+            c.execute(update(cached_studies).where(study).values(last_used=c.now))
             longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
             c.execute(update(cached_studies).where(longer).values(urls_valid_until=urls_valid_until))
 
@@ -177,7 +196,7 @@ class Journal:
         """One study of the ledger; None where it is not in it."""
         wanted = select(cached_studies).where(cached_studies.c.study_instance_uid == study_instance_uid)
 
-        def read(c: Connection) -> CachedStudy | None:
+        def read(c: Transaction) -> CachedStudy | None:
             row = c.execute(wanted).one_or_none()
             return _cached(row) if row is not None else None
 
@@ -198,7 +217,7 @@ def _immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def remember_study(c: Connection, study_id: str, study_instance_uid: str, now: float) -> None:
+def remember_study(c: Transaction, study_id: str, study_instance_uid: str, now: float) -> None:
     """As :meth:`Journal.remember_study`, within a transaction; *now* is unix seconds."""
     known = c.execute(select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)).scalar_one_or_none()
     if known is None:
@@ -217,29 +236,29 @@ def remember_study(c: Connection, study_id: str, study_instance_uid: str, now: f
     )
 
 
-def study_of(c: Connection, study_id: str) -> str | None:
+def study_of(c: Transaction, study_id: str) -> str | None:
     """The Study Instance UID of what Avara calls *study_id*; None where it never asked for it."""
     wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
     return c.execute(wanted).scalar_one_or_none()
 
 
-def _set(c: Connection, study_instance_uid: str, **values: Any) -> bool:
+def _set(c: Transaction, study_instance_uid: str, **values: Any) -> bool:
     changed = c.execute(
         update(cached_studies)
         .where(cached_studies.c.study_instance_uid == study_instance_uid)
-        .values(last_used=time.time(), **values)
+        .values(last_used=c.now, **values)
     )
     return changed.rowcount > 0
 
 
-def _add(c: Connection, study_instance_uid: str, state: StudyState, *, size: int = 0, instances: int = 0) -> None:
+def _add(c: Transaction, study_instance_uid: str, state: StudyState, *, size: int = 0, instances: int = 0) -> None:
     c.execute(
         insert(cached_studies).values(
             study_instance_uid=study_instance_uid,
             state=state.value,
             size=size,
             instances=instances,
-            last_used=time.time(),
+            last_used=c.now,
             urls_valid_until=0.0,
         )
     )
@@ -251,7 +270,11 @@ def _cached(row: Any) -> CachedStudy:
     )
 
 
-def _migrate(connection: Connection) -> None:
+class OlderSchema(JournalError):
+    """The journal was written by an older version of the gateway, and is not to be migrated here and now."""
+
+
+def _migrate(connection: Connection, wanted: bool) -> None:
     config = Config()
     config.set_main_option("script_location", "gateway.journal:migrations")
     config.attributes["connection"] = connection
@@ -261,4 +284,8 @@ def _migrate(connection: Connection) -> None:
         raise JournalError(
             f"the journal was written by a newer version of the gateway (schema {present}): install that version"
         )
+    if present == script.get_current_head():
+        return
+    if not wanted:
+        raise OlderSchema(f"the journal was written by an older version of the gateway (schema {present})")
     command.upgrade(config, "head")

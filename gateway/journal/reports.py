@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import insert, select
 
 from gateway.journal.tables import reports
+from gateway.journal.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,20 @@ class ReportVersion:
     """Unix seconds at which it was acknowledged."""
 
 
-def versions(c: Connection, report_id: str) -> list[ReportVersion]:
+def versions(c: Transaction, report_id: str) -> list[ReportVersion]:
     """Every version of a report, the first one first."""
     wanted = select(reports).where(reports.c.report_id == report_id).order_by(reports.c.version)
     return [_version(row) for row in c.execute(wanted)]
 
 
-def get(c: Connection, report_id: str, version: int) -> ReportVersion | None:
+def get(c: Transaction, report_id: str, version: int) -> ReportVersion | None:
     """One version of a report."""
     wanted = select(reports).where(reports.c.report_id == report_id, reports.c.version == version)
     row = c.execute(wanted).one_or_none()
     return _version(row) if row is not None else None
 
 
-def add(c: Connection, version: ReportVersion) -> None:
+def add(c: Transaction, version: ReportVersion) -> None:
     """From now on this version is known."""
     c.execute(
         insert(reports).values(

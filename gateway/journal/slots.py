@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from gateway.journal.tables import upload_slots
+from gateway.journal.transaction import Transaction
 
 GRACE = 15 * 60.0
 """Seconds after its URL's expiry until which an upload may still arrive: it was begun in time."""
@@ -43,7 +43,7 @@ INBOX = "inbox/"
 """The prefix of every upload's key."""
 
 
-def grant(c: Connection, slot: Slot) -> Slot:
+def grant(c: Transaction, slot: Slot) -> Slot:
     """Keeps *slot*; or the one that the same webhook was given before."""
     known = c.execute(select(upload_slots).where(upload_slots.c.webhook_id == slot.webhook_id)).one_or_none()
     if known is not None:
@@ -58,23 +58,22 @@ def grant(c: Connection, slot: Slot) -> Slot:
     return slot
 
 
-def get(c: Connection, slot_id: str) -> Slot | None:
+def get(c: Transaction, slot_id: str) -> Slot | None:
     """The slot of this id."""
     row = c.execute(select(upload_slots).where(upload_slots.c.id == slot_id)).one_or_none()
     return _slot(row) if row is not None else None
 
 
-def take(c: Connection, slot_id: str, sha256: str) -> None:
+def take(c: Transaction, slot_id: str, sha256: str) -> None:
     """The first valid upload of a slot has won."""
     c.execute(update(upload_slots).where(upload_slots.c.id == slot_id).values(taken=sha256))
 
 
-def open_slots(c: Connection) -> Sequence[Slot]:
+def open_slots(c: Transaction) -> Sequence[Slot]:
     """Slots to which an upload may still come; those whose time has passed are closed."""
-    now = time.time()
-    over = (upload_slots.c.expires < now - GRACE) & ~upload_slots.c.closed
+    over = (upload_slots.c.expires < c.now - GRACE) & ~upload_slots.c.closed
     c.execute(update(upload_slots).where(over).values(closed=True))
-    c.execute(delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < now - KEPT_FOR)))
+    c.execute(delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < c.now - KEPT_FOR)))
     return [_slot(row) for row in c.execute(select(upload_slots).where(~upload_slots.c.closed))]
 
 

@@ -49,22 +49,25 @@ jobs = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("kind", String(32), nullable=False),
     Column("subject", String(256), nullable=False),
+    Column("lane", String(256), nullable=False),
     Column("state", String(16), nullable=False),
     Column("payload", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created", Float, nullable=False),
     Column("since", Float, nullable=False),
     Column("next_at", Float, nullable=False),
+    Column("pause", Float, nullable=False),
     Column("ended", Float),
+    Column("taken", Integer, nullable=False),
     Column("leased_by", String(64)),
     Column("leased_until", Float),
     Column("last_error", Text, nullable=False),
-    Column("token", String(128)),
     UniqueConstraint("kind", "subject", name="jobs_by_subject"),
-    Index("jobs_by_due", "state", "next_at"),
-    Index("jobs_by_token", "token"),
+    Index("jobs_by_lane", "state", "kind", "lane", "next_at"),
 )
-"""Work that has to be done however often it fails; (kind, subject) is what makes it the same work."""
+"""Work that has to be done however often it fails; (kind, subject) is what makes it the same work.
+
+``taken`` grows each time that a job is taken; ``pause`` is how many seconds lay before ``next_at`` when it was set."""
 
 job_history = Table(
     "job_history",
@@ -72,10 +75,54 @@ job_history = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("at", Float, nullable=False),
-    Column("said", Text, nullable=False),
+    Column("text", Text, nullable=False),
     Index("job_history_by_job", "job_id"),
 )
 """What happened to a job, for the operator."""
+
+job_objects = Table(
+    "job_objects",
+    metadata,
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(1024), primary_key=True),
+    Index("job_objects_by_key", "key"),
+)
+"""Which object in the store which job needs, for as long as it is not over."""
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("key", String(1024), primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+)
+"""Objects that are being removed from the store at this moment: nobody may begin to use them."""
+
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("asked", Float, nullable=False),
+    Column("answered", Float),
+    Column("failure", Text, nullable=False),
+    Index("commitments_by_job", "job_id"),
+)
+"""Storage commitment that was asked for. ``round`` counts how often the object had been stored before; ``failure``
+says why a PACS does not commit itself, and is empty where it does."""
+
+paused_lanes = Table(
+    "paused_lanes",
+    metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("lane", String(256), primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""Places that do not answer, and are therefore tried now and then only."""
 
 upload_slots = Table(
     "upload_slots",

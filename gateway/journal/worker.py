@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter
+import os
+import secrets
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import delete, insert
+
 from gateway.journal import jobs as table
-from gateway.journal.jobs import LEAST_ATTEMPTS, Job, Jobs, JobState
-from gateway.journal.journal import Journal, JournalError, Transaction
+from gateway.journal import leases
+from gateway.journal.desk import Jobs
+from gateway.journal.jobs import Job, JobLost, JobState
+from gateway.journal.journal import Journal, JournalError
+from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
+from gateway.journal.payload import Payload
+from gateway.journal.tables import paused_lanes
+from gateway.journal.transaction import Transaction
+from gateway.runtime.clock import wait_for
 from gateway.runtime.errors import GatewayError
 from gateway.runtime.log_ids import bind, step
 from gateway.runtime.supervise import progress
@@ -22,22 +32,38 @@ log = logging.getLogger(__name__)
 LEASE = 60.0
 """Seconds for which a job is a worker's; renewed while it lives."""
 
+AT_ONCE = 48
+"""Jobs of all lanes together that run at once: each has an association, a connection, or a file open."""
+
 LOOKS_EVERY = 1.0
 """Seconds between two looks for jobs that another process, such as ``jobs retry``, has made due."""
 
 PURGES_EVERY = 3600.0
 
+RECORDS_AGAIN_AFTER = 2.0
+"""Seconds before the end of a job that could not be recorded is recorded again."""
+
+LEAST_ATTEMPTS = 10
+"""A job is never given up before so many: a gateway that was off for a week ends nothing at its start."""
+
+GIVEN_UP_AT_ONCE = 200
+"""Jobs of a silent place that are left to an operator in one transaction; the others with the next attempt."""
+
 
 class _NotDone(Exception):
     """A handler's job is not done. The text is for the operator; *payload*, where given, replaces the job's."""
 
-    def __init__(self, text: str, payload: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, text: str, payload: Payload | Mapping[str, Any] | None = None) -> None:
         super().__init__(text)
         self.payload = payload
 
 
 class TryLater(_NotDone):
     """A handler failed at what may go well later."""
+
+
+class PlaceSilent(TryLater):
+    """The place that a job is for cannot be reached, or does not answer: nor would it for another job."""
 
 
 class CannotBeDone(_NotDone):
@@ -49,7 +75,7 @@ class Done:
     """A job is done."""
 
     said: str
-    payload: Mapping[str, Any] | None = None
+    payload: Payload | Mapping[str, Any] | None = None
     """What the record is to keep in place of the job's payload."""
 
 
@@ -58,7 +84,7 @@ class Step:
     """A job took a step, which is recorded, and goes on *after* so many seconds."""
 
     said: str
-    payload: Mapping[str, Any]
+    payload: Payload | Mapping[str, Any]
     after: float = 0.0
 
 
@@ -66,12 +92,12 @@ Ended = Done | Step | None
 """How a handler's job ended; None: the handler has recorded it itself, in a transaction of its own."""
 
 Handler = Callable[[Job], Awaitable[Ended]]
-"""May raise TryLater or CannotBeDone; any other GatewayError is one of them by its ``transient``."""
+"""May raise TryLater or CannotBeDone; any other GatewayError is one of them by what it says of itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of job: who does it, how many at once, and for how many seconds it is tried."""
+    """A kind of job: who does it, how many at once for each place, and for how many seconds it is tried."""
 
     handler: Handler
     at_once: int
@@ -81,23 +107,34 @@ class Kind:
 class Worker:
     """Does the jobs of some kinds until it is stopped. What it is stopped in is done again later."""
 
-    def __init__(self, journal: Journal, *, owner: str) -> None:
-        """*owner* names this worker among those of the journal, and stays the same over restarts."""
+    def __init__(self, journal: Journal, *, alone: bool = True, at_once: int = AT_ONCE) -> None:
+        """*alone* says that no other worker uses this journal, as the lock of its ``state_dir`` ensures: what others
+        hold they held when they were killed. *at_once* is how many jobs run at once, in all lanes together."""
         self._journal = journal
+        self._clock = journal.clock
         self._jobs = Jobs(journal)
         self._kinds: dict[str, Kind] = {}
-        self._owner = owner
-        self._running: dict[asyncio.Task[None], str] = {}
+        self._owner = f"{socket.gethostname()[:32]} {os.getpid()} {secrets.token_hex(4)}"
+        self._alone = alone
+        self._lanes = Lanes(total=at_once, clock=self._clock)
+        self._running: dict[asyncio.Task[None], Job] = {}
         self._wake = asyncio.Event()
 
-    def take_on(self, name: str, kind: Kind) -> None:
+    def register(self, name: str, kind: Kind) -> None:
         """Jobs of this kind are this worker's, too; to be said before it starts."""
         self._kinds[name] = kind
+        self._lanes.register(name, kind.at_once)
 
     async def start(self) -> None:
-        """Takes up what was under way when this worker was killed; to be called before :meth:`run`. Raises
+        """Takes up what was under way when a worker was killed; to be called before :meth:`run`. Raises
         JournalError."""
-        await self._journal.run(lambda c: table.release_all(c, self._owner))
+
+        def begin(c: Transaction) -> None:
+            leases.correct_times(c)
+            leases.release(c, self._owner, alone=self._alone)
+            c.execute(delete(paused_lanes))  # every place gets a new chance
+
+        await self._journal.run(begin)
 
     async def stop(self) -> None:
         """Cancels the jobs under way and gives them back for the next start; to be called once :meth:`run` has
@@ -111,110 +148,202 @@ class Worker:
         """A job was added: look at once."""
         self._wake.set()
 
+    def lanes(self) -> list[LaneState]:
+        """How each lane is that has had a job since the start."""
+        return self._lanes.states()
+
     async def run(self) -> None:
         """Begins what is due, until it is cancelled."""
-        purge_at = time.monotonic()
+        purge_at = renew_at = self._clock.monotonic()
         while True:
             progress()
             self._wake.clear()
             wait = LOOKS_EVERY
             try:
-                if time.monotonic() >= purge_at:
-                    purge_at = time.monotonic() + PURGES_EVERY
+                now = self._clock.monotonic()
+                if now >= purge_at:
+                    purge_at = now + PURGES_EVERY
                     await self._jobs.purge()
-                while (job := await self._take()) is not None:
-                    task = asyncio.create_task(self._do(job), name=f"job {job.id}")
-                    self._running[task] = job.kind
-                    task.add_done_callback(self._one_ended)
-                due = await self._jobs.due_in(self._kinds)
-                if due is not None:
-                    wait = min(max(due, 0.05), LOOKS_EVERY)
+                if now >= renew_at:
+                    renew_at = now + LEASE / 4
+                    await self._renew()
+                wait = min(await self._begin(), LOOKS_EVERY)
             except JournalError as e:
                 log.error("jobs wait: %s", e)
-            try:
-                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with what is waited for.
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await wait_for(self._wake, wait, self._clock)
+
+    async def _begin(self) -> float:
+        """Begins what is due; seconds until more is. Raises JournalError."""
+        turns = self._lanes.turns()
+        kinds = list(self._kinds)
+
+        def take(c: Transaction) -> tuple[list[Job], list[tuple[str, str, float]], float]:
+            found = leases.waiting(c, kinds)
+            shares = turns.share([(kind, lane) for kind, lane, due in found if due <= c.now])
+            taken = [
+                job
+                for (kind, lane), share in shares.items()
+                for job in leases.take(c, kind, lane, share, self._owner, LEASE)
+            ]
+            return taken, leases.waiting(c, kinds) if taken else found, c.now
+
+        taken, waiting, now = await self._journal.run(take)
+        for job in taken:
+            self._lanes.began(_lane(job))
+            task = asyncio.create_task(self._do(job), name=f"job {job.id}")
+            self._running[task] = job
+            task.add_done_callback(self._one_ended)
+        # Of a lane that is full, or of all if there are too many, the end of a job tells; not the time.
+        turns = self._lanes.turns()
+        pauses = [
+            max(due - now, self._lanes.opens_in((kind, lane)))
+            for kind, lane, due in waiting
+            if self._lanes.opens_in((kind, lane)) or (turns.of((kind, lane)) and turns.left > 0)
+        ]
+        return max(min(pauses, default=LOOKS_EVERY), 0.05)
 
     def _one_ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        job = self._running.pop(task)
+        self._lanes.ended(_lane(job))
         self._wake.set()
 
-    async def _take(self) -> Job | None:
-        busy = Counter(self._running.values())
-        free = [name for name, kind in self._kinds.items() if busy[name] < kind.at_once]
-        if not free:
-            return None
-        return await self._journal.run(lambda c: table.lease(c, free, self._owner, LEASE))
+    async def _renew(self) -> None:
+        """Prolongs the leases of what runs here, and takes up what others held who are dead. Raises JournalError."""
+        running = {job.id: (job.taken, task) for task, job in self._running.items()}
+
+        def renew(c: Transaction) -> dict[int, int]:
+            leases.renew(c, self._owner, LEASE)
+            leases.release(c, self._owner, alone=False)
+            leases.give_back(c, self._owner, running)  # what was taken and then, by an error, not begun
+            return leases.takes(c, running)
+
+        for job_id, takes in (await self._journal.run(renew)).items():
+            taken, task = running[job_id]
+            if takes != taken:
+                log.warning("job %d is another worker's now", job_id)
+                task.cancel()
+
+    # -- one job
 
     async def _do(self, job: Job) -> None:
         kind = self._kinds[job.kind]
         bind(job=job.id)
-        me = asyncio.current_task()
-        assert me is not None
-        lease = asyncio.create_task(self._keep(job, me))
         try:
             with step(log, "job %d (%s), attempt %d", job.id, job.kind, job.attempts):
-                ended = await kind.handler(job)
+                ended = await self._outcome(job, kind)
         except asyncio.CancelledError:
             # Given back at once, so that the next start need not wait for the lease to run out.
-            await asyncio.shield(self._record(job, TryLater("the gateway was stopped"), kind))
+            await asyncio.shield(self._give_back(job))
             raise
-        except (TryLater, CannotBeDone) as e:
-            await self._record(job, e, kind)
+        change = self._learn(job, ended)
+        while True:
+            try:
+                await self._journal.run(lambda c: self._record(c, job, ended, kind, change))
+            except JournalError as e:
+                # Its work is done, or not, whatever can be recorded now: it is not to be done a second time for that.
+                log.error("how job %d (%s) ended is not recorded yet: %s", job.id, job.kind, e)
+                await self._clock.sleep(RECORDS_AGAIN_AFTER)
+                continue
+            except JobLost as e:
+                log.warning("%s", e)
+            return
+
+    async def _outcome(self, job: Job, kind: Kind) -> Ended | TryLater | CannotBeDone | JobLost:
+        try:
+            return await kind.handler(job)
+        except (TryLater, CannotBeDone, JobLost) as e:
+            return e
         except GatewayError as e:
-            await self._record(job, (TryLater if e.transient else CannotBeDone)(str(e)), kind)
+            if not e.transient:
+                return CannotBeDone(str(e))
+            return (PlaceSilent if e.unanswered else TryLater)(str(e))
         except Exception as e:
             log.exception("job %d (%s) failed", job.id, job.kind)
-            await self._record(job, TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log"), kind)
-        else:
-            await self._record(job, ended, kind)
-        finally:
-            lease.cancel()
+            return TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log")
 
-    async def _keep(self, job: Job, worker: asyncio.Task[None]) -> None:
-        while True:
-            await asyncio.sleep(LEASE / 4)
-            try:
-                if not await self._journal.run(lambda c: table.extend(c, job, self._owner, LEASE)):
-                    log.warning("job %d (%s) is another worker's now", job.id, job.kind)
-                    worker.cancel()
-                    return
-            except JournalError as e:
-                log.error("the lease of job %d is not renewed: %s", job.id, e)
+    def _learn(self, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost) -> Change:
+        match ended:
+            case None | Done() | Step():
+                change = self._lanes.learn(_lane(job), Outcome.ANSWERED)
+            case PlaceSilent():
+                change = self._lanes.learn(_lane(job), Outcome.SILENT, str(ended))
+            case _:
+                change = self._lanes.learn(_lane(job), Outcome.NOTHING)
+        state = self._lanes.state(_lane(job))
+        if change is Change.REOPENED:
+            log.info("%s %s answers again: what waits for it goes on", job.kind, job.lane)
+        elif change is Change.PAUSED:
+            log.warning(
+                "%s %s has not answered %d times in a row: it is asked again in %.0f s",
+                job.kind, job.lane, state.failures, state.next_in,
+            )  # fmt: skip
+        return change
 
-    async def _record(self, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind) -> None:
+    async def _give_back(self, job: Job) -> None:
         try:
-            await self._journal.run(lambda c: self._note(c, job, ended, kind))
-        except JournalError as e:
-            # It is done again once the lease has run out; every handler bears that.
-            log.error("how job %d (%s) ended is not recorded: %s", job.id, job.kind, e)
+            await self._journal.run(
+                lambda c: table.reschedule(c, job, "the gateway was stopped", failed=True, after=0.0)
+            )
+        except (JournalError, JobLost) as e:  # the next start does it
+            log.info("job %d is not given back: %s", job.id, e)
 
-    def _note(self, c: Transaction, job: Job, ended: Ended | TryLater | CannotBeDone, kind: Kind) -> None:
-        if not table.extend(c, job, self._owner, 0):
-            return  # recorded already, or another worker's
+    def _record(
+        self, c: Transaction, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost, kind: Kind, change: Change
+    ) -> None:
+        """Raises JobLost."""
         match ended:
             case None:
-                raise AssertionError("a handler that records by itself left its job running")
+                pass
+            case JobLost():
+                log.warning("%s", ended)
             case Done(said, payload):
                 log.info("job %d (%s) is done: %s", job.id, job.kind, said)
-                table.end(c, job.id, JobState.DONE, said, payload)
+                table.end(c, job, JobState.DONE, said, payload)
             case Step(said, payload, after):
-                table.again(c, job, said, failed=False, payload=payload, after=after)
+                table.reschedule(c, job, said, payload=payload, after=after)
             case CannotBeDone():
-                self._hold(c, job, str(ended), ended.payload)
+                self._quarantine(c, job, str(ended), ended.payload)
             case TryLater():
-                tried_for = time.time() - job.since
-                if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
-                    said = f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {ended}"
-                    self._hold(c, job, said, ended.payload)
-                else:
-                    level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
-                    log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
-                    table.again(c, job, str(ended), failed=True, payload=ended.payload)
+                self._failed(c, job, ended, kind)
+        self._record_lane(c, job, kind, change)
 
-    def _hold(self, c: Transaction, job: Job, reason: str, payload: Mapping[str, Any] | None) -> None:
+    def _failed(self, c: Transaction, job: Job, ended: TryLater, kind: Kind) -> None:
+        now = table.get(c, job.id)
+        tried_for = c.now - (now or job).since  # a clock that was set moves it
+        if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
+            self._quarantine(c, job, _given_up(job, tried_for, str(ended)), ended.payload)
+        else:
+            level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
+            log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
+            table.reschedule(c, job, str(ended), failed=True, payload=ended.payload)
+
+    def _record_lane(self, c: Transaction, job: Job, kind: Kind, change: Change) -> None:
+        """Keeps how a lane is for commands, which are other processes; and does what follows for those that wait."""
+        key, state = _lane(job), self._lanes.state(_lane(job))
+        if change is Change.NONE:
+            return
+        c.execute(delete(paused_lanes).where(paused_lanes.c.kind == key[0], paused_lanes.c.lane == key[1]))
+        if change is Change.REOPENED:
+            leases.hasten_lane(c, *key)
+            return
+        c.execute(
+            insert(paused_lanes).values(
+                kind=key[0], lane=key[1], since=state.since, failures=state.failures, next_at=c.now + state.next_in,
+                reason=state.reason[: table.MAX_TEXT],
+            )
+        )  # fmt: skip
+        if state.failures >= LEAST_ATTEMPTS:
+            for waits in leases.overdue(c, *key, c.now - kind.retry_for, GIVEN_UP_AT_ONCE):
+                self._quarantine(c, waits, _given_up(waits, c.now - waits.since, state.reason), None)
+
+    def _quarantine(self, c: Transaction, job: Job, reason: str, payload: Payload | Mapping[str, Any] | None) -> None:
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
-        table.end(c, job.id, JobState.QUARANTINED, reason, payload)
+        table.end(c, job, JobState.QUARANTINED, reason, payload)
+
+
+def _lane(job: Job) -> Key:
+    return job.kind, job.lane
+
+
+def _given_up(job: Job, tried_for: float, reason: str) -> str:
+    return f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {reason}"

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from gateway.journal import Job, Journal, jobs
-from gateway.journal.worker import Done, TryLater
-from gateway.objects import ObjectStore, StoreError
+from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects
+from gateway.journal.jobs import CleanObject
+from gateway.objects import ObjectStore
 
 
 class Cleaner:
     """The handler of ``object.clean``."""
 
-    def __init__(self, objects: ObjectStore, journal: Journal) -> None:
-        self._objects = objects
+    def __init__(self, store: ObjectStore, journal: Journal) -> None:
+        self._store = store
         self._journal = journal
 
-    async def __call__(self, job: Job) -> Done:
-        """Removes one object. Raises TryLater."""
-        key = job.payload["key"]
-        # What was discarded may have been sent again since: then the end of that job says when it goes.
-        user = await self._journal.run(lambda c: jobs.user_of(c, key))
+    async def __call__(self, job: Job) -> None:
+        """Removes one object. Raises StoreError."""
+        key = job.read(CleanObject).key
+        if not await self._journal.run(lambda c: self._claim(c, job, key)):
+            return
+        await self._store.delete([key])
+        await self._journal.run(lambda c: self._done(c, job, key))
+
+    def _claim(self, c: Transaction, job: Job, key: str) -> bool:
+        user = objects.claim(c, job.id, key)
         if user is not None:
-            return Done(f"kept: job {user} needs it")
-        try:
-            await self._objects.delete([key])
-        except StoreError as e:
-            raise TryLater(str(e)) from e
-        return Done("removed")
+            # What was discarded may have been sent again since: then the end of that job says when it goes.
+            jobs.end(c, job, JobState.DONE, f"kept: job {user} needs it")
+        return user is None
+
+    def _done(self, c: Transaction, job: Job, key: str) -> None:
+        objects.removed(c, key)
+        jobs.end(c, job, JobState.DONE, "removed")

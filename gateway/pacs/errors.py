@@ -21,9 +21,13 @@ class PacsError(GatewayError):
 class PacsUnreachable(PacsError):
     """No association came about: connection refused or timed out, rejected as transient, or lost."""
 
+    unanswered = True
+
 
 class AssociationRejected(PacsError):
     """The PACS answered A-ASSOCIATE-RJ (PS3.8 §9.3.4); permanent rejections are ours to configure."""
+
+    unanswered = True
 
     def __init__(self, message: str, *, transient: bool) -> None:
         super().__init__(message)

@@ -58,9 +58,7 @@ class Delivery:
     def end(self, c: Transaction, job: Job, said: str) -> None:
         """The job is done: what it held of the patient goes."""
         kept = {name: job.payload[name] for name in ("report", "study_id", "study", "version", "target")}
-        jobs.end(c, job.id, JobState.DONE, said, kept)
-        if job.payload["key"] is not None:
-            jobs.clean(c, job.payload["key"], after=self._keep_for)
+        jobs.end(c, job, JobState.DONE, said, kept, clean_after=self._keep_for)
 
 
 def no_such_place(what: str, job: Job) -> CannotBeDone:

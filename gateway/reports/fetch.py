@@ -158,7 +158,7 @@ class ReportFetcher:
         unknown = alerts.unknown_study(job.payload, job.id)
         end_alert(c, self._channels, dataclasses.replace(unknown, at=time.time()))
         said = self._deliver(c, job, study, pdf=True)
-        jobs.end(c, job.id, JobState.DONE, said, _kept(job.payload, study=study))
+        jobs.end(c, job, JobState.DONE, said, _kept(job.payload, study=study))
         if jobs.user_of(c, job.payload["key"]) is None:  # else it goes once the last delivery has ended
             jobs.clean(c, job.payload["key"], after=self._keep_for)
         return True
@@ -203,7 +203,7 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
     if job.state not in (JobState.WAITING, JobState.QUARANTINED):
         raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
     payload = {**job.payload, "study": study_instance_uid}
-    jobs.again(c, job, f"an operator says that it is of study {study_instance_uid}", failed=False, payload=payload)
+    jobs.reschedule(c, job, f"an operator says that it is of study {study_instance_uid}", payload=payload)
     return job
 
 

@@ -8,6 +8,9 @@ import hashlib
 
 FETCH, PACS, HL7, FOLDER = "report.fetch", "report.pacs", "report.hl7", "report.folder"
 
+STORE = "report.store"
+"""The outbox's: an object that ``report.pacs`` has made is stored."""
+
 MAX_SHOWN = 160
 """Characters of an identifier of Avara's in a subject, which has room for 256 with a hash behind it."""
 

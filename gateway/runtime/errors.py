@@ -24,3 +24,6 @@ class GatewayError(Exception):
 
     transient = False
     """Whether the same attempt may succeed later without anybody changing anything."""
+
+    unanswered = False
+    """Whether it could not be reached, or did not answer; nor would it if it were asked for anything else."""

@@ -97,7 +97,7 @@ async def test_whatever_waits_for_an_operator_is_told_of_whoever_held_it_and_end
     await Jobs(journal).retry(job.id)
     await held.look()
     assert [a.ended for a in await sent(journal)] == [False, True]
-    await journal.run(lambda c: jobs.end(c, job.id, JobState.QUARANTINED, "again"))
+    await journal.run(lambda c: jobs.end(c, jobs.get(c, job.id), JobState.QUARANTINED, "again"))
     await held.look()
     assert [a.ended for a in await sent(journal)] == [False, True, False]
     assert len(woken) == 3

@@ -100,7 +100,7 @@ async def test_what_is_uploaded_is_in_the_pacs_with_its_studys_attributes(pacs, 
     equipment = held.ContributingEquipmentSequence[0]
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109103"
     assert "AccessionNumber" in equipment.ContributionDescription
-    history = [e.said for e in await viewer.jobs.history(job.id)]
+    history = [e.text for e in await viewer.jobs.history(job.id)]
     assert history[0].startswith("checked; set AccessionNumber from the PACS")
     assert history[-1].startswith("done: stored in PACS simulator")
     assert await keys(viewer, "inbox/") == []
@@ -110,7 +110,7 @@ async def test_bytes_of_an_object_that_lacks_nothing_are_not_touched(pacs, viewe
     sent = sample_capture(STUDY, AccessionNumber="X", StudyID="Y", ReferringPhysicianName="Z")
     await viewer.upload(sent.content)
     job = await viewer.stored()
-    assert (await viewer.jobs.history(job.id))[0].said == "checked"
+    assert (await viewer.jobs.history(job.id))[0].text == "checked"
     ours = await viewer.gateway.parts.store.get((await keys(viewer, "outbox/"))[0])
     assert (
         ours[144 + int.from_bytes(ours[140:144], "little") :]
@@ -250,7 +250,7 @@ async def test_a_pacs_that_is_down_for_a_while_gets_it_when_it_is_back(pacs, vie
     pacs.storage.behaviour.statuses = [0xA700, 0xA701]
     await viewer.upload(capture.content)
     job = await viewer.stored(within=20)
-    said = [e.said for e in await viewer.jobs.history(job.id)]
+    said = [e.text for e in await viewer.jobs.history(job.id)]
     assert "status A700: it is out of resources" in said[1]
     assert len(pacs.storage.received) == 3
     assert capture.sop_instance_uid in pacs.instances(STUDY)
@@ -284,7 +284,7 @@ async def test_a_warning_is_success_and_is_kept_in_the_record(pacs, viewer):
     pacs.storage.behaviour.statuses = [0xB000]
     await viewer.upload(sample_capture(STUDY).content)
     job = await viewer.stored()
-    assert "with a warning: status B000: it changed attributes" in (await viewer.jobs.history(job.id))[-1].said
+    assert "with a warning: status B000: it changed attributes" in (await viewer.jobs.history(job.id))[-1].text
     assert len(pacs.storage.received) == 1
 
 
@@ -339,7 +339,7 @@ async def test_a_compressed_capture_goes_as_it_is_or_is_decoded_where_the_pacs_t
     assert pacs.storage.received[1] == (other.sop_instance_uid, ImplicitVRLittleEndian)
     held = read(pacs.instances(STUDY)[other.sop_instance_uid])
     assert held.PixelData == read(sample_capture(STUDY).content).PixelData  # lossless: the same pixels
-    assert "as Implicit VR Little Endian" in (await viewer.jobs.history(jobs[0].id))[-1].said
+    assert "as Implicit VR Little Endian" in (await viewer.jobs.history(jobs[0].id))[-1].text
 
 
 # -- storage commitment
@@ -352,7 +352,7 @@ async def test_with_storage_commitment_it_is_done_only_once_committed(pacs, view
     pacs.storage.reports_to = ("AVARAGW", "127.0.0.1", viewer.gateway.parts.scp.port)
     await viewer.upload(sample_capture(STUDY).content)
     job = await viewer.stored()
-    assert (await viewer.jobs.history(job.id))[-1].said.startswith("done: stored and committed by")
+    assert (await viewer.jobs.history(job.id))[-1].text.startswith("done: stored and committed by")
     assert len(pacs.storage.transactions) == 1
     assert len(pacs.storage.received) == 1
 
@@ -368,7 +368,7 @@ async def test_what_is_not_committed_is_stored_again(pacs, viewer_of, monkeypatc
             await asyncio.sleep(0.05)
     pacs.storage.behaviour.commitment = "new"
     job = await viewer.stored()
-    assert any("not committed: no such object instance (0112)" in e.said for e in await viewer.jobs.history(job.id))
+    assert any("not committed: no such object instance (0112)" in e.text for e in await viewer.jobs.history(job.id))
 
 
 async def test_a_commitment_that_never_comes_leaves_the_job_waiting(pacs, viewer_of):
@@ -381,7 +381,7 @@ async def test_a_commitment_that_never_comes_leaves_the_job_waiting(pacs, viewer
     await asyncio.sleep(1.5)
     (job,) = await viewer.jobs.list(kinds=["capture.store"])
     assert job.state is JobState.WAITING
-    assert (await viewer.jobs.history(job.id))[-1].said == "asked for storage commitment"
+    assert (await viewer.jobs.history(job.id))[-1].text == "asked for storage commitment"
 
 
 # -- Orthanc
@@ -394,7 +394,7 @@ async def test_orthanc_takes_it_and_commits_itself(orthanc, viewer_of):
     capture = sample_capture(study)
     await viewer.upload(capture.content, study)
     job = await viewer.stored()
-    assert "committed by PACS orthanc" in (await viewer.jobs.history(job.id))[-1].said
+    assert "committed by PACS orthanc" in (await viewer.jobs.history(job.id))[-1].text
     held = read((await orthanc.instances(study))[capture.sop_instance_uid])
     assert held.PixelData == read(capture.content).PixelData
     assert held.AccessionNumber == "DEMO-1"
@@ -450,7 +450,7 @@ async def test_dcmqrscp_takes_it(dcmqrscp, viewer_of):
     capture = sample_capture(study)
     await viewer.upload(capture.content, study)
     job = await viewer.stored()
-    assert "stored in PACS dcmtk" in (await viewer.jobs.history(job.id))[-1].said
+    assert "stored in PACS dcmtk" in (await viewer.jobs.history(job.id))[-1].text
     held = [dcmread(path) for path in directory.iterdir() if path.name not in ("index.dat",) and path.is_file()]
     (found,) = [d for d in held if d.SOPInstanceUID == capture.sop_instance_uid]
     assert found.PixelData == read(capture.content).PixelData

@@ -47,7 +47,7 @@ async def test_by_configuration_it_takes_the_pacss_patient_and_says_so(pacs, vie
     assert (held.PatientID, held.PatientName) == ("DEMO-001", "Müller^Renée")
     former = held.OriginalAttributesSequence[0].ModifiedAttributesSequence[0]
     assert (former.PatientID, former.PatientName) == ("OTHER", "Somebody^Else")
-    assert "set PatientID from the PACS" in (await viewer.jobs.history(job.id))[0].said
+    assert "set PatientID from the PACS" in (await viewer.jobs.history(job.id))[0].text
 
 
 async def test_an_operators_retry_after_a_change_of_configuration_stores_it(pacs, viewer_of, start, tmp_path):

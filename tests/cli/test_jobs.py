@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.captures.jobs import CheckUpload
 from gateway.journal import Jobs, JobState, Journal, jobs
+from gateway.journal.desk import DISCARDED_KEPT_FOR
+from gateway.outbox.jobs import StoreObject
 
 from .test_commands import run, write  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.slow
 
-SPECIMEN = {"sop_instance": "1.2.3.4", "study": "1.2.3", "key": "outbox/1.2.3.4/abc", "patient": "Müller^Renée"}
+SPECIMEN = StoreObject(
+    target="main", key="outbox/1.2.3.4/abc", size=1, sha256="abc", study_instance_uid="1.2.3", sop_class_uid="1.2",
+    sop_instance_uid="1.2.3.4", transfer_syntax_uid="1.2.840.10008.1.2.1", source={"slot": "slot"},
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -26,9 +32,9 @@ async def desk(write):  # noqa: F811
 
     def fill(c):
         held, _ = jobs.add(c, "capture.store", "1.2.3.4 main", SPECIMEN)
-        jobs.end(c, held.id, JobState.QUARANTINED, "PACS main takes no such SOP class: enable it there")
-        done, _ = jobs.add(c, "capture.check", "slot etag", {"slot": "slot"})
-        jobs.end(c, done.id, JobState.DONE, "checked")
+        jobs.end(c, held, JobState.QUARANTINED, "PACS main takes no such SOP class: enable it there")
+        done, _ = jobs.add(c, "capture.check", "slot etag", CheckUpload("slot", None, 1))
+        jobs.end(c, done, JobState.DONE, "checked")
 
     await journal.run(fill)
     yield path, journal
@@ -48,14 +54,17 @@ async def test_what_waits_for_an_operator_is_listed_with_its_reason_and_fails_a_
 
 
 async def test_a_job_is_shown_with_its_history_and_without_patient_data(desk):
-    path, _ = desk
+    path, journal = desk
     code, out, _ = await run("jobs", "show", "-c", path, "1")
     assert code == 0
     assert "sop instance: 1.2.3.4" in out
     assert "added" in out
     assert "quarantined: PACS main takes no such SOP class" in out
+    report, _ = await Jobs(journal).add("report.hl7", "rep_1", {"report": "rep_1", "text": "Müller^Renée"})
+    _, out, _ = await run("jobs", "show", "-c", path, report.id)
+    assert "report: rep_1" in out
     assert "Müller" not in out
-    _, out, _ = await run("jobs", "show", "-c", path, "1", "--payload")
+    _, out, _ = await run("jobs", "show", "-c", path, report.id, "--payload")
     assert "Müller" in out
 
 
@@ -75,10 +84,10 @@ async def test_a_discarded_jobs_object_goes_later(desk):
     code, out, _ = await run("jobs", "discard", "-c", path, "1", "--why", "a test image")
     assert (code, out) == (0, "job 1 discarded\n")
     assert (await Jobs(journal).get(1)).state is JobState.DISCARDED
-    assert (await Jobs(journal).history(1))[-1].said == "discarded: by an operator: a test image"
+    assert (await Jobs(journal).history(1))[-1].text == "discarded: by an operator: a test image"
     (clean,) = await Jobs(journal).list(kinds=[jobs.CLEAN])
-    assert clean.payload == {"key": SPECIMEN["key"]}
-    assert clean.next_at - clean.created == pytest.approx(jobs.DISCARDED_KEPT_FOR, abs=1)
+    assert clean.read(jobs.CleanObject).key == SPECIMEN.key
+    assert clean.next_at - clean.created == pytest.approx(DISCARDED_KEPT_FOR, abs=1)
 
 
 async def test_misuse_is_told_and_changes_nothing(desk, write):  # noqa: F811

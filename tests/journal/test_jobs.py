@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from gateway.journal import Jobs, JobState, Journal
+from gateway.journal import Jobs, JobState, Journal, leases
 from gateway.journal import jobs as table
 from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
 from gateway.journal.worker import CannotBeDone, Done, Kind, Step, TryLater, Worker
@@ -35,9 +35,9 @@ async def work(journal):
     workers, loops = [], Supervisor()
     await loops.start()
 
-    async def begin(handler, *, at_once=2, retry_for=3600.0, owner="one"):
-        worker = Worker(journal, owner=owner)
-        worker.take_on("test", Kind(handler, at_once, retry_for))
+    async def begin(handler, *, at_once=2, retry_for=3600.0, alone=True):
+        worker = Worker(journal, alone=alone)
+        worker.register("test", Kind(handler, at_once, retry_for))
         workers.append(worker)
         await worker.start()
         loops.add(f"worker {len(workers)}", worker.run)
@@ -79,7 +79,7 @@ async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
     await until(jobs, job.id, JobState.DONE)
     assert 0.7 < times[1] - times[0] < 2.5
     assert times[2] - times[1] > 1.4
-    said = [entry.said for entry in await jobs.history(job.id)]
+    said = [entry.text for entry in await jobs.history(job.id)]
     assert said == [
         "added", "attempt 1 failed: the PACS is away", "attempt 2 failed: the PACS is away", "done: stored",
     ]  # fmt: skip
@@ -134,7 +134,7 @@ async def test_an_error_of_our_own_is_tried_again_and_shows_no_internals(jobs, w
     job, _ = await jobs.add("test", "a", {})
     await work(handler)
     await until(jobs, job.id, JobState.DONE)
-    assert "secret" not in " ".join(e.said for e in await jobs.history(job.id))
+    assert "secret" not in " ".join(e.text for e in await jobs.history(job.id))
     caplog.clear()
 
 
@@ -152,7 +152,7 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
 
 
 async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
-    worker = Worker(journal, owner="one")
+    worker = Worker(journal)
     async with Supervisor() as loops:
         for _ in range(20):
             loops.add("jobs", worker.run)
@@ -176,19 +176,20 @@ async def test_two_workers_never_have_the_same_job(journal, jobs, work):
         return Done("")
 
     made = [(await jobs.add("test", str(n), {}))[0].id for n in range(20)]
-    await work(handler, owner="one", at_once=2)
-    await work(handler, owner="two", at_once=2)
+    await work(handler, alone=False, at_once=2)
+    await work(handler, alone=False, at_once=2)
     for job_id in made:
         await until(jobs, job_id, JobState.DONE)
     assert sorted(done) == made
     assert most <= 4
 
 
-async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, jobs, work):
+async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, jobs, work, monkeypatch):
+    monkeypatch.setattr("gateway.journal.worker.LEASE", 0.4)  # is looked at four times in that
     job, _ = await jobs.add("test", "a", {})
-    taken = await journal.run(lambda c: table.lease(c, ["test"], "the dead", 0.5))
+    (taken,) = await journal.run(lambda c: leases.take(c, "test", "", 1, "the dead", 0.5))
     assert taken.id == job.id
-    assert await journal.run(lambda c: table.lease(c, ["test"], "other", 60)) is None
+    assert await journal.run(lambda c: leases.take(c, "test", "", 1, "other", 60)) == []
     began = time.monotonic()
     ended = asyncio.Event()
 
@@ -196,38 +197,32 @@ async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, 
         ended.set()
         return Done("")
 
-    await work(handler)
+    await work(handler, alone=False)
     await asyncio.wait_for(ended.wait(), 10)
     assert time.monotonic() - began > 0.4
 
 
-async def test_a_worker_takes_up_what_its_former_life_held(journal, jobs, work):
+async def test_a_worker_that_is_alone_takes_up_what_a_killed_one_held(journal, jobs, work):
     job, _ = await jobs.add("test", "a", {})
-    await journal.run(lambda c: table.lease(c, ["test"], "one", 3600))
+    await journal.run(lambda c: leases.take(c, "test", "", 1, "the dead", 3600))
 
     async def handler(job):
         return Done("")
 
-    await work(handler, owner="one")
+    await work(handler)
     assert (await until(jobs, job.id, JobState.DONE)).attempts == 2
 
 
 async def test_a_crash_loop_finds_growing_pauses(journal, jobs):
     await jobs.add("test", "a", {})
-    due = []
+    pauses = []
     for _ in range(4):
-        await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = 0"))
-        taken = await journal.run(lambda c: table.lease(c, ["test"], "one", 60))
-        due.append(taken.next_at - time.time())  # on the disk before the work begins
-        await journal.run(lambda c: table.release_all(c, "one"))
-    assert due == sorted(due)
-    assert due[-1] > 5
-
-
-async def test_a_clock_that_ran_ahead_does_not_stop_the_jobs(journal, jobs):
-    await jobs.add("test", "a", {})
-    await journal.run(lambda c: c.exec_driver_sql("UPDATE jobs SET next_at = next_at + 86400000"))
-    assert await journal.run(lambda c: table.lease(c, ["test"], "one", 60)) is not None
+        await journal.run(lambda c: c.connection.exec_driver_sql("UPDATE jobs SET next_at = 0"))
+        (taken,) = await journal.run(lambda c: leases.take(c, "test", "", 1, "one", 60))
+        pauses.append(taken.next_at - time.time())  # on the disk before the work begins
+        await journal.run(lambda c: leases.release(c, "two", alone=True))
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 5
 
 
 async def test_stopping_gives_a_job_back_at_once(jobs, work):
@@ -269,8 +264,8 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "async def main():\n"
         f"    journal = await Journal.open({url!r})\n"
         "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
-        "    worker = Worker(journal, owner='one')\n"
-        "    worker.take_on('test', Kind(handler, 1, 60))\n"
+        "    worker = Worker(journal)\n"
+        "    worker.register('test', Kind(handler, 1, 60))\n"
         "    await worker.start()\n"
         "    await worker.run()\n"
         "asyncio.run(main())\n"
@@ -287,8 +282,8 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         done.set()
         return Done("")
 
-    worker = Worker(journal, owner="one")
-    worker.take_on("test", Kind(handler, 1, 60))
+    worker = Worker(journal)
+    worker.register("test", Kind(handler, 1, 60))
     await worker.start()
     async with Supervisor() as loops:
         loops.add("jobs", worker.run)

@@ -1,6 +1,6 @@
 """The journal on real SQLite files: what was acknowledged is there after a kill, and the ledger's rules hold.
 
-PostgreSQL, which the same code takes by URL, is not tested here.
+What older versions wrote is in test_migrations.py.
 """
 
 from __future__ import annotations

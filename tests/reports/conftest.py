@@ -128,7 +128,7 @@ class Hospital:
 
     async def said(self, job):
         """What happened to a job."""
-        return [e.said for e in await self.jobs.history(job.id)]
+        return [e.text for e in await self.jobs.history(job.id)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
 from gateway.dicom.uid import is_uid
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Sender, Status
-from gateway.pacs.scu.commitment import OnCommitment, read_report, report_response
+from gateway.pacs.scu.commitment import OnCommitment, acknowledge, read_report
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
 from gateway.pacs.upper.link import (
@@ -281,13 +281,7 @@ class StorageScp:
     async def _report(self, link: Link, accepted: Accepted, context: Context, message: Message) -> None:
         assert self._on_commitment is not None, "its context is accepted only with a handler"
         result = read_report(message, context.transfer_syntaxes[0])
-        try:
-            await self._on_commitment(result)
-            status = Status.SUCCESS
-        except Exception:
-            log.exception("the result of storage commitment %s could not be kept", result.transaction_uid)
-            status = Status.PROCESSING_FAILURE
-        reply = dimse.encode(report_response(message, status))
+        reply = dimse.encode(await acknowledge(message, result, self._on_commitment))
         await link.send(data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu))
 
 

@@ -7,6 +7,7 @@ that it opens to us (field note 16).
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import Message
 from gateway.pacs.upper.negotiation import Context
+
+log = logging.getLogger(__name__)
 
 REQUEST_COMMITMENT = 1
 """Action Type ID (PS3.4 Table J.3.2.1.1)."""
@@ -50,14 +53,18 @@ class CommitmentResult:
     """SOP Instance UID → reason."""
 
 
-OnCommitment = Callable[[CommitmentResult], Awaitable[None]]
-"""Takes a result that came on an association of the PACS's; returns once it is kept."""
+OnCommitment = Callable[[CommitmentResult], Awaitable[bool]]
+"""Takes a result, on whichever association it came; returns once it is kept, or False where nobody asked for it."""
+
+INVALID_ARGUMENT_VALUE, PROCESSING_FAILURE = 0x0115, 0x0110
+"""Statuses of an N-EVENT-REPORT response (PS3.7 §10.1.1.1.8)."""
 
 
 async def request_commitment(
-    client: PacsClient, transaction_uid: str, sop_class_uid: str, sop_instance_uid: str
-) -> CommitmentResult | None:
-    """Asks for commitment of one instance; its result where it comes at once, else None. Raises PacsError."""
+    client: PacsClient, transaction_uid: str, sop_class_uid: str, sop_instance_uid: str, *, on_report: OnCommitment
+) -> None:
+    """Asks for commitment of one instance. What the PACS reports while the association is open, on this or any other
+    transaction, *on_report* takes. Raises PacsError."""
     contexts = [Context(STORAGE_COMMITMENT, READABLE)]
     async with client.association(contexts) as association:
         context_id = association.context_for(STORAGE_COMMITMENT)
@@ -71,9 +78,9 @@ async def request_commitment(
             dimse.DATA_SET_TYPE: 1,
         }
         await association.send(context_id, command, _request(transaction_uid, sop_class_uid, sop_instance_uid, syntax))
-        answered, result = False, None
+        answered = reported = False
         limit = client.peer.timeouts.respond
-        while not (answered and result is not None):
+        while not (answered and reported):
             try:
                 message = await association.receive(STAYS_FOR if answered else limit)
             except (TimeoutError, PacsUnreachable) as e:
@@ -83,14 +90,14 @@ async def request_commitment(
             field = dimse.number(message.command, dimse.COMMAND_FIELD)
             if field == dimse.N_EVENT_REPORT_RQ:
                 result = read_report(message, syntax)
-                await association.send(context_id, report_response(message, 0))
+                reported |= result.transaction_uid == transaction_uid
+                await association.send(context_id, await acknowledge(message, result, on_report))
             elif field == dimse.N_ACTION_RSP:
                 message.close()
                 answered = True
                 _raise_for(client, message)
             else:
                 raise ProtocolViolation(f"{client.peer} answers an N-ACTION with something else")
-        return result if result is not None and result.transaction_uid == transaction_uid else None
 
 
 def _raise_for(client: PacsClient, message: Message) -> None:
@@ -139,6 +146,18 @@ def read_report(message: Message, syntax: str) -> CommitmentResult:
 
 def _reason(code: int) -> str:
     return f"{_REASONS.get(code, 'failure')} ({code:04X})"
+
+
+async def acknowledge(message: Message, result: CommitmentResult, on_report: OnCommitment) -> dict[int, int | str]:
+    """Hands a result over; the response to the PACS, which says success only of what is kept."""
+    try:
+        status = 0 if await on_report(result) else INVALID_ARGUMENT_VALUE
+    except Exception:
+        log.exception("the result of storage commitment %s could not be kept", result.transaction_uid)
+        status = PROCESSING_FAILURE
+    if status == INVALID_ARGUMENT_VALUE:
+        log.warning("a storage commitment was reported that nobody asked for: transaction %s", result.transaction_uid)
+    return report_response(message, status)
 
 
 def report_response(message: Message, status: int) -> dict[int, int | str]:

@@ -48,7 +48,11 @@ class PacsDelivery:
         target, outgoing = job.payload["target"], []
         for document in made:
             sha256 = hashlib.sha256(document.content).hexdigest()
-            key = self._outbox.key(target, document.sop_instance_uid, sha256)
+            key = await self._journal.run(
+                lambda c, uid=document.sop_instance_uid, sha256=sha256: self._outbox.reserve(
+                    c, job, target, uid, sha256
+                )  # type: ignore[misc]
+            )
             try:
                 await self._objects.put(key, document.content, content_type=DICOM)
             except StoreError as e:
@@ -67,7 +71,7 @@ class PacsDelivery:
                     target,
                     added,
                     said="made of the report",
-                    source={"report": report.report_id, "study_id": report.study_id, "received": report.received},
+                    source={"report": report.report_id, "study_id": report.study_id},
                 )
             self._delivery.end(c, job, f"{len(outgoing)} objects made, to be stored in {target}")
 

@@ -41,6 +41,7 @@ class FolderUnavailable(ReportError):
     """The folder cannot be written to as it is."""
 
     transient = True
+    unanswered = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class NoAnswer(ReportError):
     """The receiver was not reached, or did not answer in time."""
 
     transient = True
+    unanswered = True
 
 
 @dataclass(frozen=True, slots=True)

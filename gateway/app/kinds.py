@@ -1,0 +1,26 @@
+"""Every kind of job there is, and what it works with: for those who look at jobs of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.captures.jobs import CHECK, CheckUpload
+from gateway.journal import Job, Payload
+from gateway.journal.jobs import CLEAN, CleanObject
+from gateway.journal.payload import UnreadablePayload, Untyped
+from gateway.outbox.jobs import StoreObject
+
+PAYLOADS: Mapping[str, type[Payload]] = {
+    CHECK: CheckUpload,
+    "capture.store": StoreObject,
+    "report.store": StoreObject,
+    CLEAN: CleanObject,
+}
+
+
+def about(job: Job) -> Mapping[str, str]:
+    """What a job is about, for an operator: identifiers by what they are, never patient data."""
+    try:
+        return job.read(PAYLOADS.get(job.kind, Untyped)).about
+    except UnreadablePayload:
+        return {}

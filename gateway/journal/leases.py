@@ -1,0 +1,118 @@
+"""How a worker takes jobs: under a lease that a dead worker loses, and under a number that tells who took it last.
+
+An attempt is counted, and the next one's time set, before it begins: a crash loop finds growing pauses too, and never
+hammers anybody. The lease's time is wall-clock time, which can jump. So a worker never takes what it has itself, and
+whatever is recorded of a job is recorded only by who took it last (``Job.taken``, a fencing token): a job that was
+taken from somebody whose clock stood still ends once all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import func, select, update
+
+from gateway.journal.jobs import Job, JobState, get, job_of, pause_after
+from gateway.journal.tables import commitments, jobs
+from gateway.journal.transaction import Transaction
+
+_WAITING = jobs.c.state == JobState.WAITING.value
+_RUNNING = jobs.c.state == JobState.RUNNING.value
+
+
+def waiting(c: Transaction, kinds: Collection[str]) -> list[tuple[str, str, float]]:
+    """The lanes in which jobs of *kinds* wait: kind, lane, and when the first of them is due."""
+    wanted = (
+        select(jobs.c.kind, jobs.c.lane, func.min(jobs.c.next_at).label("due"))
+        .where(_WAITING, jobs.c.kind.in_(kinds))
+        .group_by(jobs.c.kind, jobs.c.lane)
+    )
+    return [(row.kind, row.lane, row.due) for row in c.execute(wanted)]
+
+
+def take(c: Transaction, kind: str, lane: str, most: int, owner: str, seconds: float) -> list[Job]:
+    """Up to *most* jobs of a lane that are due, those that are for the longest first, for *owner* alone for so many
+    *seconds*."""
+    due = (
+        select(jobs)
+        .where(_WAITING, jobs.c.kind == kind, jobs.c.lane == lane, jobs.c.next_at <= c.now)
+        .order_by(jobs.c.next_at, jobs.c.id)
+        .limit(most)
+    )
+    taken = []
+    for row in c.execute(due).all():
+        attempts, pause = row.attempts + 1, pause_after(row.attempts + 1)
+        # Its state is asked for again: where transactions run side by side, another worker may have been quicker.
+        still = (jobs.c.id == row.id) & _WAITING & (jobs.c.taken == row.taken)
+        values = {
+            "state": JobState.RUNNING.value, "attempts": attempts, "taken": row.taken + 1, "leased_by": owner,
+            "leased_until": c.now + seconds, "next_at": c.now + pause, "pause": pause,
+        }  # fmt: skip
+        if c.execute(update(jobs).where(still).values(values)).rowcount:
+            job = get(c, row.id)
+            assert job is not None
+            taken.append(job)
+    return taken
+
+
+def renew(c: Transaction, owner: str, seconds: float) -> None:
+    """Prolongs what *owner* holds."""
+    c.execute(update(jobs).where(_RUNNING, jobs.c.leased_by == owner).values(leased_until=c.now + seconds))
+
+
+def takes(c: Transaction, job_ids: Collection[int]) -> dict[int, int]:
+    """How often each of the jobs was taken; one that is not the number that its worker knows was taken from it."""
+    wanted = select(jobs.c.id, jobs.c.taken).where(jobs.c.id.in_(job_ids))
+    return {row.id: row.taken for row in c.execute(wanted)}
+
+
+def release(c: Transaction, owner: str, *, alone: bool) -> None:
+    """What others than *owner* hold is free again: if it is *alone* all of it, for then they are dead; else what is
+    held by a lease that is over. The next attempts are due when they were to be."""
+    over = _RUNNING & ((jobs.c.leased_by != owner) | jobs.c.leased_by.is_(None))
+    if not alone:
+        over &= jobs.c.leased_until <= c.now
+    c.execute(update(jobs).where(over).values(state=JobState.WAITING.value, leased_by=None, leased_until=None))
+
+
+def give_back(c: Transaction, owner: str, under_way: Collection[int]) -> None:
+    """What *owner* holds, and has not under way, is free again."""
+    given = _RUNNING & (jobs.c.leased_by == owner) & jobs.c.id.not_in(under_way)
+    c.execute(update(jobs).where(given).values(state=JobState.WAITING.value, leased_by=None, leased_until=None))
+
+
+def overdue(c: Transaction, kind: str, lane: str, since: float, most: int) -> list[Job]:
+    """Jobs that wait in a lane, whose attempts began before *since*."""
+    wanted = (
+        select(jobs)
+        .where(_WAITING, jobs.c.kind == kind, jobs.c.lane == lane, jobs.c.attempts > 0, jobs.c.since < since)
+        .order_by(jobs.c.id)
+        .limit(most)
+    )
+    return [job_of(row) for row in c.execute(wanted)]
+
+
+def hasten_lane(c: Transaction, kind: str, lane: str) -> None:
+    """A place answers again: what failed there is due at once."""
+    failed = _WAITING & (jobs.c.kind == kind) & (jobs.c.lane == lane) & (jobs.c.attempts > 0)
+    c.execute(update(jobs).where(failed).values(next_at=c.now, pause=0.0))
+
+
+# -- clocks that jump
+
+
+def move_times(c: Transaction, by: float) -> None:
+    """The clock was moved *by* so many seconds while jobs waited: what they wait for moves with it."""
+    alive = _WAITING | _RUNNING
+    moved = {"next_at": jobs.c.next_at + by, "since": jobs.c.since + by, "leased_until": jobs.c.leased_until + by}
+    c.execute(update(jobs).where(alive).values(moved))
+    c.execute(update(commitments).values(asked=commitments.c.asked + by))
+    correct_times(c)
+
+
+def correct_times(c: Transaction) -> None:
+    """What is further off than the pause that was due was written by a clock that ran ahead."""
+    alive = _WAITING | _RUNNING
+    c.execute(update(jobs).where(alive, jobs.c.next_at > c.now + jobs.c.pause).values(next_at=c.now + jobs.c.pause))
+    c.execute(update(jobs).where(alive, jobs.c.since > c.now).values(since=c.now))
+    c.execute(update(commitments).where(commitments.c.asked > c.now).values(asked=c.now))

@@ -1,0 +1,63 @@
+"""Which object in the store which job needs: what nobody needs any more is removed, and nothing else ever is.
+
+Whoever puts an object says first that its job needs it (:func:`use`), and whoever removes one claims it first
+(:func:`claim`), each in a transaction. So either the remover sees the user, or the user sees the removal and waits for
+its end: there is no moment between looking and removing in which an object can get a user unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import delete, insert, select
+
+from gateway.journal.tables import job_objects, removals
+from gateway.journal.transaction import Transaction
+from gateway.runtime.errors import GatewayError
+
+
+class BeingRemoved(GatewayError):
+    """An object that a job needs is being removed from the store at this moment."""
+
+    transient = True
+
+
+def use(c: Transaction, job_id: int, keys: Collection[str]) -> None:
+    """From now on a job that is not over needs the objects *keys*; said before they are put. Raises BeingRemoved."""
+    for key in keys:
+        if c.execute(select(removals.c.key).where(removals.c.key == key)).one_or_none() is not None:
+            raise BeingRemoved("an older copy of the object is being removed from the store: it is put anew after that")
+        known = (job_objects.c.job_id == job_id) & (job_objects.c.key == key)
+        if c.execute(select(job_objects.c.key).where(known)).one_or_none() is None:
+            c.execute(insert(job_objects).values(job_id=job_id, key=key))
+
+
+def of(c: Transaction, job_id: int) -> list[str]:
+    """The objects that a job needs."""
+    return list(c.execute(select(job_objects.c.key).where(job_objects.c.job_id == job_id)).scalars())
+
+
+def release(c: Transaction, job_id: int) -> None:
+    """A job needs none of its objects any more."""
+    c.execute(delete(job_objects).where(job_objects.c.job_id == job_id))
+
+
+def user_of(c: Transaction, key: str) -> int | None:
+    """A job that needs the object *key*."""
+    found: int | None = c.execute(
+        select(job_objects.c.job_id).where(job_objects.c.key == key).limit(1)
+    ).scalar_one_or_none()
+    return found
+
+
+def claim(c: Transaction, job_id: int, key: str) -> int | None:
+    """Lets a job remove the object *key*: nobody can begin to use it until :func:`removed`. None, or who needs it."""
+    user = user_of(c, key)
+    if user is None and c.execute(select(removals.c.key).where(removals.c.key == key)).one_or_none() is None:
+        c.execute(insert(removals).values(key=key, job_id=job_id))
+    return user
+
+
+def removed(c: Transaction, key: str) -> None:
+    """The object *key* is gone; it may be put anew."""
+    c.execute(delete(removals).where(removals.c.key == key))
