@@ -39,6 +39,7 @@ from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import small_pdf, synthetic_ct
 from gateway.objects import ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore, free_port
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.move import MoveRetriever
@@ -143,7 +144,7 @@ async def push_floor(study: str, count: int, orthanc: Orthanc) -> float:
     peer = Peer("pacs", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, AE_TITLE)
     began = time.perf_counter()
     retriever = MoveRetriever(PacsClient(peer, advertised=""), destination="FLOOR")
-    await retriever.move(Selection(study), last_arrival=time.monotonic, total_limit=300)
+    await retriever.move(Selection(study), turn=Claim(Lane.RETRIEVE), last_arrival=time.monotonic, total_limit=300)
     took = time.perf_counter() - began
     assert receiver.instances == count
     receiver.close()

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.errors import PacsError
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
 from gateway.pacs.scu.client import InstanceRef
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
@@ -136,6 +137,8 @@ async def _store(store: ObjectStore) -> AsyncIterator[Result]:
 
 async def _pacs(pacs: Pacs, probe: RetrieveProbe) -> AsyncIterator[Result]:
     what, service = f"PACS {pacs.name}", pacs.finder.service
+    if pacs.trouble:
+        yield Result(f"{what}: answers", False, pacs.trouble)
     try:
         await pacs.client.echo()
         yield Result(f"{what}: C-ECHO", True, "answers")
@@ -175,6 +178,7 @@ async def _retrieves(what: str, retriever: Retriever, example: tuple[str, Instan
     uid, classes = instance.sop_instance_uid, (instance.sop_class_uid,) if instance.sop_class_uid else ()
     retrieve = retriever.retrieve(
         Selection(study, instance.series_instance_uid, (uid,), classes),
+        turn=Claim(Lane.RETRIEVE, study),
         deliver=probe.before(_refuse),
         last_arrival=lambda: 0.0,
         total_limit=RETRIEVE_WITHIN,

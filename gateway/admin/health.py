@@ -23,9 +23,13 @@ Probe = Callable[[], Awaitable[object]]
 class Health:
     """Runs probes and asks the loops, and tells which of them fail; without details, since anybody may ask."""
 
-    def __init__(self, probes: Mapping[str, Probe], loops: Supervisor) -> None:
+    def __init__(
+        self, probes: Mapping[str, Probe], loops: Supervisor, pacs: Callable[[], Mapping[str, bool]] = dict
+    ) -> None:
+        """*pacs* says which PACS answer. One that does not is told and is no failure of ours."""
         self._probes = probes
         self._loops = loops
+        self._pacs = pacs
         self._failing: list[str] = []
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
@@ -62,6 +66,7 @@ class Health:
                 else {"status": "failing", "since": _moment(state.since), "reason": state.reason}
                 for state in states
             },
+            "pacs": {name: "ok" if answers else "not answering" for name, answers in self._pacs().items()},
         }
         return web.json_response(body, status=200 if fine else 503)
 

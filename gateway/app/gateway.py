@@ -188,4 +188,5 @@ class Gateway:
                 "journal": lambda: self.journal.cached_study("0"),
             },
             self.loops,
+            lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},
         )

@@ -162,7 +162,10 @@ class PacsConfig(Section):
     host: Host = Field(description="Its address.")
     port: PeerPort = Field(description="Its DICOM port.")
     max_associations: Annotated[int, Field(ge=1, le=64)] = Field(
-        4, description="Associations we open to it at once, and requests to its DICOMweb service."
+        4,
+        description="Associations we open to it at once, and requests to its DICOMweb service. One each is kept for "
+        "queries, for retrieves and for what is stored in it, so the least that serves all three at once is 3; with 2 "
+        "the third waits for one of the others, with 1 everything waits for everything.",
     )
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
     retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
@@ -172,8 +175,8 @@ class PacsConfig(Section):
     )
     parallel_series: Annotated[int, Field(ge=1, le=16)] | None = Field(
         None,
-        description="Series that are asked for at once, each by its own request. Left out: one, and with `c-move` the "
-        "whole study by one request.",
+        description="Series of one study that are asked for at once, each by its own request, as far as "
+        "`max_associations` has 3 more than that. Left out: one, and with `c-move` the whole study by one request.",
     )
     dicomweb_url: Annotated[str, AfterValidator(_service_url)] | None = Field(
         None, description="Root of its DICOMweb service, like `https://pacs.example.org/dicom-web`."

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -48,6 +49,10 @@ class Behaviour:
     """Seconds before each C-STORE: a slow PACS."""
     silent: bool = False
     """Takes a request and never answers it (5)."""
+    silent_moves: bool = False
+    """The same for C-MOVEs alone: queries are answered, and so is what is stored (5)."""
+    empty_series: int = 0
+    """So many series of each study are listed, before the others, that have no instance."""
     refuse_calling_ae: bool = False
     """A-ASSOCIATE-RJ: calling AE title not recognized."""
     max_associations: int | None = None
@@ -211,7 +216,14 @@ class PacsSimulator:
         first: dict[str, Dataset] = {}
         for d in matching:
             first.setdefault(d[keyword].value, d)
-        return [self._answer(d, level) for d in first.values()]
+        answers = [self._answer(d, level) for d in first.values()]
+        return [*self._empty_series(answers), *answers] if level == "SERIES" else answers
+
+    def _empty_series(self, answers: list[Dataset]) -> list[Dataset]:
+        empty = [deepcopy(answers[0]) for _ in range(self.behaviour.empty_series)] if answers else []
+        for number, answer in enumerate(empty, 1):
+            answer.SeriesInstanceUID = f"{answer.StudyInstanceUID}.{number}"[-64:].lstrip(".0")
+        return empty
 
     def _matching(self, query: Dataset) -> list[Dataset]:
         with self._lock:
@@ -270,6 +282,8 @@ class PacsSimulator:
         named = 0 if not uids else 1 if isinstance(uids, str) else len(uids)
         self.requests.append(f"{what} {query.QueryRetrieveLevel}" + (f" {named}" if named else ""))
         self._be_silent()
+        while moving and b.silent_moves and not self._stopping.is_set():
+            time.sleep(0.02)
         response = type(request)()
         response.MessageIDBeingRespondedTo = request.MessageID
         response.AffectedSOPClassUID = request.AffectedSOPClassUID

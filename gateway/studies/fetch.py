@@ -26,8 +26,9 @@ from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
 
 log = logging.getLogger(__name__)
 
-HEAD_START = 1.0
-"""Seconds that a PACS has to answer before the next one in the list is asked beside it."""
+EARLIER_ONE_MAY_TAKE = 0.2
+"""Seconds that a PACS which has the study still waits for one before it in the list: about as long as two that are
+well differ by."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
@@ -46,6 +47,7 @@ class Fetcher:
         self._intake = intake
         self._flights: dict[str, Flight] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
+        self._unanswered: dict[str, asyncio.Task[StudyRecord | None]] = {}
 
     def flight(self, study_instance_uid: str) -> Flight | None:
         """The flight of a study that is being fetched now; None where there is none."""
@@ -111,9 +113,8 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Ends every flight: associations are aborted, what waits is answered."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(list(self._tasks))
+        await end_tasks(list(self._unanswered.values()))
 
     def _begin(self, study_instance_uid: str) -> Flight:
         flight = self._flights[study_instance_uid] = Flight(study_instance_uid)
@@ -151,7 +152,7 @@ class Fetcher:
         if flight.held is not None:
             flight.stored.update(flight.held.instances)
         await self._let_push_end(flight)
-        located = await self._locate(uid)
+        located = await self._locate(flight)
         if isinstance(located, NotFound | Unreachable):
             if flight.grew:
                 await self._write_index(flight, complete=False, pacs="")
@@ -178,31 +179,58 @@ class Fetcher:
             except TimeoutError:
                 continue
 
-    async def _locate(self, uid: str) -> tuple[Pacs, StudyRecord] | NotFound | Unreachable:
-        """The first PACS, in the configured order, that has the study.
+    async def _locate(self, flight: Flight) -> tuple[Pacs, StudyRecord] | NotFound | Unreachable:
+        """The PACS that serves the study: of those that have it and have answered, the first in the configured order.
 
-        Each has a head start on the next one, so that one that is down costs a second and not a time-out.
+        All are asked at once, so that one that is silent or down costs nothing where another one has the study.
         """
-        asked: list[asyncio.Task[StudyRecord | None]] = []
+        uid = flight.study_instance_uid
+        asked = {asyncio.create_task(pacs.finder.find_study(uid, urgency=flight.urgency)): pacs for pacs in self._pacs}
+        waiting, failures = set(asked), list[str]()
+        found: tuple[Pacs, StudyRecord] | None = None
         try:
-            for pacs in self._pacs:
-                asked.append(asyncio.create_task(pacs.finder.find_study(uid)))
-                await asyncio.wait(asked[-1:], timeout=HEAD_START)
-                if _has_answered_with_study(asked[-1]):
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting,
+                    timeout=None if found is None else EARLIER_ONE_MAY_TAKE,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not done:
                     break
-            failures = []
-            for pacs, task in zip(self._pacs, asked, strict=False):
-                try:
-                    record = await task
-                except PacsError as e:
-                    failures.append(str(e))
-                    log.warning("cannot ask for study %s: %s", uid, e)
-                    continue
-                if record is not None:
-                    return pacs, record
+                for task in (t for t in asked if t in done):
+                    try:
+                        record = task.result()
+                    except PacsError as e:
+                        failures.append(str(e))
+                        log.warning("cannot ask for study %s: %s", uid, e)
+                        continue
+                    if record is not None and (found is None or self._precedes(asked[task], found[0])):
+                        found = asked[task], record
+                if found is not None:
+                    waiting = {t for t in waiting if self._precedes(asked[t], found[0]) and not asked[t].trouble}
+            if found is not None:
+                return found
             return Unreachable("; ".join(failures)) if failures else NotFound()
         finally:
-            await end_tasks(asked)
+            await end_tasks([t for t, pacs in asked.items() if not t.done() and not self._let_end(pacs, t)])
+
+    def _precedes(self, one: Pacs, other: Pacs) -> bool:
+        return self._pacs.index(one) < self._pacs.index(other)
+
+    def _let_end(self, pacs: Pacs, task: asyncio.Task[StudyRecord | None]) -> bool:
+        """Leaves a query whose answer is not needed any more to its end, one a PACS: whether it answers at all is to
+        be known."""
+        if pacs.name in self._unanswered:
+            return False
+
+        def ended(task: asyncio.Task[StudyRecord | None]) -> None:
+            del self._unanswered[pacs.name]
+            if not task.cancelled() and (e := task.exception()) is not None:
+                log.warning("%s", e)
+
+        self._unanswered[pacs.name] = task
+        task.add_done_callback(ended)
+        return True
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
         if not flight.stored:
@@ -229,10 +257,6 @@ class Fetcher:
         if index != flight.held:
             await self._cache.filled(index)
         return index
-
-
-def _has_answered_with_study(task: asyncio.Task[StudyRecord | None]) -> bool:
-    return task.done() and task.exception() is None and task.result() is not None
 
 
 def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:

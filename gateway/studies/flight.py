@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from gateway.pacs.lanes import Urgency
 from gateway.runtime.log_ids import current
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
@@ -58,6 +59,13 @@ class Flight:
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._awaited: dict[str, asyncio.Future[Instance]] = {}
         self._wanted: set[str] = set()  # before they were listed
+
+    def urgency(self) -> Urgency:
+        """Who waits for it now."""
+        if not self.asked_for.is_set():
+            return Urgency.AHEAD
+        as_it_was = self.held is not None and self.held.complete and not self.outgrown
+        return Urgency.COMPARED if as_it_was else Urgency.OPENED
 
     @property
     def outcome(self) -> Outcome | None:

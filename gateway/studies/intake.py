@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header
 from gateway.studies.index import Instance
+from gateway.studies.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -56,40 +56,6 @@ def _held_by(body: Body) -> int:
     return CHUNK if body.spooled else body.size
 
 
-class _Room:
-    """A number of bytes, taken and given back; who finds too few left waits, first come first served."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._taken = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    def _fits(self, size: int) -> bool:
-        # One always fits, however large, or it would wait for ever.
-        return not self._taken or self._taken + size <= self._size
-
-    async def take(self, size: int) -> None:
-        if not self._waiting and self._fits(size):
-            self._taken += size
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # it came at the same moment
-                self.give_back(size)
-            raise
-
-    def give_back(self, size: int) -> None:
-        self._taken -= size
-        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
-            size, turn = self._waiting.popleft()
-            if not turn.done():
-                self._taken += size
-                turn.set_result(None)
-
-
 class Intake:
     """The handler behind our Storage SCP (an ``InstanceHandler``): attributes and stores instances."""
 
@@ -102,8 +68,8 @@ class Intake:
         self._cache = cache
         self._open_for_push = open_for_push
         self._flights: dict[str, Flight] = {}
-        self._room = _Room(BUFFER)
-        self._putting = asyncio.Semaphore(CONCURRENT_PUTS)
+        self._room = Room(BUFFER, for_one=BUFFER * 3 // 4)
+        self._putting = Room(CONCURRENT_PUTS, for_one=CONCURRENT_PUTS)
 
     def expect(self, flight: Flight) -> None:
         """From now on the instances of this study are taken in."""
@@ -125,7 +91,7 @@ class Intake:
         try:
             admitted = await self._admit(incoming)
             if isinstance(admitted, _Admitted):
-                await self._room.take(_held_by(body))
+                await self._room.take(_held_by(body), admitted.flight.study_instance_uid)
         except BaseException:
             body.close()
             raise
@@ -133,7 +99,7 @@ class Intake:
             body.close()
             return admitted
         if self._flights.get(admitted.flight.study_instance_uid) is not admitted.flight:
-            self._leave_room(body)  # the fetch ended while this one waited: its index is written
+            self._leave_room(admitted)  # the fetch ended while this one waited: its index is written
             return Status.OUT_OF_RESOURCES
         self._start_put(admitted)
         return Status.SUCCESS
@@ -189,7 +155,7 @@ class Intake:
         try:
             if after is not None:
                 await asyncio.wait([after])
-            async with self._putting:
+            async with self._putting.held(1, study):
                 unpacked = await media.unpack(admitted.incoming)
                 if unpacked is not None:
                     key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension)
@@ -210,12 +176,12 @@ class Intake:
                 "instance %s, %d bytes, is in the store: took %.0f ms", instance.sop_instance_uid, instance.size, took
             )
         finally:
-            self._leave_room(admitted.incoming.body)
+            self._leave_room(admitted)
 
-    def _leave_room(self, body: Body) -> None:
-        size = _held_by(body)
-        body.close()
-        self._room.give_back(size)
+    def _leave_room(self, admitted: _Admitted) -> None:
+        size = _held_by(admitted.incoming.body)
+        admitted.incoming.body.close()
+        self._room.give_back(size, admitted.flight.study_instance_uid)
 
     async def _put_instance(self, key: str, admitted: _Admitted) -> None:
         body = admitted.incoming.body

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.pacs.errors import PacsError, PacsUnreachable
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
 from gateway.studies.flight import Flight
@@ -45,6 +46,11 @@ class Pacs:
     """The first brings the study; the others, in order, what it left missing."""
     parallel_series: int = 0
     """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
+
+    @property
+    def trouble(self) -> str:
+        """For the operator: that it does not answer; empty while it does."""
+        return self.finder.breaker.trouble or self.client.breaker.trouble
 
 
 class StudyRetrieval:
@@ -96,7 +102,7 @@ class StudyRetrieval:
             flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
 
         try:
-            listing = await self._pacs.finder.list_instances(flight.study_instance_uid, found)
+            listing = await self._pacs.finder.list_instances(flight.study_instance_uid, found, urgency=flight.urgency)
         except PacsError as e:
             listing = InstanceList((), complete=False, reason=str(e))
         finally:
@@ -121,20 +127,30 @@ class StudyRetrieval:
     async def _work_off(self, *, wanted_only: bool) -> PacsError | None:
         flight, failures = self._flight, []
         while (series := await flight.series.take(preferred_only=wanted_only)) is not None:
-            failure = await self._retrieve(self._pacs.retrievers[0], replace(self._study, series_instance_uid=series))
+            one = replace(self._study, series_instance_uid=series)
+            failure = await self._retrieve(self._pacs.retrievers[0], one, brief=wanted_only)
             failures.append(failure)
             # What is left will be missing, and is then asked for as what is missing is.
             if flight.refusal or isinstance(failure, PacsUnreachable) or not _may_pass(failure):
                 flight.series.give_up()
         return _most_hopeful(failures)
 
-    async def _retrieve(self, retriever: Retriever, selection: Selection) -> PacsError | None:
-        """One request; the failure, where the PACS says or shows that it went wrong."""
+    async def _retrieve(self, retriever: Retriever, selection: Selection, *, brief: bool = False) -> PacsError | None:
+        """One request; the failure, where the PACS says or shows that it went wrong.
+
+        *brief* asks for it although other studies might want the turn: somebody waits for just this.
+        """
         flight, series = self._flight, selection.series_instance_uid
         flight.last_arrival = time.monotonic()
         listed = flight.sop_classes.values() if series is None else [flight.sop_classes.get(series, set())]
         work = retriever.retrieve(
             replace(selection, sop_class_uids=tuple(sorted(set().union(*listed)))),
+            turn=Claim(
+                Lane.RETRIEVE,
+                flight.study_instance_uid,
+                flight.urgency,
+                brief=brief or bool(selection.sop_instance_uids),
+            ),
             deliver=self._intake,
             last_arrival=lambda: flight.last_arrival,
             total_limit=TOTAL_LIMIT,

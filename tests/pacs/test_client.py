@@ -14,17 +14,19 @@ import pytest
 from gateway.pacs.errors import (
     AssociationRejected,
     OperationFailed,
+    PacsError,
     PacsUnreachable,
     ProtocolViolation,
     UnknownMoveDestination,
 )
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import data_pdus
+from gateway.pacs.upper.link import ConnectionClosed, Link, data_pdus
 from gateway.pacs.upper.negotiation import Rejected, accept, read_request, reject_pdu
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -111,7 +113,9 @@ async def playing(*scripts, **timeouts):
 
 def move(client, *selected, last_arrival=lambda: 0.0, total_limit=10.0):
     selection = Selection(STUDY, *selected)
-    return MoveRetriever(client, destination="US").move(selection, last_arrival=last_arrival, total_limit=total_limit)
+    return MoveRetriever(client, destination="US").move(
+        selection, turn=Claim(Lane.RETRIEVE), last_arrival=last_arrival, total_limit=total_limit
+    )
 
 
 async def test_a_study_is_released_only_after_the_last_response():
@@ -241,7 +245,9 @@ async def test_a_move_goes_on_while_bytes_of_an_instance_come_however_long_it_ta
 
     async with playing(script, idle=0.2) as client:
         retriever = MoveRetriever(client, destination="US", last_received=time.monotonic)
-        outcome = await retriever.move(Selection(STUDY), last_arrival=lambda: 0.0, total_limit=10.0)
+        outcome = await retriever.move(
+            Selection(STUDY), turn=Claim(Lane.RETRIEVE), last_arrival=lambda: 0.0, total_limit=10.0
+        )
     assert outcome.status == 0
 
 
@@ -350,4 +356,61 @@ async def test_no_more_associations_are_open_at_once_than_the_peer_allows():
 
     async with playing(*[script] * 10) as client:
         await asyncio.gather(*(client.echo() for _ in range(10)))
-    assert most == client.peer.max_associations
+    assert 1 < most <= client.peer.max_associations
+
+
+@pytest.mark.parametrize(
+    "last_words", [b"\x05\0\0\0\0\x04\0\0\0\0", b"\x07\0\0\0\0\x04\0\0\0\0", b""], ids=["release", "abort", "none"]
+)
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+async def test_however_a_pacs_leaves_an_association_what_comes_of_it_is_an_error_of_the_pacs(last_words, reset):
+    """Released, aborted or just closed, while it owes a response and while we want to answer its release."""
+
+    async def script(pacs):
+        await pacs.request()
+        pacs.writer.write(last_words)
+        if reset:
+            await asyncio.sleep(0.05)
+            pacs.writer.transport.abort()
+
+    async with playing(script) as client:
+        with pytest.raises(PacsError):
+            await client.find_study(STUDY)
+
+
+async def test_a_release_whose_answer_cannot_be_sent_is_an_error_of_the_pacs(monkeypatch):
+    async def script(pacs):
+        await pacs.request()
+        pacs.writer.write(b"\x05\0\0\0\0\x04\0\0\0\0")
+        await pacs.reader.read()
+
+    send = Link.send
+
+    async def gone(link, pdus):
+        if b"".join(pdus if isinstance(pdus, list) else [pdus])[:1] == b"\x06":
+            link.abort("gone")
+            raise ConnectionClosed(link.closed)
+        await send(link, pdus)
+
+    monkeypatch.setattr(Link, "send", gone)
+    async with playing(script) as client:
+        with pytest.raises(PacsError):
+            await client.find_study(STUDY)
+
+
+async def test_a_series_without_instances_does_not_stop_the_listing_of_those_after_it():
+    async def script(pacs):
+        await pacs.request()
+        for series in (OTHER_SERIES, SERIES):
+            await pacs.respond(0xFF00, {STUDY_UID: STUDY, SERIES_UID: series})
+        await pacs.respond(0x0000)
+        await pacs.request()
+        await pacs.respond(0x0000)
+        await pacs.request()
+        await pacs.respond(0xFF00, {STUDY_UID: STUDY, SERIES_UID: SERIES, INSTANCE_UID: "1.1", CLASS_UID: "1.2"})
+        await pacs.respond(0x0000)
+        await pacs.released()
+
+    async with playing(script) as client:
+        listed = await client.list_instances(STUDY)
+    assert [r.sop_instance_uid for r in listed.instances] == ["1.1"]

@@ -25,6 +25,7 @@ from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartR
 from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, _number, _record, basic, bearer, said
 from gateway.pacs.dicomweb.wado import WadoRetriever, _boundary
 from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.receiver import Sender
 from gateway.pacs.scu.retrieve import Selection
@@ -163,7 +164,11 @@ async def service(handler, *, tls=None, scheme="http", tmp_path=None, **peer):
 
 async def get(retriever, taken, *selected, total_limit=10.0):
     await retriever.retrieve(
-        Selection(STUDY, *selected), deliver=taken, last_arrival=lambda: 0.0, total_limit=total_limit
+        Selection(STUDY, *selected),
+        turn=Claim(Lane.RETRIEVE),
+        deliver=taken,
+        last_arrival=lambda: 0.0,
+        total_limit=total_limit,
     )
 
 
@@ -459,6 +464,7 @@ async def test_one_instance_that_is_gone_costs_no_other(tmp_path):
 
 
 async def test_no_more_requests_run_at_once_than_may(tmp_path):
+    """One of the three is kept for a query."""
     running = most = 0
 
     async def handler(request):
@@ -469,7 +475,7 @@ async def test_no_more_requests_run_at_once_than_may(tmp_path):
         running -= 1
         return web.Response(body=multipart(SAMPLE[0].content), headers={"Content-Type": RELATED})
 
-    async with service(handler, tmp_path=tmp_path, max_connections=2) as (_, retriever):
+    async with service(handler, tmp_path=tmp_path, max_connections=3) as (_, retriever):
         await get(retriever, Taken(), "1.2.9", tuple(f"1.2.9.{n}" for n in range(1, 11)))
     assert most == 2
 

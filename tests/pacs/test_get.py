@@ -17,6 +17,7 @@ from gateway.demo.sample import sample_study
 from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
 from gateway.objects.embedded import free_port
 from gateway.pacs.errors import NoContextAccepted, OperationFailed, PacsUnreachable
+from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import MAX_CONTEXTS, GetRetriever, contexts_for
@@ -88,7 +89,9 @@ def retriever(port, tmp_path, *, title="SIMULATOR", **options):
 
 
 async def get(retriever, selection, taken, total_limit=30.0):
-    await retriever.retrieve(selection, deliver=taken, last_arrival=lambda: 0.0, total_limit=total_limit)
+    await retriever.retrieve(
+        selection, turn=Claim(Lane.RETRIEVE), deliver=taken, last_arrival=lambda: 0.0, total_limit=total_limit
+    )
 
 
 def series_of(sop_class):

@@ -82,7 +82,7 @@ async def test_a_store_that_takes_nothing_slows_what_it_would_take_and_nothing_e
     assert loop.time() - began < 3
     assert len(answer["urls"]) == len(SAMPLE)
     assert gateway.parts.fetcher.flight(STUDY) is not None
-    assert gateway.parts.intake._room._taken <= 30_000
+    assert gateway.parts.intake._room._taken.total() <= 30_000
     began = loop.time()
     assert len((await gateway.ask(cached))["urls"]) == len(cached_sample)
     await gateway.parts._echo_self()  # another association

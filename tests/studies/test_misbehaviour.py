@@ -133,8 +133,8 @@ async def test_a_pacs_that_falls_silent_in_a_move_is_given_up(pacs, start):  # 5
     client = gateway.parts.pacs[0].client
     find = client.find_study
 
-    async def then_silent(uid):
-        record = await find(uid)
+    async def then_silent(uid, **urgency):
+        record = await find(uid, **urgency)
         pacs.behaviour.silent = True
         return record
 

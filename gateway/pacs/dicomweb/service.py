@@ -18,7 +18,9 @@ from typing import Any
 import aiohttp
 
 from gateway.dicom.uid import is_uid
+from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
+from gateway.pacs.lanes import Claim, Lane, Lanes, Urgent, opened
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.scu.client import (
     ACCESSION_NUMBER,
@@ -102,7 +104,8 @@ class DicomWeb:
 
     def __init__(self, peer: WebPeer) -> None:
         self.peer = peer
-        self._turns = asyncio.Semaphore(peer.max_connections)
+        self.breaker = Breaker(str(peer))
+        self._lanes = Lanes(peer.max_connections, (Lane.QUERY, Lane.RETRIEVE))
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -115,33 +118,34 @@ class DicomWeb:
 
     @asynccontextmanager
     async def get(
-        self, path: str, query: Sequence[tuple[str, str]] = (), *, accept: str, within: float
+        self, path: str, claim: Claim, query: Sequence[tuple[str, str]] = (), *, accept: str, within: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to a GET of *path* below the root, once its header is there, which has *within* seconds.
 
         Raises PacsUnreachable, RequestRefused; each names the fix.
         """
-        async with self._turns:
-            try:
-                async with asyncio.timeout(within):
-                    answer = await self._http.get(
-                        self.peer.url + path, params=list(query), headers={"Accept": accept}, allow_redirects=False
-                    )
-            except TimeoutError as e:
-                raise PacsUnreachable(f"{self.peer} did not answer within {within:g} s: is it up?") from e
-            except aiohttp.ClientSSLError as e:
-                raise PacsUnreachable(
-                    f"{self.peer}: no TLS connection: {_tls_reason(e)}; is its authority in dicomweb_ca_file, and does "
-                    "its certificate name that host?"
-                ) from e
-            except (aiohttp.ClientError, OSError) as e:
-                reason = getattr(e, "strerror", None) or type(e).__name__
-                raise PacsUnreachable(
-                    f"{self.peer} cannot be reached ({reason}): is it up, is dicomweb_url right, https or http?"
-                ) from e
-            async with answer:
-                self._raise_for_status(answer.status)
-                yield answer
+        async with self._lanes.turn(claim):
+            with self.breaker.attempt(claim):
+                try:
+                    async with asyncio.timeout(within):
+                        answer = await self._http.get(
+                            self.peer.url + path, params=list(query), headers={"Accept": accept}, allow_redirects=False
+                        )
+                except TimeoutError as e:
+                    raise PacsUnreachable(f"{self.peer} did not answer within {within:g} s: is it up?") from e
+                except aiohttp.ClientSSLError as e:
+                    raise PacsUnreachable(
+                        f"{self.peer}: no TLS connection: {_tls_reason(e)}; is its authority in dicomweb_ca_file, and "
+                        "does its certificate name that host?"
+                    ) from e
+                except (aiohttp.ClientError, OSError) as e:
+                    reason = getattr(e, "strerror", None) or type(e).__name__
+                    raise PacsUnreachable(
+                        f"{self.peer} cannot be reached ({reason}): is it up, is dicomweb_url right, https or http?"
+                    ) from e
+                async with answer:
+                    self._raise_for_status(answer.status)
+                    yield answer
 
     async def chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """The body of *answer* as it comes; not read any faster than it is taken. Raises PacsUnreachable."""
@@ -190,19 +194,22 @@ class DicomWeb:
 
     # -- QIDO-RS
 
-    async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
+    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study; None where the PACS has none. Raises PacsError."""
         fields = [("includefield", f"{tag:08X}") for tag in (STUDY_DESCRIPTION, ISSUER_OF_PATIENT_ID)]
-        found, _ = await self._search("/studies", [("StudyInstanceUID", study_instance_uid), *fields])
+        claim = Claim(Lane.QUERY, study_instance_uid, urgency)
+        found, _ = await self._search("/studies", claim, [("StudyInstanceUID", study_instance_uid), *fields])
         return next((_record(a) for a in found if said(a, STUDY_INSTANCE_UID) == study_instance_uid), None)
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
         query = [("StudyDate", study_date)] if study_date else []
-        found, _ = await self._search("/studies", [*query, ("limit", str(limit))])
+        found, _ = await self._search("/studies", Claim(Lane.QUERY), [*query, ("limit", str(limit))])
         return [uid for a in found if is_uid(uid := said(a, STUDY_INSTANCE_UID))][:limit]
 
-    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+    async def list_instances(
+        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+    ) -> InstanceList:
         """Every instance that the PACS lists, page by page; *on_found* is told of them as they come.
 
         An answer that says that it is not all (``Warning: 299``), or pages that go round in circles, are a list that
@@ -214,7 +221,9 @@ class DicomWeb:
         while True:
             limit = PAGE if offset else FIRST_PAGE
             page, more = await self._search(
-                f"/studies/{study_instance_uid}/instances", [*fields, ("limit", str(limit)), ("offset", str(offset))]
+                f"/studies/{study_instance_uid}/instances",
+                Claim(Lane.QUERY, study_instance_uid, urgency),
+                [*fields, ("limit", str(limit)), ("offset", str(offset))],
             )
             new = [ref for a in page if (ref := _instance(a, study_instance_uid)) and ref.sop_instance_uid not in found]
             found.update((ref.sop_instance_uid, ref) for ref in new)
@@ -238,9 +247,9 @@ class DicomWeb:
     def _incomplete(self, found: Mapping[str, InstanceRef], reason: str) -> InstanceList:
         return InstanceList(tuple(found.values()), False, f"{self.peer} {reason}")
 
-    async def _search(self, path: str, query: Sequence[tuple[str, str]]) -> tuple[list[Answer], bool]:
+    async def _search(self, path: str, claim: Claim, query: Sequence[tuple[str, str]]) -> tuple[list[Answer], bool]:
         """What matches, and whether the service warns that there is more (PS3.18 §8.3.4.4)."""
-        async with self.get(path, query, accept=JSON, within=self.peer.timeouts.respond) as answer:
+        async with self.get(path, claim, query, accept=JSON, within=self.peer.timeouts.respond) as answer:
             content = bytearray()
             async for data in self.chunks(answer):
                 content += data

@@ -19,6 +19,7 @@ from gateway.dicom.uid import is_uid
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
 from gateway.pacs.dicomweb.service import DicomWeb
 from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation
+from gateway.pacs.lanes import Claim
 from gateway.pacs.receiver import Body, IncomingInstance, InstanceHandler, Sender
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool
@@ -46,6 +47,7 @@ class WadoRetriever:
         self,
         selection: Selection,
         *,
+        turn: Claim,
         deliver: InstanceHandler,
         last_arrival: Callable[[], float],
         total_limit: float,
@@ -58,16 +60,16 @@ class WadoRetriever:
         try:
             async with asyncio.timeout(total_limit):
                 # One that fails says nothing of the others.
-                ended = await asyncio.gather(*(self._fetch(p, deliver) for p in paths), return_exceptions=True)
+                ended = await asyncio.gather(*(self._fetch(p, turn, deliver) for p in paths), return_exceptions=True)
         except TimeoutError as e:
             raise PacsUnreachable(f"{self._web.peer}: what took over {total_limit:g} s was given up") from e
         for failure in ended:
             if failure is not None:
                 raise failure
 
-    async def _fetch(self, path: str, deliver: InstanceHandler) -> None:
+    async def _fetch(self, path: str, turn: Claim, deliver: InstanceHandler) -> None:
         peer = self._web.peer
-        async with self._web.get(path, accept=self._accept, within=peer.timeouts.idle) as answer:
+        async with self._web.get(path, turn, accept=self._accept, within=peer.timeouts.idle) as answer:
             boundary = _boundary(answer.headers.get("Content-Type", ""))
             if not boundary:
                 raise ProtocolViolation(

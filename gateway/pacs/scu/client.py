@@ -18,7 +18,9 @@ from gateway.dicom.elements import MalformedDataSet, integer, read_elements, str
 from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
 from gateway.dicom.syntaxes import READABLE
 from gateway.dicom.uid import is_uid
+from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
+from gateway.pacs.lanes import ECHO, Claim, Lane, Lanes, Urgent, ahead, opened
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
@@ -113,22 +115,24 @@ class PacsClient:
         self.peer = peer
         self.advertised = advertised
         self._lists_sop_classes = lists_sop_classes
-        self._turns = asyncio.Semaphore(peer.max_associations)
+        self.breaker = Breaker(str(peer))
+        self._lanes = Lanes(peer.max_associations)
 
     @asynccontextmanager
     async def association(
-        self, contexts: Sequence[Context], *, receives_in: Path | None = None
+        self, contexts: Sequence[Context], claim: Claim, *, receives_in: Path | None = None
     ) -> AsyncIterator[Association]:
         """An association of ours with it, when its turn comes. Raises PacsError.
 
         *receives_in* is where large data sets lie that it sends on it, as it does in a C-GET.
         """
-        async with self._turns:
-            async with await self._open(contexts, receives_in) as association:
-                yield association
+        async with self._lanes.turn(claim):
+            with self.breaker.attempt(claim):
+                async with await self._open(contexts, receives_in) as association:
+                    yield association
 
-    def _association(self, *abstract_syntaxes: str) -> AbstractAsyncContextManager[Association]:
-        return self.association([Context(syntax, READABLE) for syntax in abstract_syntaxes])
+    def _query(self, owner: str, urgency: Urgent) -> AbstractAsyncContextManager[Association]:
+        return self.association([Context(STUDY_ROOT_FIND, READABLE)], Claim(Lane.QUERY, owner, urgency))
 
     async def _open(self, contexts: Sequence[Context], receives_in: Path | None) -> Association:
         pause = 0.25  # seconds
@@ -144,17 +148,17 @@ class PacsClient:
 
     async def echo(self) -> None:
         """C-ECHO (PS3.7 §9.1.5). Raises PacsError."""
-        async with self._association(VERIFICATION) as association:
+        async with self.association([Context(VERIFICATION, READABLE)], ECHO) as association:
             command = request(association, dimse.C_ECHO_RQ, VERIFICATION, data=False)
             await association.send(association.context_for(VERIFICATION), command)
             reply = await response(association)
             raise_for_status(association.peer, reply, "C-ECHO")
 
-    async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
+    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
         keys = dict.fromkeys(_RECORD - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
         record = None
-        async with self._association(STUDY_ROOT_FIND) as association:
+        async with self._query(study_instance_uid, urgency) as association:
             async for raw in self._find(association, "STUDY", keys, _RECORD):
                 if string(raw.get(STUDY_INSTANCE_UID)) == study_instance_uid:
                     record = _record(raw)
@@ -165,7 +169,7 @@ class PacsClient:
         found: list[str] = []
         keys = {STUDY_INSTANCE_UID: "", STUDY_DATE: study_date}
         try:
-            async with self._association(STUDY_ROOT_FIND) as association:
+            async with self._query("", opened) as association:
                 async for raw in self._find(association, "STUDY", keys, {STUDY_INSTANCE_UID}):
                     uid = string(raw.get(STUDY_INSTANCE_UID))
                     if is_uid(uid):
@@ -176,7 +180,9 @@ class PacsClient:
             pass
         return found
 
-    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+    async def list_instances(
+        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+    ) -> InstanceList:
         """Every instance that the PACS lists, series by series; *on_found* is told of them as they come.
 
         IMAGE level is asked for with the Series Instance UID, as the hierarchical model has it: some PACS
@@ -184,7 +190,8 @@ class PacsClient:
         complete. Raises PacsError where the PACS cannot be reached.
         """
         found: dict[str, InstanceRef] = {}
-        async with self._association(STUDY_ROOT_FIND) as association:
+        silent_on: list[str] = []
+        async with self._query(study_instance_uid, urgency) as association:
             try:
                 keys = {STUDY_INSTANCE_UID: study_instance_uid, SERIES_INSTANCE_UID: ""}
                 series = [
@@ -195,14 +202,13 @@ class PacsClient:
                 for series_uid in dict.fromkeys(uid for uid in series if is_uid(uid)):
                     listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
                     if not listed:
-                        return InstanceList(
-                            tuple(found.values()),
-                            False,
-                            f"{self.peer} lists series {series_uid} and none of its instances",
-                        )
+                        silent_on.append(series_uid)
                     found.update((ref.sop_instance_uid, ref) for ref in listed)
             except OperationFailed as e:
                 return InstanceList(tuple(found.values()), False, str(e))
+        if silent_on:
+            reason = f"{self.peer} lists series {silent_on[0]} and none of its instances"
+            return InstanceList(tuple(found.values()), False, reason)
         if not found:
             return InstanceList((), False, f"{self.peer} lists no series of the study")
         return InstanceList(tuple(found.values()), True)
@@ -216,7 +222,7 @@ class PacsClient:
             SOP_INSTANCE_UID: sop_instance_uid,
         }
         found = False
-        async with self._association(STUDY_ROOT_FIND) as association:
+        async with self._query(study_instance_uid, ahead) as association:
             try:
                 async for raw in self._find(association, "IMAGE", keys, {SOP_INSTANCE_UID}):
                     found |= string(raw.get(SOP_INSTANCE_UID)) == sop_instance_uid

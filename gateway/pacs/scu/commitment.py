@@ -20,6 +20,7 @@ from gateway.dicom.sop_classes import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INS
 from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN, READABLE
 from gateway.dicom.uid import is_uid
 from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
+from gateway.pacs.lanes import STORING
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import Message
@@ -66,7 +67,7 @@ async def request_commitment(
     """Asks for commitment of one instance. What the PACS reports while the association is open, on this or any other
     transaction, *on_report* takes. Raises PacsError."""
     contexts = [Context(STORAGE_COMMITMENT, READABLE)]
-    async with client.association(contexts) as association:
+    async with client.association(contexts, STORING) as association:
         context_id = association.context_for(STORAGE_COMMITMENT)
         syntax = association.contexts[context_id].transfer_syntaxes[0]
         command: dict[int, int | str] = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
 from gateway.dicom.syntaxes import COMMONEST_FIRST, READABLE, UNCOMPRESSED
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, ProtocolViolation
+from gateway.pacs.lanes import Claim
 from gateway.pacs.receiver import InstanceHandler, Sender
 from gateway.pacs.scp.server import take_in
 from gateway.pacs.scu.client import PacsClient
@@ -56,22 +57,25 @@ class GetRetriever:
         self,
         selection: Selection,
         *,
+        turn: Claim,
         deliver: InstanceHandler,
         last_arrival: Callable[[], float],
         total_limit: float,
     ) -> None:
         """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it."""
-        outcome = await self.get(selection, deliver=deliver, total_limit=total_limit)
+        outcome = await self.get(selection, turn=turn, deliver=deliver, total_limit=total_limit)
         outcome.raise_for_failures(self._client.peer, self.method)
 
-    async def get(self, selection: Selection, *, deliver: InstanceHandler, total_limit: float) -> SubOperations:
+    async def get(
+        self, selection: Selection, *, turn: Claim, deliver: InstanceHandler, total_limit: float
+    ) -> SubOperations:
         """The C-GET itself. Raises PacsError; cancelled, it aborts the association."""
         peer = self._client.peer
         classes = selection.sop_class_uids
         if selection.series_instance_uid is None:  # of a whole study the PACS may have listed only some
             classes = (*classes, *COMMON_STORAGE_CLASSES)
         contexts = contexts_for(classes, uncompressed_only=self._uncompressed_only)
-        async with self._client.association(contexts, receives_in=self._spool_dir) as association:
+        async with self._client.association(contexts, turn, receives_in=self._spool_dir) as association:
             context_id = association.context_for(STUDY_ROOT_GET)
             self._check_roles(association)
             command = request(association, dimse.C_GET_RQ, STUDY_ROOT_GET, data=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gateway.dicom.sop_classes import STUDY_ROOT_MOVE
 from gateway.dicom.syntaxes import READABLE
 from gateway.pacs.errors import PacsUnreachable, UnknownMoveDestination
+from gateway.pacs.lanes import Claim
 from gateway.pacs.receiver import InstanceHandler
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.exchange import raise_for_status, request, response
@@ -42,16 +43,17 @@ class MoveRetriever:
         self,
         selection: Selection,
         *,
+        turn: Claim,
         deliver: InstanceHandler,
         last_arrival: Callable[[], float],
         total_limit: float,
     ) -> None:
         """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it; the instances come by our Storage SCP."""
-        outcome = await self.move(selection, last_arrival=last_arrival, total_limit=total_limit)
+        outcome = await self.move(selection, turn=turn, last_arrival=last_arrival, total_limit=total_limit)
         outcome.raise_for_failures(self._client.peer, self.method)
 
     async def move(
-        self, selection: Selection, *, last_arrival: Callable[[], float], total_limit: float
+        self, selection: Selection, *, turn: Claim, last_arrival: Callable[[], float], total_limit: float
     ) -> SubOperations:
         """The C-MOVE itself.
 
@@ -65,7 +67,7 @@ class MoveRetriever:
         def alive() -> float:
             return max(last_arrival(), self._last_received())
 
-        async with client.association([Context(STUDY_ROOT_MOVE, READABLE)]) as association:
+        async with client.association([Context(STUDY_ROOT_MOVE, READABLE)], turn) as association:
             context_id = association.context_for(STUDY_ROOT_MOVE)
             command = request(association, dimse.C_MOVE_RQ, STUDY_ROOT_MOVE, data=True)
             command[dimse.MOVE_DESTINATION] = self._destination

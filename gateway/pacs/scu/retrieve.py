@@ -13,7 +13,9 @@ from typing import Protocol
 
 from gateway.dicom.elements import MalformedDataSet, read_elements, string
 from gateway.dicom.uid import is_uid
+from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import OperationFailed, ProtocolViolation
+from gateway.pacs.lanes import Claim, Urgent, opened
 from gateway.pacs.peer import Peer
 from gateway.pacs.receiver import InstanceHandler
 from gateway.pacs.scu.client import (
@@ -69,16 +71,17 @@ class Retriever(Protocol):
         self,
         selection: Selection,
         *,
+        turn: Claim,
         deliver: InstanceHandler,
         last_arrival: Callable[[], float],
         total_limit: float,
     ) -> None:
         """Brings *selection* here: every instance goes to *deliver*, or to the handler of our Storage SCP, as it comes.
 
-        *last_arrival* says when an instance last came in (monotonic seconds), for a method that does not see them;
-        *total_limit* (seconds) caps the whole. Raises PacsError where the PACS says, or shows, that something went
-        wrong; what had come by then stays. That nothing is raised proves nothing (field note 1). Cancelled, it ends
-        the transfer.
+        *turn* is the turn at the PACS that it waits for. *last_arrival* says when an instance last came in (monotonic
+        seconds), for a method that does not see them; *total_limit* (seconds) caps the whole. Raises PacsError where
+        the PACS says, or shows, that something went wrong; what had come by then stays. That nothing is raised proves
+        nothing (field note 1). Cancelled, it ends the transfer.
         """
 
 
@@ -89,13 +92,19 @@ class Finder(Protocol):
     def service(self) -> str:
         """Its name in the standard: ``C-FIND``, ``QIDO-RS``."""
 
-    async def find_study(self, study_instance_uid: str) -> StudyRecord | None:
+    @property
+    def breaker(self) -> Breaker:
+        """Whether it answers."""
+
+    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study; None where the PACS has none. Raises PacsError."""
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
 
-    async def list_instances(self, study_instance_uid: str, on_found: OnFound | None = None) -> InstanceList:
+    async def list_instances(
+        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+    ) -> InstanceList:
         """Every instance that the PACS lists; *on_found* is told of them as they come. Raises PacsError."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.dicom.syntaxes import READABLE
 from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
+from gateway.pacs.lanes import STORING
 from gateway.pacs.receiver import Body
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
@@ -50,7 +51,7 @@ async def store(client: PacsClient, instance: OutgoingInstance, transcode: Trans
     """
     own, sop_class = instance.transfer_syntax_uid, instance.sop_class_uid
     syntaxes = list(dict.fromkeys((own, *READABLE)))
-    async with client.association([Context(sop_class, (syntax,)) for syntax in syntaxes]) as association:
+    async with client.association([Context(sop_class, (syntax,)) for syntax in syntaxes], STORING) as association:
         accepted = {c.transfer_syntaxes[0]: context_id for context_id, c in association.contexts.items()}
         # One of them, or there would be no association (NoContextAccepted).
         syntax = next(s for s in syntaxes if s in accepted)

@@ -196,8 +196,10 @@ class Association:
             return got
         pdu_type, _ = got
         if pdu_type == RELEASE_RQ:
-            await self._link.send(RELEASE_RP_PDU)
-            self._link.close()
+            try:
+                await self._write([RELEASE_RP_PDU])
+            finally:
+                self._link.close()
             raise PacsUnreachable(f"{self.peer} released the association while it owed us a response")
         self.abort("PDU out of turn")
         raise ProtocolViolation(f"{self.peer} sent a PDU of type {pdu_type:#04x} out of turn")
@@ -205,8 +207,8 @@ class Association:
     async def release(self) -> None:
         """Releases in good order; a PACS that does not answer in time is aborted. Never raises."""
         try:
-            await self._link.send(RELEASE_RQ_PDU)
             async with asyncio.timeout(RELEASE_WITHIN):
+                await self._link.send(RELEASE_RQ_PDU)
                 while True:
                     pdu_type, _ = await self._link.control()
                     if pdu_type == RELEASE_RQ:  # both at once (PS3.8 §7.2.2.7)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool
 
@@ -421,7 +422,7 @@ class Link(asyncio.BufferedProtocol):
         self._messages.clear()
 
 
-class ConnectionClosed(Exception):
+class ConnectionClosed(PacsUnreachable):
     """The connection ended: nothing more comes, nothing can be sent."""
 
     def __init__(self, how: Closed) -> None:
