@@ -2,51 +2,65 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+import ipaddress
+import logging
+from functools import partial
 
 from gateway.app.gateway import Gateway
-from gateway.app.stores import kept_secret, presigner
+from gateway.app.stores import free_for_uploads, kept_secret, presigner
 from gateway.avara.endpoint import WebhookEndpoint
 from gateway.avara.signature import WebhookVerifier
 from gateway.captures.grant import CaptureAccessHandler
-from gateway.objects.front import Cors, StoreFront
+from gateway.config import Config
+from gateway.objects.front import StoreFront
+from gateway.objects.uploads import UploadQuota
+from gateway.runtime.descriptors import raise_limit
 from gateway.runtime.lifecycle import Part, opened
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
+from gateway.web.clients import Clients
+from gateway.web.cors import Cors
+from gateway.web.server import Bounds, WebServer, expects_later
+
+log = logging.getLogger(__name__)
 
 DRAIN = 3.0
 """Seconds that open requests have to end at shutdown."""
+
+OUR_FILES = 264
+"""Descriptors for journal, store, log, threads and spool files; measured: some 60, and as many again under load."""
+
+FOR_AN_ASSOCIATION = 2
+"""Descriptors: its socket, and a spool file."""
 
 
 def http_parts(gateway: Gateway) -> list[Part]:
     """The server, and what it stands on. Raises OSError."""
     config = gateway.config
     cors = Cors(config.avara.allowed_origins)
+    clients = Clients([ipaddress.ip_network(network) for network in config.http.trusted_proxies])
+    server = WebServer(_bounds(config), clients, cors)
+    browsers = gateway.store.with_connections(server.bounds.downloads)
     deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url)
-    waiting = DeferredInstances(deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=gateway.store, cors=cors)
-    application = web.Application()
-    application.router.add_route("*", config.avara.path, _webhooks(gateway, deferred).handle)
-    application.router.add_get("/health", gateway.health().handle)
-    application.router.add_routes(waiting.routes())
-    parts = []
+    waiting = DeferredInstances(
+        deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=browsers, cors=cors, server=server
+    )
+    router = server.application.router
+    webhooks = _webhooks(gateway, deferred, server)
+    router.add_route("*", config.avara.path, webhooks.handle, expect_handler=expects_later)
+    router.add_get("/health", gateway.health().handle)
+    router.add_routes(waiting.routes())
+    parts = [opened("store client for browsers", browsers)]
     if gateway.embedded is not None:
-        front = StoreFront(
-            lambda: gateway.store.endpoint, bucket=config.store.bucket, cors=cors, max_upload=config.captures.max_size
-        )
-        application.router.add_routes(front.routes())
+        quota = UploadQuota(keep_for=config.captures.upload_expiry, free=free_for_uploads(config))
+        front = StoreFront(browsers, server, cors=cors, max_upload=config.captures.max_size, quota=quota)
+        router.add_routes(front.routes())
         parts.append(opened("store front", front))
-    # No access log: it would hold every presigned URL. The endpoint tells what was asked and answered.
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN)
-
-    async def listen() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, config.http.host, config.http.port).start()
-
-    parts.append(Part("HTTP server", listen, runner.cleanup, within=DRAIN + 1))
-    return parts
+    listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN)
+    return [*parts, Part("HTTP server", listen, server.stop, within=DRAIN + 1)]
 
 
-def _webhooks(gateway: Gateway, deferred: DeferredUrls) -> WebhookEndpoint:
+def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> WebhookEndpoint:
     config = gateway.config
     studies = StudyAccessHandler(
         fetcher=gateway.fetcher,
@@ -75,4 +89,19 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls) -> WebhookEndpoint:
         },
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
+        bodies=server.bodies,
     )
+
+
+def _bounds(config: Config) -> Bounds:
+    descriptors = raise_limit()
+    kept = OUR_FILES + FOR_AN_ASSOCIATION * config.dicom.max_associations
+    bounds = Bounds.of(connections=config.http.max_connections, descriptors=descriptors, kept=kept)
+    if bounds.connections < config.http.max_connections:
+        log.warning(
+            "this process may open %d files, which is enough for %d HTTP connections and not for the %d of "
+            "http.max_connections: raise LimitNOFILE in the unit (or ulimit -n) to %d",
+            descriptors, bounds.connections, config.http.max_connections,
+            kept + config.http.max_connections * 3 // 2 + 1,
+        )  # fmt: skip
+    return bounds

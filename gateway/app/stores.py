@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import Config
@@ -66,6 +67,12 @@ def budget(config: Config, directory: Path, embedded: EmbeddedStore | None) -> B
     if embedded is None:
         return Budget(config.cache.max_size)
     return Budget(config.cache.max_size, config.cache.min_free, _FreeSpace(directory))
+
+
+def free_for_uploads(config: Config) -> Callable[[], int]:
+    """Tells how many bytes browsers may upload to the embedded store, which lies in ``state_dir``."""
+    free = _FreeSpace(config.state_dir)
+    return lambda: free() - config.cache.min_free
 
 
 class _FreeSpace:

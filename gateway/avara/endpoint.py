@@ -1,7 +1,8 @@
 """The webhook endpoint: from Avara's request to an answer in time (docs/contract.md: Transport).
 
-The order is what makes it safe: size, then signature over the raw bytes, then JSON, then the contract. Until
-all four hold, nothing is done. An error's text never shows what is inside the gateway or the hospital.
+The order is what makes it safe: headers, then size, then signature over the raw bytes, then JSON, then the contract.
+Until all hold, nothing is done, and a delivery that was answered is not done again. An error's text never shows what is
+inside the gateway or the hospital.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.avara.answers import Answer
 from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
+from gateway.avara.remember import Deliveries, Replayed, Response
 from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
 from gateway.runtime.log_ids import bind
+from gateway.web.server import ask_for_body, gone
+from gateway.web.turns import Turn, Turns
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +46,18 @@ class WebhookEndpoint:
     """Takes events in and hands them to the handler of their type."""
 
     def __init__(
-        self, verifier: WebhookVerifier, handlers: Mapping[str, Handler], *, max_body: int, answer_within: float
+        self,
+        verifier: WebhookVerifier,
+        handlers: Mapping[str, Handler],
+        *,
+        max_body: int,
+        answer_within: float,
+        bodies: Turns,
     ) -> None:
-        """*max_body* is bytes; *answer_within* seconds from the request's headers."""
+        """*max_body* is bytes; *answer_within* seconds from the request's headers; *bodies* are the turns of those
+        whose signature is not known yet."""
+        self._bodies = bodies
+        self._deliveries = Deliveries()
         self._verifier = verifier
         self._handlers = handlers
         self._max_body = max_body
@@ -56,40 +70,70 @@ class WebhookEndpoint:
         if request.method != "POST":
             return _error(405, "POST events here", {"Allow": "POST"})
         try:
-            async with asyncio.timeout(BODY_WITHIN):
-                body = await self._body(request)
-            webhook_id = self._verifier.verify(body, request.headers)
+            signed = self._verifier.read(request.headers)
+            if (request.content_length or 0) > self._max_body:
+                raise _BodyTooLarge
+            async with self._bodies.take(request.remote or "", gone=gone(request)) as turn:
+                await ask_for_body(request)
+                async with asyncio.timeout(BODY_WITHIN):
+                    body = await self._body(request, turn)
+            self._verifier.verify(body, request.headers)
             event = parse_event(body)
-        except _TooLarge:
+        except _BodyTooLarge:
             # What still comes of the body is not read: the connection ends with this answer.
             return _error(413, f"an event has {self._max_body} bytes at most", {"Connection": "close"})
         except TimeoutError:
             return _error(408, "the body did not come in time", {"Connection": "close"})
+        except (web.RequestPayloadError, HttpProcessingError):
+            return _error(400, "the body is not what its headers say", {"Connection": "close"})
         except BadSignature as e:
             log.warning("refused a webhook from %s: %s", request.remote, e)
-            return _error(401, str(e))
+            return _error(401, str(e), {"Connection": "close"})
         except NotJson as e:
             return _error(400, str(e))
         except DoesNotFit as e:
             log.warning("refused an event: %s", e)
             return _error(422, str(e))
-        bind(webhook=webhook_id, event=event.id)
+        bind(webhook=signed.webhook_id, event=event.id)
         if (study := getattr(event.data, "study_instance_uid", None)) is not None:
             bind(study=study)
-        answer = await self._answer(event, Delivery(webhook_id, began + self._answer_within))
+        delivery = Delivery(signed.webhook_id, began + self._answer_within)
+        answer = await self._once(event, delivery, signed.timestamp)
         took = (loop.time() - began) * 1000
-        log.info("%s %s (webhook %s): %d in %.0f ms", event.type, event.id, webhook_id, answer.status, took)
+        log.info("%s %s (webhook %s): %d in %.0f ms", event.type, event.id, signed.webhook_id, answer.status, took)
         return answer
 
-    async def _body(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > self._max_body:
-            raise _TooLarge
+    async def _once(self, event: Event, delivery: Delivery, timestamp: int) -> web.Response:
+        """The answer, which is the one that was given before where this is a delivery that was answered."""
+        try:
+            async with asyncio.timeout_at(delivery.deadline):
+                given = await self._deliveries.begin(delivery.webhook_id, timestamp)
+        except Replayed as e:
+            return _error(409, str(e))
+        except TimeoutError:
+            return _error(503, "this event is being answered; deliver it again")
+        if given is not None:
+            return web.Response(status=given.status, body=given.body, content_type="application/json")
+        kept = None
+        try:
+            answer = await self._answer(event, delivery)
+            if answer.status < 300 and isinstance(answer.body, bytes):
+                kept = Response(answer.status, answer.body)
+        finally:
+            self._deliveries.end(delivery.webhook_id, kept)
+        return answer
+
+    async def _body(self, request: web.Request, turn: Turn) -> bytes:
         body = bytearray()
-        async for chunk in request.content.iter_any():
+        while True:
+            with turn.client_moves():
+                chunk = await request.content.readany()
+            if not chunk:
+                return bytes(body)
+            turn.moved(len(chunk))
             body += chunk
             if len(body) > self._max_body:
-                raise _TooLarge
-        return bytes(body)
+                raise _BodyTooLarge
 
     async def _answer(self, event: Event, delivery: Delivery) -> web.Response:
         try:
@@ -106,7 +150,7 @@ class WebhookEndpoint:
         return web.Response(body=answer.to_json(), content_type="application/json")
 
 
-class _TooLarge(Exception):
+class _BodyTooLarge(Exception):
     pass
 
 

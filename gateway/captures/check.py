@@ -19,7 +19,7 @@ from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects, 
 from gateway.journal.slots import Slot
 from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.objects.files import Fetched, TooLarge, fetch_to_file, read_file
+from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
 from gateway.outbox import Outbox, OutboxObject
 from gateway.outbox.outbox import OtherObject
 from gateway.pacs.errors import PacsError
@@ -82,7 +82,7 @@ class UploadChecker:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         try:
             upload = await fetch_to_file(self._store, key, self._spool_dir, self._policy.max_size)
-        except TooLarge:
+        except ObjectTooLarge:
             # Too large to be moved about: it stays where it is.
             raise CannotBeDone(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)") from None
         except ObjectNotFound as e:

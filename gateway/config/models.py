@@ -30,10 +30,19 @@ def _path(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError("not a network: write it like 10.1.2.0/24, or 10.1.2.3 for one proxy") from None
+
+
 def _webhook_key(value: SecretStr) -> SecretStr:
     secret = value.get_secret_value()
     try:
-        if not secret.startswith("whsec_") or not base64.b64decode(secret.removeprefix("whsec_") + "=="):
+        encoded = secret.removeprefix("whsec_")
+        # As the signature's library reads it; without validation, letters of no alphabet would be left out silently.
+        if encoded == secret or not base64.b64decode(encoded, validate=True):
             raise ValueError
     except (binascii.Error, ValueError):
         raise ValueError("not a webhook key: it is whsec_ followed by base64, as Avara shows it") from None
@@ -103,6 +112,16 @@ class HttpConfig(Section):
         "embedded store every URL does.",
     )
     max_body: Size = Field(1_000_000, description="Largest webhook that is read.")
+    max_connections: Annotated[int, Field(ge=16, le=20_000)] = Field(
+        1024,
+        description="Connections that are taken at once; fewer where the process may not open as many files. A client "
+        "gets half of each kind of turn at most.",
+    )
+    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
+        ["127.0.0.0/8", "::1/128"],
+        description="Networks of the reverse proxies whose `X-Forwarded-For` is believed, so that browsers and "
+        "strangers behind them are told apart.",
+    )
 
 
 class AvaraConfig(Section):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -20,9 +21,10 @@ import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -59,7 +61,7 @@ SLOWEST = 1_000_000
 TRIES = 4
 
 CHUNK = 256 * 1024
-"""Bytes; the pieces in which a larger object goes out."""
+"""Bytes; the pieces in which a larger object goes out, comes in, and is read from its file."""
 
 IN_ONE_PIECE = 1024 * 1024
 """Bytes up to which an object is handed to the kernel whole; a larger one would be held twice by a slow store."""
@@ -76,6 +78,17 @@ class ObjectInfo:
     size: int
     etag: str
     last_modified: datetime | None
+    content_type: str = ""
+    """Empty where it was listed only."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenObject:
+    """An object whose bytes are coming."""
+
+    info: ObjectInfo
+    chunks: AsyncIterator[bytes]
+    """Raises StoreError."""
 
 
 class ObjectStore:
@@ -90,12 +103,14 @@ class ObjectStore:
         bucket: str,
         credentials: Credentials,
         ca_file: str | None = None,
+        connections: int = CONNECTIONS,
     ) -> None:
         """*endpoint* gives ``host:port``, which an embedded store that is started again may change; *ca_file*
-        is a PEM file that replaces the public CAs."""
+        is a PEM file that replaces the public CAs; *connections* are open at once."""
         self.bucket = bucket
         self.region = region
         self.credentials = credentials
+        self._connections = connections
         self._endpoint = endpoint
         self._secure = secure
         self._signer = Signer(credentials, region)
@@ -134,14 +149,26 @@ class ObjectStore:
             http_client=self._pool,
         )
 
+    def with_connections(self, number: int) -> ObjectStore:
+        """The same store by *number* connections of its own: who uses those takes none of ours."""
+        return ObjectStore(
+            endpoint=self._endpoint,
+            secure=self._secure,
+            region=self.region,
+            bucket=self.bucket,
+            credentials=self.credentials,
+            ca_file=self._ca_file,
+            connections=number,
+        )
+
     def __str__(self) -> str:
         return f"object store {self._base}, bucket {self.bucket}"
 
     async def __aenter__(self) -> ObjectStore:
         tls = ssl.create_default_context(cafile=self._ca_file) if self._secure else None
-        self._puts = PutConnections(limit=CONNECTIONS, connect_within=CONNECT_WITHIN, tls=tls)
+        self._puts = PutConnections(limit=self._connections, connect_within=CONNECT_WITHIN, tls=tls)
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=tls or True, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls or True, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=ANSWER_WITHIN),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -174,13 +201,27 @@ class ObjectStore:
     ) -> None:
         """Writes a large object of *size* bytes, whole or not at all, with a chunk in memory at a time.
 
-        *chunks* is called more than once: for the checksum, then for each try. Raises StoreError.
+        *chunks* is called more than once: for the checksum, then for each try. Raises StoreError, and whatever
+        *chunks* raises.
         """
         crc = 0
         async for chunk in chunks():
             crc = zlib.crc32(chunk, crc)
         headers = _put_headers(content_type, crc)
-        await self._retried("PUT", key, lambda: self._put(key, headers, chunks(), size))
+
+        async def put() -> None:
+            source = _Source(chunks())
+            try:
+                await self._put(key, headers, aiter(source), size)
+            except Exception:
+                if source.error is not None:
+                    raise _SourceFailed(source.error) from None
+                raise
+
+        try:
+            await self._retried("PUT", key, put)
+        except _SourceFailed as e:
+            raise e.error from None
 
     async def _put_small(
         self, key: str, headers: dict[str, str], body: Sequence[bytes | memoryview], size: int
@@ -218,12 +259,29 @@ class ObjectStore:
         self, key: str, *, offset: int = 0, length: int | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The object's bytes from *offset*, *length* of them, as they come. Raises ObjectNotFound, StoreError."""
+        async with self.open(key, offset=offset, length=length) as opened:
+            yield opened.chunks
+
+    @asynccontextmanager
+    async def open(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[OpenObject]:
+        """As :meth:`read`, with what the store says of the object."""
         headers = {}
         if offset or length is not None:
             headers["range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        async with AsyncExitStack() as stack:
+            # Only what the store does is told as the store's: what happens in the caller's block is the caller's.
+            try:
+                answer = await stack.enter_async_context(self._request("GET", key, headers))
+            except (aiohttp.ClientError, TimeoutError, OSError) as e:
+                raise self._unavailable(e) from e
+            if headers and answer.status != 206:
+                raise StoreError(f"{self} gives the whole object where a range was asked for")
+            yield OpenObject(_info(key, answer), self._chunks(answer))
+
+    async def _chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
-            async with self._request("GET", key, headers) as answer:
-                yield answer.content.iter_chunked(CHUNK)
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             raise self._unavailable(e) from e
 
@@ -233,7 +291,7 @@ class ObjectStore:
         async def ask() -> ObjectInfo | None:
             try:
                 async with self._request("HEAD", key) as answer:
-                    return ObjectInfo(key, int(answer.headers["Content-Length"]), answer.headers.get("ETag", ""), None)
+                    return _info(key, answer)
             except ObjectNotFound:
                 return None
 
@@ -431,6 +489,41 @@ class ObjectStore:
             raise self._error(status, e.code or "", f"{e.code} {e.message}", e.object_name or "") from e
         except (urllib3.exceptions.HTTPError, MinioException, OSError) as e:
             raise self._unavailable(e) from e
+
+
+class _SourceFailed(Exception):
+    """What was to be sent could not be had: no fault of the store's, whatever aiohttp makes of it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Source:
+    """Pieces of a body, and what went wrong with them."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self.error: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as e:
+            self.error = e
+            raise
+
+
+def _info(key: str, answer: aiohttp.ClientResponse) -> ObjectInfo:
+    headers = answer.headers
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    modified = None
+    with contextlib.suppress(ValueError, TypeError):
+        modified = parsedate_to_datetime(headers.get("Last-Modified", ""))
+    if not size.isdecimal():
+        raise aiohttp.ClientPayloadError("an answer that does not say the object's size")
+    return ObjectInfo(key, int(size), headers.get("ETag", ""), modified, headers.get("Content-Type", ""))
 
 
 async def _pieces(body: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:

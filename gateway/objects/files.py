@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import hashlib
 import os
 import tempfile
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from gateway.objects.client import ObjectStore
+from gateway.objects.client import CHUNK, ObjectStore
+from gateway.runtime.threads import in_thread
 
-CHUNK = 256 * 1024
 
-
-class TooLarge(Exception):
+class ObjectTooLarge(Exception):
     """An object has more bytes than are allowed."""
 
 
@@ -34,7 +33,7 @@ class Fetched:
 async def fetch_to_file(store: ObjectStore, key: str, spool_dir: Path, max_size: int | None = None) -> Fetched:
     """The object *key* as an unnamed file in *spool_dir*.
 
-    Raises ObjectNotFound, StoreError, OSError, and TooLarge past *max_size* bytes.
+    Raises ObjectNotFound, StoreError, OSError, and ObjectTooLarge past *max_size* bytes.
     """
     digest, size = hashlib.sha256(), 0
     file: FileIO = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
@@ -43,19 +42,29 @@ async def fetch_to_file(store: ObjectStore, key: str, spool_dir: Path, max_size:
             async for chunk in chunks:
                 size += len(chunk)
                 if max_size is not None and size > max_size:
-                    raise TooLarge(f"it has more than {max_size} bytes")
+                    raise ObjectTooLarge(f"it has more than {max_size} bytes")
                 digest.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+                await in_thread(_write, file, chunk)
     except BaseException:
         file.close()
         raise
     return Fetched(file, size, digest.hexdigest())
 
 
+def _write(file: FileIO, chunk: bytes) -> None:
+    """All of *chunk*: a disk that is nearly full takes a part of it, and says so by a number only (write(2))."""
+    left = memoryview(chunk)
+    while left:
+        written = file.write(left)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left = left[written:]
+
+
 async def read_file(file: FileIO, start: int, end: int) -> AsyncIterator[bytes]:
     """The bytes of a file from *start* to *end*, a piece at a time. Raises OSError."""
     while start < end:
-        chunk = await asyncio.to_thread(os.pread, file.fileno(), min(CHUNK, end - start), start)
+        chunk = await in_thread(os.pread, file.fileno(), min(CHUNK, end - start), start)
         if not chunk:
             raise OSError("a spool file that is shorter than it was")
         start += len(chunk)

@@ -1,80 +1,58 @@
 """The embedded store's public face: presigned URLs under the gateway's own public name.
 
-The embedded store listens on loopback. So that a hospital needs one public name and one certificate, the
-gateway's HTTP port passes requests for ``/<bucket>/…`` on to it: only such as carry a presigned signature,
-whose check stays the store's; the Host stays as the browser sent it, since that is what was signed.
+The embedded store listens on loopback. So that a hospital needs one public name and one certificate, the gateway's
+HTTP port serves ``/<bucket>/…`` from it. The keys are the gateway's own, so a URL is checked here, before a byte goes
+to the store: who has no key takes nothing but the moment that the check takes. Downloads and uploads have turns of
+their own, so that neither holds up the other.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from gateway.objects.client import CHUNK, ObjectStore
+from gateway.objects.errors import ObjectNotFound, StoreError
+from gateway.objects.serving import serve_object
+from gateway.objects.sigv4 import PresignedCheck
+from gateway.objects.uploads import UploadQuota
+from gateway.web.cors import METHODS, Cors
+from gateway.web.server import WebServer, ask_for_body, expects_later, gone
+from gateway.web.turns import Turn
+
 log = logging.getLogger(__name__)
 
-METHODS = ("GET", "HEAD", "PUT")
+_ASKED = ("If-None-Match", "If-Match", "Content-Type", "Content-Length", "Content-MD5")
+_TOLD = ("ETag", "Last-Modified")
 
-_ASKED = ("Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "Content-Type", "Content-Length")
-_TOLD = (
-    "Content-Type", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Content-Disposition",
-)  # fmt: skip
-
-CHUNK = 256 * 1024
-"""Bytes held of a transfer at a time."""
-
-
-class Cors:
-    """Which web origins' pages may read the answers (WHATWG Fetch, CORS protocol).
-
-    Without credentials: the URL itself is the permission, and a page can do no more with it than its holder.
-    """
-
-    def __init__(self, origins: Sequence[str]) -> None:
-        self._any = "*" in origins
-        self._origins = frozenset(origins)
-
-    def headers(self, origin: str | None) -> dict[str, str]:
-        """What goes onto every answer to a page of *origin*."""
-        if origin is None or not (self._any or origin in self._origins):
-            return {}
-        return {
-            "Access-Control-Allow-Origin": "*" if self._any else origin,
-            "Access-Control-Expose-Headers": "Content-Range, Content-Length, Accept-Ranges, ETag",
-            **({} if self._any else {"Vary": "Origin"}),
-        }
-
-    def preflight(self, request: web.Request, methods: Sequence[str] = METHODS) -> web.Response:
-        """The answer to a preflight request. It also admits a public page to a private address where a browser asks."""
-        allowed = self.headers(request.headers.get("Origin"))
-        if not allowed:
-            return web.Response(status=403)
-        allowed["Access-Control-Allow-Methods"] = ", ".join(methods)
-        allowed["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "")[:500]
-        allowed["Access-Control-Max-Age"] = "3600"
-        if request.headers.get("Access-Control-Request-Private-Network") == "true":
-            allowed["Access-Control-Allow-Private-Network"] = "true"
-        return web.Response(status=204, headers=allowed)
+SILENCE = 60.0
+"""Seconds in which the store has to say something."""
 
 
 class StoreFront:
-    """Passes presigned requests on to the embedded store. To be used as an async context manager."""
+    """Serves presigned requests from the embedded store. To be used as an async context manager."""
 
-    def __init__(self, endpoint: Callable[[], str], *, bucket: str, cors: Cors, max_upload: int) -> None:
-        """*endpoint* gives ``host:port`` of the store; *max_upload* is bytes."""
-        self._endpoint = endpoint
-        self._bucket = bucket
+    def __init__(
+        self, store: ObjectStore, server: WebServer, *, cors: Cors, max_upload: int, quota: UploadQuota
+    ) -> None:
+        """*store* has connections of its own for this; *max_upload* is bytes."""
+        self._store = store
+        self._server = server
+        self._check = PresignedCheck(store.credentials, store.region, store.bucket)
         self._cors = cors
         self._max_upload = max_upload
+        self._quota = quota
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> StoreFront:
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=256),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60),
+            connector=aiohttp.TCPConnector(limit=self._server.bounds.uploads),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=SILENCE),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
@@ -87,56 +65,109 @@ class StoreFront:
 
     def routes(self) -> list[web.RouteDef]:
         """What the gateway's HTTP server has to serve."""
-        return [web.route("*", f"/{self._bucket}/{{key:.+}}", self._handle)]
+        path = f"/{self._store.bucket}/{{key:.+}}"
+        return [web.route("*", path, self._handle, expect_handler=expects_later)]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":
             return self._cors.preflight(request)
-        if request.method not in METHODS:
-            return web.json_response({"error": "GET, HEAD or PUT"}, status=405, headers={"Allow": ", ".join(METHODS)})
-        return await self._pass_on(request)
-
-    async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         allowed = self._cors.headers(request.headers.get("Origin"))
-        if "X-Amz-Signature" not in request.query:
-            return web.json_response({"error": "this URL is not signed"}, status=403, headers=allowed)
-        if request.method == "PUT" and (request.content_length or 0) > self._max_upload:
-            return web.json_response({"error": "the upload is too large"}, status=413, headers=allowed)
-        if request.method == "PUT" and request.content_length is None:
-            return web.json_response({"error": "an upload needs a Content-Length"}, status=411, headers=allowed)
+        if request.method not in METHODS:
+            return _error(405, "GET, HEAD or PUT", allowed | {"Allow": ", ".join(METHODS)})
+        key = unquote(request.rel_url.raw_path.split("/", 2)[2])
+        if not self._check.allows(request.method, request.host, key, request.rel_url.raw_query_string):
+            return _error(403, "this URL is not signed, has expired, or was altered", _last(request, allowed))
+        try:
+            if request.method == "PUT":
+                return await self._take(request, key, allowed)
+            async with self._server.downloads.take(request.remote or "", gone=gone(request)) as turn:
+                return await serve_object(request, self._store, key, turn, allowed)
+        except ObjectNotFound:
+            return _error(404, "there is no such object", allowed)
+        except StoreError as e:
+            log.warning("%s of an object: %s", request.method, e)
+            if request.writer.output_size:
+                raise ConnectionResetError("too late for another status: the browser sees a short body") from e
+            return _error(503, "the store is not available now", allowed)
+
+    async def _take(self, request: web.Request, key: str, allowed: dict[str, str]) -> web.StreamResponse:
+        refused = _last(request, allowed)
+        size = request.content_length
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            plain = refused | {"Accept-Encoding": "identity"}  # RFC 9110 §15.5.16
+            return _error(415, "an upload comes as it is, without a Content-Encoding", plain)
+        if size is None:
+            return _error(411, "an upload needs a Content-Length", refused)
+        if size > self._max_upload:
+            return _error(413, "the upload is too large", refused)
+        if not self._quota.has_room(size):
+            log.warning("an upload of %d bytes was refused: the disk has to keep cache.min_free", size)
+            return _error(507, "the gateway has no room for uploads now", refused | {"Retry-After": "60"})
+        async with self._server.uploads.take(request.remote or "", gone=gone(request)) as turn:
+            if not self._quota.take(key, size):
+                return _error(429, "this URL has had its uploads", refused)
+            stored = False
+            try:
+                await ask_for_body(request)
+                answer = await self._put(request, key, turn, allowed)
+                stored = answer.status < 300
+                return answer
+            finally:
+                self._quota.end(key, size, stored=stored)
+
+    async def _put(self, request: web.Request, key: str, turn: Turn, allowed: dict[str, str]) -> web.StreamResponse:
         assert self._http is not None
         headers = {name: request.headers[name] for name in _ASKED if name in request.headers}
-        headers["Host"] = request.host
-        url = URL(f"http://{self._endpoint()}{request.rel_url.raw_path_qs}", encoded=True)
-        body = request.content.iter_chunked(CHUNK) if request.method == "PUT" else None
-        response: web.StreamResponse | None = None
+        headers["Host"] = request.host  # which was signed: the store checks once more
+        url = URL(f"http://{self._store.endpoint}{request.rel_url.raw_path_qs}", encoded=True)
+        body = _Body(request, turn)
         try:
-            async with self._http.request(
-                request.method, url, headers=headers, data=body, allow_redirects=False
-            ) as answer:
-                if answer.status >= 400:
-                    return web.json_response(
-                        {"error": _REFUSALS.get(answer.status, "the store refused this request")},
-                        status=answer.status if answer.status < 500 else 503,
-                        headers=allowed,
-                    )
-                told = {name: answer.headers[name] for name in _TOLD if name in answer.headers}
-                response = web.StreamResponse(status=answer.status, headers={**told, **allowed})
-                await response.prepare(request)
-                if request.method != "HEAD":
-                    async for chunk in answer.content.iter_chunked(CHUNK):
-                        await response.write(chunk)
-                await response.write_eof()
-                return response
+            async with self._http.put(url, headers=headers, data=aiter(body), allow_redirects=False) as answer:
+                told = allowed | {name: answer.headers[name] for name in _TOLD if name in answer.headers}
+                if answer.status < 300:
+                    return web.Response(status=answer.status, headers=told)
+                status = answer.status if answer.status < 500 else 503
+                return _error(status, _REFUSALS.get(status, "the store refused this request"), allowed)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            if response is not None:
-                raise  # too late for another status: the connection ends, and the browser sees a short body
-            log.warning("the embedded store does not answer: %s", type(e).__name__)
-            return web.json_response({"error": "the store is not available now"}, status=503, headers=allowed)
+            if body.failed:
+                raise ConnectionResetError("the browser left") from e
+            log.warning("the embedded store does not take an upload: %s", type(e).__name__)
+            return _error(503, "the store is not available now", _last(request, allowed))
+
+
+class _Body:
+    """What the browser sends, as it comes."""
+
+    def __init__(self, request: web.Request, turn: Turn) -> None:
+        self._content = request.content
+        self._turn = turn
+        self.failed = False
+        """Whether the browser's side broke, rather than the store's."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                with self._turn.client_moves():
+                    chunk = await self._content.read(CHUNK)
+            except Exception:
+                self.failed = True
+                raise
+            if not chunk:
+                return
+            self._turn.moved(len(chunk))
+            yield chunk
 
 
 _REFUSALS = {
-    403: "this URL has expired, or was altered",
-    404: "there is no such object",
-    416: "the range lies outside the object",
+    403: "this URL is not signed, has expired, or was altered",
+    412: "a condition of the request does not hold",
 }
+
+
+def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:
+    return web.json_response({"error": text}, status=status, headers=headers)
+
+
+def _last(request: web.Request, headers: dict[str, str]) -> dict[str, str]:
+    """What still comes of a body that nobody wants is not waited for: the connection ends with the answer."""
+    return headers | {"Connection": "close"} if request.body_exists else headers

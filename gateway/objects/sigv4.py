@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
 MAX_EXPIRY = 7 * 24 * 3600
 """Seconds; the longest that Signature Version 4 lets a presigned URL live."""
+
+
+MAX_SKEW = 15 * 60
+"""Seconds by which a URL may have been made in the future, as S3 has it: the clock was set back since."""
+
+_MOMENT = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_SECONDS = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +144,12 @@ class Presigner:
         if not 0 < expires_in <= MAX_EXPIRY:
             raise ValueError(f"a presigned URL lives 1 to {MAX_EXPIRY} seconds, not {expires_in}")
         moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        day = moment[:8]
-        query = (
-            f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={quote(self._signer.credential(day), safe='')}"
-            f"&X-Amz-Date={moment}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders=host"
-        )
+        query = _presigned_query(self._signer, moment, expires_in)
         before = f"{method}\n{self._prefix}"
         after = f"\n{query}\nhost:{self._host}\n\nhost\n{UNSIGNED_PAYLOAD}".encode()
         start = hashlib.sha256(before.encode())
-        to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{self._signer.scope(day)}\n".encode()
-        signing_key = self._signer.signing_key(day)
+        to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{self._signer.scope(moment[:8])}\n".encode()
+        signing_key = self._signer.signing_key(moment[:8])
         url, tail = self._base + self._prefix, f"?{query}&X-Amz-Signature="
         urls = []
         for key in keys:
@@ -154,3 +160,42 @@ class Presigner:
             signature = hmac.digest(signing_key, to_sign + request.hexdigest().encode(), "sha256").hex()
             urls.append(f"{url}{path}{tail}{signature}")
         return urls
+
+
+class PresignedCheck:
+    """Tells presigned URLs that were made with our own key from all others, before anybody else is bothered."""
+
+    def __init__(self, credentials: Credentials, region: str, bucket: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._signer = Signer(credentials, region)
+        self._prefix = f"/{bucket}/"
+        self._clock = clock
+
+    def allows(self, method: str, host: str, key: str, query: str) -> bool:
+        """Whether *query*, as it stands in the URL, opens *key* to *method* under the name *host* now."""
+        found = dict(pairs := parse_qsl(query, keep_blank_values=True, max_num_fields=50))
+        signature = found.pop("X-Amz-Signature", "")
+        moment, expires = found.get("X-Amz-Date", ""), found.get("X-Amz-Expires", "")
+        if not (_MOMENT.fullmatch(moment) and _SECONDS.fullmatch(expires) and signature.isascii()):
+            return False
+        # Nothing but what we write: what a store would take besides (sub-resources, other headers) was not signed.
+        ours = _presigned_query(self._signer, moment, int(expires))
+        if len(pairs) != len(found) + 1 or found != dict(parse_qsl(ours)):
+            return False
+        try:
+            began = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+            path = f"{self._prefix}{quote_key(check_key(key))}"
+        except ValueError:
+            return False
+        now = self._clock.now()
+        if not (began - MAX_SKEW <= now < began + int(expires) and 0 < int(expires) <= MAX_EXPIRY):
+            return False
+        request = f"{method}\n{path}\n{ours}\nhost:{host}\n\nhost\n{UNSIGNED_PAYLOAD}"
+        return hmac.compare_digest(self._signer.signature(request, moment), signature)
+
+
+def _presigned_query(signer: Signer, moment: str, expires_in: int) -> str:
+    """All of a presigned URL's query but for the signature."""
+    return (
+        f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={quote(signer.credential(moment[:8]), safe='')}"
+        f"&X-Amz-Date={moment}&X-Amz-Expires={expires_in}&X-Amz-SignedHeaders=host"
+    )

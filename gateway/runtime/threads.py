@@ -1,4 +1,5 @@
-"""Threads for calls that may hang for ever, such as those to a network share: they harm nobody but who made the call.
+"""Threads: for calls that may hang for ever, such as those to a network share, which harm nobody but who made the call;
+and for calls that end, whose files stay open until then.
 
 The threads of asyncio's executors are joined when the process ends, so one call that hangs blocks the exit; and who
 shares an executor with it waits behind it.
@@ -53,3 +54,14 @@ class DaemonThreads:
             self._free.release()
             raise
         return await result
+
+
+async def in_thread(call: Callable[..., T], *args: object) -> T:
+    """*call*'s result, from a thread. Whoever waits for it and is cancelled is so only once it has returned, so that
+    what it works on, a file say, is not closed under it: for calls that end, such as those to a local disk."""
+    running = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import re
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -20,12 +19,14 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.dicom.uid import is_uid
-from gateway.objects import ObjectStore, StoreError
-from gateway.objects.front import Cors
+from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.objects.serving import serve_object
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.index import Instance
+from gateway.web.cors import Cors
+from gateway.web.server import WebServer, gone
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ PATH = "/deferred/{study}/{instance}"
 
 WAIT = 120.0
 """Seconds that a request waits for its instance; browsers give up after a few minutes themselves."""
-
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class DeferredUrls:
@@ -70,13 +69,22 @@ class DeferredInstances:
     """Serves deferred URLs: GET and HEAD, with ranges, and the store's CORS rules."""
 
     def __init__(
-        self, urls: DeferredUrls, *, fetcher: Fetcher, cache: StudyCache, store: ObjectStore, cors: Cors
+        self,
+        urls: DeferredUrls,
+        *,
+        fetcher: Fetcher,
+        cache: StudyCache,
+        store: ObjectStore,
+        cors: Cors,
+        server: WebServer,
     ) -> None:
+        """*store* has connections of its own for browsers."""
         self._urls = urls
         self._fetcher = fetcher
         self._cache = cache
         self._store = store
         self._cors = cors
+        self._server = server
 
     def routes(self) -> list[web.RouteDef]:
         """What the gateway's HTTP server has to serve."""
@@ -95,14 +103,20 @@ class DeferredInstances:
         assert is_uid(study) and is_uid(uid)  # noqa: PT018  (we signed it)
         try:
             async with self._cache.pinned(study):
-                instance = await self._instance(study, uid)
+                async with self._server.waiting.take(request.remote or "", gone=gone(request)):
+                    instance = await self._instance(study, uid)
                 if instance is None:
                     return _error(404, "the PACS did not deliver this instance", allowed)
-                return await self._serve(request, keys.instance(study, uid), instance.size, allowed)
+                async with self._server.downloads.take(request.remote or "", gone=gone(request)) as turn:
+                    return await serve_object(request, self._store, keys.instance(study, uid), turn, allowed)
         except TimeoutError:
             return _error(504, "the instance has not arrived yet; ask again", allowed | {"Retry-After": "5"})
+        except ObjectNotFound:
+            return _error(404, "this instance is not kept any more; open the study again", allowed)
         except StoreError as e:
             log.warning("deferred instance %s: %s", uid, e)
+            if request.writer.output_size:
+                raise ConnectionResetError("too late for another status: the browser sees a short body") from e
             return _error(503, "the store is not available now", allowed)
 
     async def _instance(self, study: str, uid: str) -> Instance | None:
@@ -115,40 +129,6 @@ class DeferredInstances:
             flight = self._fetcher.fetch(study)
         flight.wanted(uid)
         return await flight.instance(uid, WAIT)
-
-    async def _serve(self, request: web.Request, key: str, size: int, allowed: dict[str, str]) -> web.StreamResponse:
-        headers = allowed | {"Content-Type": "application/dicom", "Accept-Ranges": "bytes"}
-        span = _span(request.headers.get("Range", ""), size)
-        if span is None:
-            return _error(416, "the range lies outside the object", allowed | {"Content-Range": f"bytes */{size}"})
-        start, end = span
-        whole = (start, end) == (0, size) and "Range" not in request.headers
-        if not whole:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        response = web.StreamResponse(status=200 if whole else 206, headers=headers)
-        response.content_length = end - start
-        if request.method == "HEAD":
-            await response.prepare(request)
-            return response
-        async with self._store.read(key, offset=start, length=None if whole else end - start) as chunks:
-            await response.prepare(request)
-            async for chunk in chunks:
-                await response.write(chunk)
-        await response.write_eof()
-        return response
-
-
-def _span(header: str, size: int) -> tuple[int, int] | None:
-    """First byte and the one after the last; None where the range lies outside. As S3 has it, several ranges,
-    or what is none, mean the whole (RFC 9110 §14.2)."""
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or match[1] == match[2] == "":
-        return 0, size
-    if match[1] == "":
-        start, end = max(size - int(match[2]), 0), size
-    else:
-        start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
-    return (start, end) if start < end else None
 
 
 def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:

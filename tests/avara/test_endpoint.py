@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.avara.answers import StudyAccess
 from gateway.avara.endpoint import Refusal, WebhookEndpoint
 from gateway.avara.signature import WebhookVerifier, sign
+from gateway.web.turns import Turns
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EVENT = {"id": "whe_1", "type": "study.access_requested", "data": {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}}
@@ -39,7 +40,11 @@ async def server():
     async with aiohttp.ClientSession() as http:
         made = Server("", http)
         endpoint = WebhookEndpoint(
-            WebhookVerifier([KEY]), {"study.access_requested": made.handle}, max_body=1000, answer_within=1.0
+            WebhookVerifier([KEY]),
+            {"study.access_requested": made.handle},
+            max_body=1000,
+            answer_within=1.0,
+            bodies=Turns(8, share=8, least_rate=1, grace=60),
         )
         application = web.Application()
         application.router.add_route("*", "/webhooks/avara", endpoint.handle)
@@ -92,14 +97,15 @@ async def test_a_body_that_grows_too_large_without_saying_so_is_cut_off(server):
         for _ in range(50):
             yield b"x" * 100
 
-    async with server.http.post(server.url, data=chunks(), headers={}) as answer:
+    async with server.http.post(server.url, data=chunks(), headers=sign(KEY, "msg_1", b"")) as answer:
         assert answer.status == 413
 
 
 async def test_a_body_that_never_ends_is_given_up(server, monkeypatch):
     monkeypatch.setattr("gateway.avara.endpoint.BODY_WITHIN", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(server.url).port)
-    writer.write(b"POST /webhooks/avara HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    headers = "".join(f"{name}: {value}\r\n" for name, value in sign(KEY, "msg_1", b"{").items()).encode()
+    writer.write(b"POST /webhooks/avara HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n" + headers + b"\r\n{")
     assert b" 408 " in await reader.readline()
     writer.close()
 

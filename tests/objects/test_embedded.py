@@ -11,12 +11,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.objects import ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore, free_port
-from gateway.objects.front import Cors, StoreFront
+from gateway.objects.front import StoreFront
+from gateway.objects.uploads import UploadQuota
 from gateway.runtime.supervise import Supervisor
+from gateway.web.clients import Clients
+from gateway.web.cors import Cors
+from gateway.web.server import Bounds, WebServer
 
 pytestmark = pytest.mark.slow
 
@@ -78,15 +81,13 @@ async def test_no_server_of_it_takes_a_strangers_write(embedded):
 
 
 @pytest.fixture
-async def front(embedded):
+async def front(embedded, client):
     port = free_port()
-    made = StoreFront(lambda: embedded.endpoint, bucket="dicom", cors=Cors(["https://viewer.example"]), max_upload=1000)
-    async with made:
-        application = web.Application()
-        application.router.add_routes(made.routes())
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+    cors = Cors(["https://viewer.example"])
+    server = WebServer(Bounds.of(connections=64, descriptors=1024, kept=100), Clients(), cors)
+    async with StoreFront(client, server, cors=cors, max_upload=1000, quota=UploadQuota(keep_for=60)) as made:
+        server.application.router.add_routes(made.routes())
+        await server.start("127.0.0.1", port, drain_for=1)
         yield (
             Presigner(
                 endpoint_url=f"http://gateway.example:{port}",
@@ -97,7 +98,7 @@ async def front(embedded):
             f"http://127.0.0.1:{port}",
             f"gateway.example:{port}",
         )
-        await runner.cleanup()
+        await server.stop()
 
 
 async def through(front, method, url, **more):

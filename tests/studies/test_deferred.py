@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.demo.sample import sample_study
-from gateway.studies.deferred import DeferredUrls, _span
+from gateway.studies.deferred import DeferredUrls
 from tests.conftest import KEY, data_set
 
 STUDY, SAMPLE = sample_study()
@@ -171,15 +171,3 @@ def test_an_expired_url_is_refused_though_its_signature_is_right():
     [url] = urls.urls("1.2", ["1.2.3"], expires_in=-1)
     query = dict(part.split("=") for part in url.split("?")[1].split("&"))
     assert not urls.allows("1.2", "1.2.3", query["expires"], query["signature"])
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("", (0, 10)), ("bytes=2-4", (2, 5)), ("bytes=2-", (2, 10)), ("bytes=-3", (7, 10)), ("bytes=0-99", (0, 10)),
-        ("bytes=-99", (0, 10)), ("bytes=10-", None), ("bytes=5-4", None), ("bytes=0-1,3-4", (0, 10)),
-        ("lines=1-2", (0, 10)),        ("bytes=-", (0, 10)), ("bytes=-0", None),
-    ],
-)  # fmt: skip
-def test_ranges_are_read_as_http_has_them(header, expected):
-    assert _span(header, 10) == expected

@@ -1,0 +1,79 @@
+"""An object of the store to a browser: conditions and ranges as HTTP has them, whatever the store makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from email.utils import format_datetime
+
+from aiohttp import web
+
+from gateway.objects.client import ObjectInfo, ObjectStore
+from gateway.objects.errors import ObjectNotFound, StoreUnavailable
+from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
+from gateway.web.turns import Turn
+
+_PASSIVE = ("application/dicom", "application/octet-stream", "application/pdf", "audio/", "image/", "video/")
+"""Kinds of media of which no browser runs anything; SVG is the one image of which it would."""
+
+
+async def serve_object(
+    request: web.Request, store: ObjectStore, key: str, turn: Turn, allowed: dict[str, str]
+) -> web.StreamResponse:
+    """Answers a GET or HEAD with *key*'s bytes; *allowed* are CORS headers. Raises StoreError, ConnectionError."""
+    if request.method == "GET" and not any(name in request.headers for name in ("Range", *CONDITIONS)):
+        async with store.open(key) as whole:
+            return await _send(request, whole.info, Verdict(200, 0, whole.info.size), allowed, whole.chunks, turn)
+    info = await store.head(key)
+    if info is None:
+        raise ObjectNotFound(f"{store} has no object {key}")
+    verdict = judge(request.method, request.headers, Content(info.size, info.etag, info.last_modified))
+    if verdict.status == 416:
+        outside = allowed | {"Content-Range": f"bytes */{info.size}"}
+        return web.json_response({"error": "the range lies outside the object"}, status=416, headers=outside)
+    if verdict.status == 412:
+        return web.json_response({"error": "a condition of the request does not hold"}, status=412, headers=allowed)
+    if verdict.status == 304 or request.method == "HEAD" or verdict.start == verdict.end:
+        return await _send(request, info, verdict, allowed, None, turn)
+    length = verdict.end - verdict.start if verdict.status == 206 else None
+    async with store.open(key, offset=verdict.start, length=length) as part:
+        if part.info.etag != info.etag:
+            raise StoreUnavailable(f"{store}: {key} was replaced while it was asked for")
+        return await _send(request, info, verdict, allowed, part.chunks, turn)
+
+
+async def _send(
+    request: web.Request,
+    info: ObjectInfo,
+    verdict: Verdict,
+    allowed: dict[str, str],
+    chunks: AsyncIterator[bytes] | None,
+    turn: Turn,
+) -> web.StreamResponse:
+    headers = allowed | {"ETag": info.etag, "Accept-Ranges": "bytes"}
+    if info.last_modified is not None:
+        headers["Last-Modified"] = format_datetime(info.last_modified, usegmt=True)
+    if verdict.status != 304:
+        headers |= harmless(info.content_type)
+    if verdict.status == 206:
+        headers["Content-Range"] = f"bytes {verdict.start}-{verdict.end - 1}/{info.size}"
+    response = web.StreamResponse(status=verdict.status, headers=headers)
+    if verdict.status != 304:
+        response.content_length = verdict.end - verdict.start
+    await response.prepare(request)
+    if chunks is not None:
+        async for chunk in chunks:
+            with turn.client_moves(len(chunk)):
+                await response.write(chunk)
+    with turn.client_moves():
+        await response.write_eof()
+    return response
+
+
+def harmless(content_type: str) -> dict[str, str]:
+    """The headers under which content of this type can do nothing under our name but be looked at, or saved."""
+    headers = {"Content-Type": content_type or "application/octet-stream", "X-Content-Type-Options": "nosniff"}
+    kind = content_type.lower()
+    if not kind.startswith(_PASSIVE) or kind.startswith("image/svg"):
+        headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        headers["Content-Disposition"] = "attachment"
+    return headers

@@ -1,0 +1,93 @@
+"""Conditional requests and ranges (RFC 9110 §13 and §14), as a function of what was asked and what there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
+
+_RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.I)
+"""Of one range; 18 digits are more bytes than there are on earth."""
+
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What there is."""
+
+    size: int
+    etag: str
+    """With its quotes."""
+    modified: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a request is to be answered; for 200 and 206 with the bytes from *start* to before *end*."""
+
+    status: int
+    start: int = 0
+    end: int = 0
+
+
+def judge(method: str, headers: Mapping[str, str], content: Content) -> Verdict:
+    """In the order of RFC 9110 §13.2.2."""
+    if (match := headers.get("If-Match")) is not None:
+        if not _names(match, content.etag, weakly=False):
+            return Verdict(412)
+    elif (since := _date(headers, "If-Unmodified-Since")) and content.modified and content.modified > since:
+        return Verdict(412)
+    if (match := headers.get("If-None-Match")) is not None:
+        if _names(match, content.etag, weakly=True):
+            return Verdict(304)
+    elif (since := _date(headers, "If-Modified-Since")) and content.modified and content.modified <= since:
+        return Verdict(304)
+    if method != "GET" or not _range_holds(headers, content):  # §14.2: no other method has ranges
+        return Verdict(200, 0, content.size)
+    return judge_range(headers.get("Range", ""), content.size)
+
+
+def judge_range(header: str, size: int) -> Verdict:
+    """Several ranges, or what is none, mean the whole, as S3 has it and RFC 9110 §14.2 allows."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match[1] == match[2] == "":
+        return Verdict(200, 0, size)
+    if match[1] == "":
+        start, end = max(size - int(match[2]), 0), size
+    else:
+        start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
+        if match[2] and int(match[2]) < start:
+            return Verdict(200, 0, size)  # §14.1.1: an invalid one, which is no range
+    return Verdict(206, start, end) if start < end else Verdict(416)
+
+
+def _range_holds(headers: Mapping[str, str], content: Content) -> bool:
+    """Whether ``If-Range`` lets the range apply (§13.1.5): only where it names this very content."""
+    condition = headers.get("If-Range")
+    if condition is None:
+        return True
+    if condition.lstrip().startswith(('"', "W/")):
+        return _names(condition, content.etag, weakly=False)
+    date = _date(headers, "If-Range")
+    return date is not None and date == content.modified
+
+
+def _names(header: str, etag: str, *, weakly: bool) -> bool:
+    if header.strip() == "*":
+        return True
+    weak, opaque = etag.startswith("W/"), etag.removeprefix("W/")
+    return any((weakly or not (weak or found[1])) and found[2] == opaque for found in _TAG.finditer(header))
+
+
+def _date(headers: Mapping[str, str], name: str) -> datetime | None:
+    """None where it is none: then the condition is to be ignored (§13.1.3, §13.1.4)."""
+    try:
+        moment = parsedate_to_datetime(headers.get(name, ""))
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
