@@ -1,0 +1,167 @@
+"""What holds after every fault: one list of promises, checked from outside by :func:`broken`.
+
+Nothing acknowledged is lost or doubled; no index names what is not in the store; nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+from pydicom import dcmread
+
+from gateway.journal import JournalError
+from gateway.objects import StoreError
+from gateway.studies import index as index_file
+from gateway.studies import keys
+
+from .hospital import Hospital
+from .peers import MortalOrthanc
+from .process import command_of
+
+PDF_CLASS = "1.2.840.10008.5.1.4.1.1.104.1"
+OURS = ("inbox/", "outbox/", "reports/", "quarantine/")
+"""What the store holds only while there is work on it."""
+
+HOUSEKEEPING = "object.clean"
+
+
+async def broken(hospital: Hospital, *, heals_within: float = 90.0) -> list[str]:
+    """What is not as it was promised, once all is over or *heals_within* seconds have passed; empty where all is well."""
+    found = await _unfinished(hospital, heals_within)
+    found += await _deliveries(hospital)
+    found += await _indexes(hospital)
+    found += await _left_behind(hospital, heals_within / 3)
+    return found
+
+
+# -- healed without a hand
+
+
+async def _unfinished(hospital: Hospital, within: float) -> list[str]:
+    until = time.monotonic() + within
+    while True:
+        waiting = [j for j in hospital.gateway.jobs() if j[2] in ("waiting", "running") and j[1] != HOUSEKEEPING]
+        if not waiting or time.monotonic() > until:
+            break
+        await asyncio.sleep(0.2)
+    held = [j for j in hospital.gateway.jobs() if j[2] == "quarantined"]
+    return [f"not healed after {within:g} s: job {n} {kind} is {state}: {why}" for n, kind, state, why, _ in waiting] + [
+        f"an operator is needed: job {n} {kind}: {why}" for n, kind, _, why, _ in held
+    ]
+
+
+# -- nothing lost, nothing doubled
+
+
+async def _deliveries(hospital: Hospital) -> list[str]:
+    known, found = hospital.known, []
+    studies = set(known.studies)
+    documents: Counter[str] = Counter()
+    for pacs, takes_reports in ((hospital.main, True), (hospital.second, False)):
+        for study in studies:
+            held = await pacs.held(study)
+            captures = {c.sop_instance_uid: c for c in known.captures if c.study == study}
+            lost = [u for u, c in captures.items() if c.acknowledged and u not in held]
+            found += [f"capture {uid} was acknowledged and is not in {pacs.ae_title}" for uid in lost]
+            strange = set(held) - set(captures) - known.studies[study]
+            for uid in strange:
+                document = await _document(pacs, held[uid])
+                if document is None or not takes_reports:
+                    found.append(f"{pacs.ae_title} has instance {uid}, which nobody sent")
+                else:
+                    documents[document] += 1
+    for report in known.reports:
+        places = {
+            "the PACS": documents.pop(report.document, 0),
+            "the RIS": len(hospital.ris.controls.get(report.document, ())),
+            **{f"folder {f.name}": _in_folder(f, report.report_id) for f in hospital.folders},
+        }
+        if report.critical:
+            places["mail"] = len(hospital.mail.mails.get(report.report_id, ()))
+        found += [
+            f"report {report.report_id} ({'' if report.acknowledged else 'not '}acknowledged) is {n} times in {place}"
+            for place, n in places.items()
+            if n > 1 or (n == 0 and report.acknowledged)
+        ]
+    found += [f"the PACS has {n} documents {d[:8]}… that nobody delivered" for d, n in documents.items()]
+    for folder in hospital.folders:
+        found += [f"{name} is left in folder {folder.name}" for name in os.listdir(folder) if name.startswith(".")]
+    return found
+
+
+async def _document(pacs: MortalOrthanc, name: str) -> str | None:
+    """SHA-256 of the PDF in an instance; None where it holds none."""
+    d = dcmread(io.BytesIO(await pacs.file(name)))
+    if d.SOPClassUID != PDF_CLASS:
+        return None
+    return hashlib.sha256(d.EncapsulatedDocument[: d.EncapsulatedDocumentLength]).hexdigest()
+
+
+def _in_folder(folder: Path, report_id: str) -> int:
+    """How many sidecars name the report; a sidecar that names what is not there, whole, counts as none."""
+    count = 0
+    for path in folder.glob(f"{report_id}_v*.json"):
+        files = json.loads(path.read_text())["files"]
+        with contextlib.suppress(FileNotFoundError):
+            count += all(hashlib.sha256((folder / f["name"]).read_bytes()).hexdigest() == f["sha256"] for f in files)
+    return count
+
+
+# -- no index names what is not there
+
+
+async def _indexes(hospital: Hospital) -> list[str]:
+    found = []
+    try:
+        async with hospital.gateway.store() as store:
+            sizes = {o.key: o.size async for o in store.list(keys.ROOT)}
+            for key in [k for k in sizes if k.endswith("/index")]:
+                index = index_file.load(await store.get(key))
+                if index is None:
+                    found.append(f"{key} cannot be read")
+                    continue
+                for uid, instance in index.instances.items():
+                    there = sizes.get(keys.instance(index.study_instance_uid, uid))
+                    if there != instance.size:
+                        found.append(f"{key} names instance {uid} of {instance.size} bytes; the store has {there}")
+    except (StoreError, JournalError, OSError) as e:
+        found.append(f"the store cannot be looked at: {e}")
+    return found
+
+
+# -- nothing is left behind
+
+
+async def _left_behind(hospital: Hospital, within: float) -> list[str]:
+    until = time.monotonic() + within
+    while (found := await _litter(hospital)) and time.monotonic() < until:
+        await asyncio.sleep(0.5)
+    return found
+
+
+async def _litter(hospital: Hospital) -> list[str]:
+    gateway, found = hospital.gateway, []
+    with contextlib.suppress(StoreError):
+        async with gateway.store() as store:
+            for prefix in OURS:
+                found += [f"{o.key} is left in the store" async for o in store.list(prefix)]
+    spool = gateway.state_dir / "spool"
+    if spool.is_dir():
+        found += [f"{name} is left in the spool" for name in os.listdir(spool)]
+    stores = [pid for pid in gateway.children() if "mini" in command_of(pid)]
+    others = [pid for pid in gateway.children() if pid not in stores]
+    if len(stores) > 1 or others:
+        found.append(f"child processes are left: {[command_of(p)[:1] for p in (*stores[1:], *others)]}")
+    ours = str(gateway.state_dir / "store")
+    running = [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if f"-dir={ours}" in command_of(p)]
+    if len(running) > 1:
+        found.append(f"{len(running)} stores run on one folder: {running}")
+    return found
