@@ -1,4 +1,4 @@
-"""A hospital: two PACS, a RIS, a mail server, folders, Avara, and a gateway between them all, with a relay on every wire.
+"""A hospital: two PACS, a RIS, a mail server, folders, Avara, and a gateway between them all; on every wire a relay.
 
 What is acknowledged is written down as Avara and the browser know it (:class:`Acknowledged`): it is what
 :mod:`tests.faults.promises` holds the gateway to.
@@ -76,7 +76,7 @@ class Hospital:
     def __init__(self, directory: Path, *, relayed_store: bool = False, **sections: Any) -> None:
         """*relayed_store*: the store is one beside the gateway, behind a relay; else it is the embedded one."""
         self.directory = directory
-        self.main, self.second = MortalOrthanc(ae_title="MAIN"), MortalOrthanc(ae_title="SECOND")
+        self.main, self.second = MortalOrthanc("MAIN"), MortalOrthanc("SECOND")
         self.ris, self.mail, self.avara = Hl7Receiver(), MailServer(), Avara()
         self.relays: dict[str, Relay] = {}
         """By what is behind it: ``main``, ``second``, ``gateway`` (what PACS send to), ``ris``, ``mail``, ``store``."""

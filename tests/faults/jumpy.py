@@ -1,34 +1,30 @@
-"""Runs a gateway whose wall clock is as many seconds ahead as a file says: ``python -m tests.faults.jumpy CONFIG FILE``.
+"""Runs a gateway whose wall clock is as many seconds ahead as a file says.
 
-The monotonic clock, and with it every wait, stays as it is: that is what a machine's clock does when it is set.
+``python -m tests.faults.jumpy FILE serve -c CONFIG``. The monotonic clock, and with it every wait, stays as it is: that
+is what becomes of a machine's clock when it is set.
 """
 
 from __future__ import annotations
 
-import asyncio
+import mmap
+import struct
 import sys
 import time
 from pathlib import Path
 
+AHEAD = struct.Struct("d")
+"""The whole of the file: seconds."""
+
 
 def main() -> None:
-    clock, wall = Path(sys.argv[2]), time.time
-    ahead, looked = 0.0, float("-inf")
+    wall = time.time
+    with Path(sys.argv.pop(1)).open("rb") as file:
+        # Mapped once: to ask for the time takes no descriptor, where those have run out.
+        ahead = mmap.mmap(file.fileno(), AHEAD.size, access=mmap.ACCESS_READ)
+    time.time = lambda: wall() + AHEAD.unpack_from(ahead)[0]
+    from gateway.cli import main as gateway  # now, so that nothing holds the machine's own clock
 
-    def jumps() -> float:
-        nonlocal ahead, looked
-        if time.monotonic() - looked > 0.2:
-            ahead, looked = float(clock.read_text()), time.monotonic()
-        return wall() + ahead
-
-    time.time = jumps
-    # After the clock is set: nothing may hold the machine's own.
-    from gateway import app
-    from gateway.admin.logs import set_up_logging
-    from gateway.config import load
-
-    set_up_logging("info", "text")
-    asyncio.run(app.serve(load(Path(sys.argv[1]), {})))
+    gateway()
 
 
 if __name__ == "__main__":

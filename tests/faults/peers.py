@@ -21,6 +21,14 @@ from gateway.demo.orthanc import Orthanc, find_orthanc
 class MortalOrthanc(Orthanc):
     """A real PACS that dies as by ``kill -9`` and comes back with what it had."""
 
+    def __init__(self, ae_title: str) -> None:
+        super().__init__(ae_title=ae_title, settings={"DicomThreadsCount": 16})
+        self._known: dict[str, int] = {}
+
+    async def register(self, ae_title: str, port: int) -> None:
+        self._known[ae_title] = port
+        await super().register(ae_title, port)
+
     async def die(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -30,6 +38,8 @@ class MortalOrthanc(Orthanc):
         assert self._directory is not None
         await self._session.close()
         await self._launch(find_orthanc(), Path(self._directory.name))
+        for ae_title, port in self._known.items():  # it does not keep them itself
+            await self.register(ae_title, port)
 
     async def held(self, study: str) -> dict[str, str]:
         """SOP Instance UID → Orthanc's own name for it, of every instance of a study."""

@@ -18,6 +18,8 @@ import aiohttp
 from gateway.demo.orthanc import dies_with_us
 from gateway.objects import Credentials, ObjectStore
 
+from .jumpy import AHEAD
+
 STARTS_WITHIN = 60.0
 """Seconds."""
 
@@ -58,7 +60,7 @@ class GatewayProcess:
         limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}"]
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *limit, sys.executable, "-m", "tests.faults.jumpy", str(config), str(self._clock),
+                *limit, sys.executable, "-m", "tests.faults.jumpy", str(self._clock), "serve", "-c", str(config),
                 cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=dies_with_us,
             )  # fmt: skip
         async with asyncio.timeout(STARTS_WITHIN), aiohttp.ClientSession() as http:
@@ -71,9 +73,9 @@ class GatewayProcess:
 
     def set_clock(self, ahead: float) -> None:
         """Its wall clock is so many seconds ahead from now on."""
-        new = self._clock.with_suffix(".new")
-        new.write_text(str(ahead))
-        new.replace(self._clock)
+        self._clock.touch()
+        with self._clock.open("r+b") as file:  # in place: it is mapped
+            file.write(AHEAD.pack(ahead))
 
     async def kill(self) -> None:
         """``kill -9``."""
@@ -112,7 +114,7 @@ class GatewayProcess:
         """Memory, descriptors and threads at this moment."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
-            descriptors = len(os.listdir(f"/proc/{self.pid}/fd"))
+            descriptors = len([*Path(f"/proc/{self.pid}/fd").iterdir()])
             return {
                 "MB": int(status.split("VmRSS:")[1].split()[0]) / 1000,
                 "threads": float(status.split("Threads:")[1].split()[0]),
@@ -144,7 +146,9 @@ class GatewayProcess:
 
     def jobs(self) -> list[tuple[int, str, str, str, float]]:
         """Id, kind, state, last error and creation of every job, read beside the running gateway."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.state_dir}/journal.db?mode=ro", uri=True, timeout=10)) as c:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.state_dir}/journal.db?mode=ro", uri=True, timeout=10)
+        ) as c:
             return c.execute("SELECT id, kind, state, last_error, created FROM jobs").fetchall()
 
 
@@ -155,6 +159,10 @@ def children_of(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 found += map(int, (task / "children").read_text().split())
     return found
+
+
+def processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def command_of(pid: int) -> list[str]:
