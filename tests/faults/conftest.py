@@ -7,7 +7,7 @@ import pytest
 from .hospital import Hospital
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def hospital(tmp_path_factory):
     async with Hospital(tmp_path_factory.mktemp("hospital")) as made:
         await made.gateway.start()
