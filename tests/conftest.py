@@ -28,11 +28,11 @@ from gateway import app
 from gateway.avara.signature import sign
 from gateway.config import Config, load
 from gateway.demo.orthanc import Orthanc, dies_with_us
-from gateway.demo.simulator import PacsSimulator
 from gateway.journal import Job, Jobs
 from gateway.objects import Credentials, ObjectStore
 from gateway.objects.embedded import EmbeddedStore, free_port
 from tests.left_out import pytest_sessionfinish, pytest_terminal_summary
+from tests.rig.simulator import PacsSimulator
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]  # hooks, taken over
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from gateway.demo.orthanc import NoOrthanc, Orthanc, dies_with_us, find_orthanc
 from gateway.demo.sample import sample_study
 from gateway.demo.scenes import AE_TITLE, Avara, DemoFailed, DemoPacs, show_capture, show_report, show_study
-from gateway.demo.simulator import PacsSimulator
+from gateway.demo.stand_in import StandInPacs
 from gateway.objects.embedded import free_port
 
 
@@ -43,20 +43,20 @@ class _RealOrthanc:
 
 
 @dataclass
-class _Simulated:
-    simulator: PacsSimulator
+class _StandIn:
+    pacs: StandInPacs
     what: str
 
     @property
     def ae_title(self) -> str:
-        return self.simulator.ae_title
+        return self.pacs.ae_title
 
     @property
     def port(self) -> int:
-        return self.simulator.port
+        return self.pacs.port
 
     async def instances(self, study_instance_uid: str) -> dict[str, bytes]:
-        return self.simulator.instances(study_instance_uid)
+        return self.pacs.instances(study_instance_uid)
 
 
 def run(*, keep: bool) -> int:
@@ -100,11 +100,9 @@ async def _pacs(dicom_port: int, files: list[bytes]) -> AsyncIterator[DemoPacs]:
     try:
         find_orthanc()
     except NoOrthanc:
-        simulator = PacsSimulator()
-        simulator.add(*files)
-        simulator.destinations[AE_TITLE] = ("127.0.0.1", dicom_port)
-        with simulator:
-            yield _Simulated(simulator, "a simulator of ours, since Orthanc is not installed,")
+        with StandInPacs(destination=(AE_TITLE, "127.0.0.1", dicom_port)) as stand_in:
+            stand_in.add(*files)
+            yield _StandIn(stand_in, "a PACS of ours in memory, since Orthanc is not installed,")
         return
     async with Orthanc() as orthanc:
         await orthanc.register(AE_TITLE, dicom_port)

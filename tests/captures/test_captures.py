@@ -12,8 +12,8 @@ from pydicom import dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from gateway.demo.sample import sample_capture, sample_study
-from gateway.demo.simulator import PacsSimulator
 from gateway.journal import JobState, slots
+from tests.rig.simulator import PacsSimulator
 
 from .conftest import SAMPLE, STUDY
 

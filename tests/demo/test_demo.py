@@ -1,4 +1,4 @@
-"""The demo itself, with Orthanc and with the simulator that stands in for it."""
+"""The demo itself, with Orthanc and with the small PACS that stands in for it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ raise SystemExit(demo.run(keep=False))
 """
 
 
-@pytest.mark.parametrize(
-    "arguments", [["-m", "gateway", "demo"], ["-c", WITHOUT_ORTHANC]], ids=["orthanc", "simulator"]
-)
+@pytest.mark.parametrize("arguments", [["-m", "gateway", "demo"], ["-c", WITHOUT_ORTHANC]], ids=["orthanc", "stand-in"])
 async def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(arguments, tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "200"}
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=-1, stderr=-2, env=environment)
@@ -34,5 +32,5 @@ async def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(arguments, 
     assert "34 URLs, the capture among them" in said
     assert "its PDF equal, byte by byte" in said
     assert "35 URLs, the report among them, a PDF of 1 page that opens" in said
-    assert ("a simulator of ours, since Orthanc is not installed" in said) == (arguments[0] == "-c")
+    assert ("a PACS of ours in memory, since Orthanc is not installed" in said) == (arguments[0] == "-c")
     assert list(tmp_path.iterdir()) == []

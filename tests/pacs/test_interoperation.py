@@ -13,7 +13,6 @@ from pydicom import dcmread
 from pynetdicom import AE
 
 from gateway.demo.sample import sample_study
-from gateway.demo.simulator import without_reactor
 from gateway.objects.embedded import free_port
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
@@ -22,6 +21,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from tests.conftest import data_set
 from tests.dicom.test_elements import FILES
+from tests.rig.simulator import without_reactor
 
 pytestmark = pytest.mark.slow
 

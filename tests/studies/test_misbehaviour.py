@@ -12,9 +12,9 @@ import pytest
 from pydicom import dcmread
 
 from gateway.demo.sample import sample_study
-from gateway.demo.simulator import without_reactor
 from gateway.studies import keys
 from gateway.studies.outcome import Complete, NotStored, Partial, Unreachable
+from tests.rig.simulator import without_reactor
 
 SAMPLE_STUDY, SAMPLE = sample_study()
 FILES = [i.content for i in SAMPLE]

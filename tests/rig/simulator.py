@@ -1,7 +1,6 @@
 """A PACS that misbehaves on command: what the field notes tell of, to be met in a test and not at night.
 
-It is built on pynetdicom, so that it shares no code with the gateway's own DICOM side. It also stands in for
-Orthanc in the demo where that cannot be installed.
+It is built on pynetdicom, so that it shares no code with the gateway's own DICOM side.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from gateway.demo.storage import Storage, uid_of
+from tests.rig.storage import Storage, uid_of
 
 SUCCESS, PENDING, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xC001, 0xA801
 SUBOPERATIONS_FAILED = 0xB000
