@@ -10,12 +10,12 @@ from pydicom.uid import generate_uid
 
 from gateway.admin.checks import run_checks
 from gateway.demo.sample import sample_study, synthetic_ct
-from gateway.demo.simulator import PacsSimulator
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.store import OutgoingInstance, store
 from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies.outcome import Complete
 from tests.conftest import data_set
+from tests.rig.simulator import PacsSimulator
 
 STUDY, SAMPLE = sample_study()
 
