@@ -34,6 +34,7 @@ from rich.table import Table
 
 from bench.floors import OnlyAnswers, bare_puts
 from bench.plot import plot
+from bench.slices import slices
 from bench.world import AE_TITLE, Gateway, gateway, push_large
 from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import small_pdf, synthetic_ct
@@ -64,9 +65,13 @@ class Extent:
     large: tuple[int, ...] = (100_000_000, 500_000_000, 2_000_000_000)
     """Bytes of the multi-frame instances by which the memory is shown."""
     captures: int = 60
+    slices: tuple[tuple[float | None, int, int], ...] = (
+        (None, 100, 512), (None, 600, 512), (None, 3000, 70), (20, 100, 512), (20, 600, 512), (5, 100, 512),
+    )  # fmt: skip
+    """MB a second of the link (None: no limit), instances, and pixels a side, by which slices are waited for."""
 
 
-QUICK = Extent(1, (30, 30), (30, 30), (100, 1000), (200_000_000,), 20)
+QUICK = Extent(1, (30, 30), (30, 30), (100, 1000), (200_000_000,), 20, ((None, 600, 512), (20, 600, 512)))
 
 
 async def main(parts: list[str], extent: Extent) -> None:
@@ -277,6 +282,11 @@ async def first_answer(directory: Path, orthanc: Orthanc, extent: Extent) -> dic
     return found
 
 
+async def first_slice(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """What a reader waits for, from a cold cache."""
+    return await slices(directory, orthanc, extent.slices)
+
+
 async def settled(running: Gateway, study: str, count: int) -> None:
     """Waits until the study is in the cache."""
     while True:
@@ -399,6 +409,7 @@ PARTS: dict[str, Part] = {
     "cold": cold,
     "warm": warm,
     "first": first_answer,
+    "slices": first_slice,
     "memory": memory,
     "captures": captures,
     "reports": reports,

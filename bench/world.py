@@ -83,7 +83,11 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    directory: Path, orthanc: Orthanc, answer_within: str = "300s", reports: dict[str, Any] | None = None
+    directory: Path,
+    orthanc: Orthanc,
+    answer_within: str = "300s",
+    reports: dict[str, Any] | None = None,
+    answer: str = "complete",
 ) -> AsyncIterator[Gateway]:
     """A gateway with an embedded store, empty where *directory* is new, in a process of its own."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,7 @@ async def gateway(
         json.dumps(
             {
                 "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
-                "avara": {"webhook_keys": [KEY], "answer_within": answer_within},
+                "avara": {"webhook_keys": [KEY], "answer_within": answer_within, "answer": answer},
                 "dicom": {"host": "127.0.0.1", "port": dicom_port, "accept_pushes": True},
                 "pacs": [
                     {"name": "pacs", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
@@ -114,8 +118,8 @@ async def gateway(
             async with asyncio.timeout(60):
                 while True:
                     try:
-                        async with http.get(f"http://127.0.0.1:{port}/health") as answer:
-                            if answer.status == 200:
+                        async with http.get(f"http://127.0.0.1:{port}/health") as healthy:
+                            if healthy.status == 200:
                                 break
                     except aiohttp.ClientError:
                         await asyncio.sleep(0.05)

@@ -144,6 +144,14 @@ class AvaraConfig(Section):
     answer_within: Annotated[Duration, Field(ge=1)] = Field(
         10.0, description="Avara's time-out: every webhook is answered inside it."
     )
+    answer: Literal["listed", "complete"] = Field(
+        "listed",
+        description="When a study is answered: `listed` as soon as the PACS has listed all its instances, with deferred "
+        "URLs for those on their way; `complete` once they are stored, or `answer_within` is nearly over.",
+    )
+    answer_patience: Duration = Field(
+        0.25, description="With `listed`: how long a study has to be fetched whole before it is answered so."
+    )
     allowed_origins: list[Annotated[str, AfterValidator(_allowed_origin)]] = Field(
         ["*"], description="Web origins whose pages may open the URLs (CORS); `*` is any: a URL is its own permission."
     )

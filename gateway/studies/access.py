@@ -1,8 +1,9 @@
 """Answers ``study.access_requested``: URLs of every instance, in time (docs/contract.md: Answers).
 
 A cached study that was compared with the PACS a moment ago is answered at once. Else the fetch is joined, or
-begun, and its end awaited as long as the answer can wait; then what has arrived is answered with presigned URLs,
-what is still on its way with deferred ones, and the fetch goes on.
+begun. Once the PACS has listed every instance, and a moment in which a small study simply ends has passed, the answer
+leaves: presigned URLs for what is stored, deferred ones for what is on its way. Where there is no list, the end of the
+fetch is awaited, for as long as the answer can wait.
 """
 
 from __future__ import annotations
@@ -87,8 +88,10 @@ class StudyAccessHandler:
         deferred: DeferredUrls,
         revalidate_after: float,
         url_expiry: int,
+        patience: float,
     ) -> None:
-        """*revalidate_after* and *url_expiry* are seconds."""
+        """*revalidate_after* and *url_expiry* are seconds; *patience* those that a study whose instances are all listed
+        has to be fetched whole before it is answered with deferred URLs: infinite where they are not wanted."""
         self._fetcher = fetcher
         self._cache = cache
         self._journal = journal
@@ -96,6 +99,7 @@ class StudyAccessHandler:
         self._deferred = deferred
         self._revalidate_after = revalidate_after
         self._url_expiry = url_expiry
+        self._patience = patience
         self._validated: dict[str, float] = {}
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
@@ -134,13 +138,34 @@ class StudyAccessHandler:
                 return self._with_urls(held)
         flight = self._fetcher.fetch(uid)
         if held is not None and held.complete:
-            outcome = await _ended(flight, delivery.deadline, patience=REVALIDATION_PATIENCE)
+            outcome = await self._ended(flight, delivery.deadline, at_most=REVALIDATION_PATIENCE)
             if outcome is None and not flight.outgrown:
                 return self._with_urls(held)
-        outcome = await _ended(flight, delivery.deadline)
+        outcome = await self._ended(flight, delivery.deadline)
         if outcome is None:
             return self._so_far(flight)
         return self._of(outcome, flight)
+
+    async def _ended(self, flight: Flight, deadline: float, *, at_most: float = math.inf) -> Outcome | None:
+        """How the flight ended; None where it did not within *at_most* seconds, nor soon after every instance was
+        listed, nor in time to make an answer by *deadline* (event-loop seconds)."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        until = began + at_most
+        listed = False
+        while flight.outcome is None:
+            if flight.listed.is_set() and not listed:
+                listed = True
+                until = min(until, loop.time() + self._patience)
+            count = max(len(flight.stored) + len(flight.missing), flight.expected_count or 0)
+            whole = deadline - began
+            to_build = min(TO_BUILD * whole + TO_BUILD_EACH * count, whole / 2)
+            left = min(deadline - to_build, until) - loop.time()
+            if left <= 0:
+                break
+            wait = min(left, LOOKS_EVERY)
+            await (flight.ended(wait) if listed else flight.listed_or_ended(wait))
+        return flight.outcome
 
     def _of(self, outcome: Outcome, flight: Flight) -> StudyAccess:
         held = flight.held
@@ -209,19 +234,3 @@ class StudyAccessHandler:
             or None,
             manifest=prepared.manifest,
         )
-
-
-async def _ended(flight: Flight, deadline: float, *, patience: float = math.inf) -> Outcome | None:
-    """How the flight ended; None where it did not within *patience* seconds, or in time to make an answer by
-    *deadline* (event-loop seconds)."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    while flight.outcome is None:
-        count = max(len(flight.stored) + len(flight.missing), flight.expected_count or 0)
-        whole = deadline - began
-        to_build = min(TO_BUILD * whole + TO_BUILD_EACH * count, whole / 2)
-        left = min(deadline - to_build, began + patience) - loop.time()
-        if left <= 0:
-            break
-        await flight.ended(min(left, LOOKS_EVERY))
-    return flight.outcome

@@ -32,6 +32,8 @@ class Flight:
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None
         """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
+        self.listed = asyncio.Event()
+        """Set once :attr:`expected` is known to be all that the PACS has of the study."""
         self.sop_classes: dict[str, set[str]] = {}
         """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
         self.series = SeriesQueue()
@@ -81,6 +83,14 @@ class Flight:
         """Waits up to *within* seconds for the end; None when it did not come. Never cancels the fetch."""
         await asyncio.wait([self._outcome], timeout=within)
         return self.outcome
+
+    async def listed_or_ended(self, within: float) -> None:
+        """Waits up to *within* seconds until every instance is listed, or the flight has ended."""
+        listed = asyncio.ensure_future(self.listed.wait())
+        try:
+            await asyncio.wait([self._outcome, listed], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listed.cancel()
 
     async def instance(self, sop_instance_uid: str, within: float) -> Instance | None:
         """Waits for one instance; None where the fetch ends without it.

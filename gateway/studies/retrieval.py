@@ -109,6 +109,8 @@ class StudyRetrieval:
             flight.series.end()
         if not listing.complete:
             log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
+        else:
+            flight.listed.set()
         return listing
 
     async def _by_series(self) -> PacsError | None:
