@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import shutil
 import time
 from collections.abc import Sequence
@@ -21,13 +22,11 @@ CONNECTIONS = 6
 """That a browser has to a host (HTTP/1.1)."""
 
 
-async def slices(
-    directory: Path, orthanc: Orthanc, cases: Sequence[tuple[float | None, int, int]]
-) -> dict[str, Any]:
+async def slices(directory: Path, orthanc: Orthanc, cases: Sequence[tuple[float | None, int, int]]) -> dict[str, Any]:
     """For each (MB a second or None for no limit, instances, pixels a side): seconds from the webhook."""
     found: dict[str, Any] = {}
     for megabytes, count, side in cases:
-        study = f"1.2.826.9.{count}.{side}"
+        study = f"1.2.826.9.{secrets.randbits(40)}"
         objects = [i.content for i in synthetic_ct(study, count, side, side)]
         total = sum(map(len, objects)) / 1e6
         await orthanc.add(*objects)

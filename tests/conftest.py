@@ -221,7 +221,8 @@ async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
             port, dicom_port = free_port(), free_port()
             document = {
                 "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
-                "avara": {"webhook_keys": [KEY]} | sections.pop("avara", {}),
+                # Whole answers, since most tests look at what was fetched; test_prompt.py has the default.
+                "avara": {"webhook_keys": [KEY], "answer": "complete"} | sections.pop("avara", {}),
                 "dicom": {"ae_title": AE_TITLE, "host": "127.0.0.1", "port": dicom_port} | sections.pop("dicom", {}),
                 "pacs": pacs,
                 "store": {

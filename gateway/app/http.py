@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 from functools import partial
 
 from gateway.app.gateway import Gateway
@@ -70,6 +71,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         deferred=deferred,
         revalidate_after=config.cache.revalidate_after,
         url_expiry=int(config.cache.url_expiry),
+        patience=config.avara.answer_patience if config.avara.answer == "listed" else math.inf,
     )
     captures = CaptureAccessHandler(
         journal=gateway.journal,

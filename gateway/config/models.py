@@ -146,8 +146,8 @@ class AvaraConfig(Section):
     )
     answer: Literal["listed", "complete"] = Field(
         "listed",
-        description="When a study is answered: `listed` as soon as the PACS has listed all its instances, with deferred "
-        "URLs for those on their way; `complete` once they are stored, or `answer_within` is nearly over.",
+        description="When a study is answered: `listed` as soon as the PACS has listed all its instances, with "
+        "deferred URLs for those on their way; `complete` once they are stored, or `answer_within` is nearly over.",
     )
     answer_patience: Duration = Field(
         0.25, description="With `listed`: how long a study has to be fetched whole before it is answered so."

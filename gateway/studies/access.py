@@ -199,6 +199,11 @@ class StudyAccessHandler:
         if flight.expected is None or listed < (flight.expected_count or 0):
             of = f" of {flight.expected_count}" if flight.expected_count else ""
             error = f"{listed}{of} instances can be given so far, the study is being fetched: ask again for the others"
+        elif flight.missing and flight.held is not None and not flight.held.complete:
+            error = (
+                f"{len(flight.missing)} of {listed} instances could not be retrieved from the PACS the last time; they "
+                "are asked for again now"
+            )
         return self._signed(prepare(index), error, on_their_way=flight.missing)
 
     def _note_validated(self, uid: str) -> None:

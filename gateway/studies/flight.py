@@ -87,8 +87,9 @@ class Flight:
     async def listed_or_ended(self, within: float) -> None:
         """Waits up to *within* seconds until every instance is listed, or the flight has ended."""
         listed = asyncio.ensure_future(self.listed.wait())
+        either: list[asyncio.Future[Any]] = [self._outcome, listed]
         try:
-            await asyncio.wait([self._outcome, listed], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         finally:
             listed.cancel()
 

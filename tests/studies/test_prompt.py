@@ -1,0 +1,76 @@
+"""The answer leaves once everything is listed, whatever the study's size and the PACS's speed; the rest is deferred."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.demo.sample import sample_study
+from tests.conftest import data_set
+
+STUDY, SAMPLE = sample_study()
+HELD = sorted(data_set(i.content) for i in SAMPLE)
+LISTED = {"answer": "listed", "answer_within": "60s"}
+
+
+def deferred(answer):
+    return [url for url in answer["urls"] if "/deferred/" in url]
+
+
+async def test_a_slow_pacs_is_not_waited_for_once_it_has_listed_all(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.3  # some ten seconds for all
+    gateway = await start(simulator, avara=LISTED)
+    began = time.monotonic()
+    answer = await gateway.ask(STUDY)
+    assert time.monotonic() - began < 0.3 * len(SAMPLE)
+    assert "error" not in answer
+    assert len(answer["urls"]) == len(SAMPLE)
+    assert len(deferred(answer)) > len(SAMPLE) / 2
+    assert sorted(await gateway.data_sets(answer)) == HELD
+
+
+async def test_a_small_study_simply_ends_and_is_answered_whole(orthanc, start):
+    await orthanc.add(*(i.content for i in SAMPLE))
+    gateway = await start(orthanc, avara=LISTED | {"answer_patience": "30s"})
+    answer = await gateway.ask(STUDY)
+    assert deferred(answer) == []
+    assert sorted(await gateway.data_sets(answer)) == HELD
+
+
+async def test_without_a_list_the_fetch_is_awaited(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.no_image_level = "fail"
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"})
+    answer = await gateway.ask(STUDY)
+    assert deferred(answer) == []
+    assert len(answer["urls"]) == len(SAMPLE)
+
+
+async def test_what_the_pacs_lists_and_never_sends_is_told_by_its_url_and_by_the_next_answer(simulator, start):
+    lost = SAMPLE[-1].sop_instance_uid
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance, simulator.behaviour.drop = 0.05, {lost}
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"})
+    answer = await gateway.ask(STUDY)
+    assert "error" not in answer
+    [url] = [u for u in answer["urls"] if lost in u]
+    async with gateway.http.get(url) as gone:
+        assert gone.status == 404
+        assert "did not deliver" in (await gone.json())["error"]
+    await gateway.quiet()
+    again = await gateway.ask(STUDY)
+    assert len(again["urls"]) >= len(SAMPLE) - 1
+    assert again["error"].startswith(f"1 of {len(SAMPLE)} instances could not be retrieved from the PACS")
+
+
+@pytest.mark.parametrize("count", [2, 5])
+async def test_everybody_who_asks_meanwhile_is_answered_so(simulator, start, count):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.1
+    gateway = await start(simulator, avara=LISTED)
+    answers = await asyncio.gather(*(gateway.ask(STUDY) for _ in range(count)))
+    assert {len(a["urls"]) for a in answers} == {len(SAMPLE)}
+    assert all(deferred(a) for a in answers)
