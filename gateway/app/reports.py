@@ -18,7 +18,7 @@ from gateway.reports.fetch import AskAgain, ReportFetcher
 from gateway.reports.folder.deliver import Folder, FolderDelivery
 from gateway.reports.hl7 import mllp
 from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
-from gateway.reports.hl7.message import FieldMap, Profile, TextForm
+from gateway.reports.hl7.message import Addendum, FieldMap, Profile, TextForm
 from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS
 from gateway.reports.pdf.download import PdfDownload, ask_avara
 
@@ -61,6 +61,7 @@ def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Collection
         destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders)},
         channels=channels,
         keep_for=keep_for,
+        keep_texts_for=config.keep_texts if any(r.addendum == "combined" for r in config.hl7) else 0.0,
         added=parts.wake,
     )
     outbox = parts.outbox(
@@ -112,6 +113,7 @@ def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:
             receiving_facility=config.receiving_facility,
             charset=config.charset,
             text_form=TextForm(config.text_form),
+            addendum=Addendum(config.addendum),
             with_pdf=config.with_pdf,
             critical_flag=config.critical_flag,
             fields=FieldMap.parse(config.fields),

@@ -46,6 +46,12 @@ class ReportHl7Config(Section):
     text_form: Literal["lines", "formatted"] = Field(
         "lines", description="The text as one OBX of type TX a line, or as one of type FT."
     )
+    addendum: Literal["combined", "separate"] = Field(
+        "separate",
+        description="An addendum, which is a report of its own: `combined` sends the original's text, a line "
+        "`ADDENDUM` and the new text in place of the original; `separate` leaves the original and adds an OBX of its "
+        "own. Either is sent as `C`, never as another final report.",
+    )
     with_pdf: bool = Field(True, description="Whether the PDF goes along, as an OBX of type ED.")
     critical_flag: str = Field("AA", description="OBX-8 of a critical report.")
     fields: dict[str, str] = Field(
@@ -83,6 +89,11 @@ class ReportsConfig(Section):
     hl7: list[ReportHl7Config] = Field([], description="HL7 receivers; each gets every report.")
     folders: list[ReportFolderConfig] = Field([], description="Folders; each gets every report.")
     alerts: AlertsConfig | None = Field(None, description="Where `alerts` was in earlier versions.")
+    keep_texts: Duration = Field(
+        90 * 86400.0,
+        description="How long a report's text is kept where an HL7 receiver has addenda `combined`; one that comes "
+        "later is sent as with `separate`.",
+    )
     retry_for: Annotated[Duration, Field(ge=60)] = Field(
         72 * 3600.0, description="How long each delivery is tried before an operator has to decide."
     )

@@ -155,6 +155,22 @@ reports = Table(
 )
 """Versions of reports that are, or were, delivered; ``content`` is a SHA-256 over what they say."""
 
+study_reports = Table(
+    "study_reports",
+    metadata,
+    Column("report_id", String(256), primary_key=True),
+    Column("study_id", String(256), nullable=False),
+    Column("study_instance_uid", String(64)),
+    Column("received", Float, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("original", String(256)),
+    Column("text_key", String(1024)),
+    Index("study_reports_by_study", "study_instance_uid"),
+    Index("study_reports_by_avaras_study", "study_id"),
+)
+"""Every report that was acknowledged, among the others of its study. ``ordinal`` is 1 for the first, from 2 on for what
+was added to it, and 0 while that is not decided; ``original`` is the report that it adds to, where it is known."""
+
 alerts = Table(
     "alerts",
     metadata,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.journal import Job, JobState, Journal, Transaction, jobs
+from gateway.journal import Job, JobState, Journal, Transaction, jobs, study_reports
 from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import StudyRecord
 from gateway.pacs.scu.lookup import find_record
 from gateway.pacs.scu.retrieve import Finder
-from gateway.reports.report import Report, worded
+from gateway.reports.report import Report, signing_of, worded
 
 
 class Delivery:
@@ -41,7 +41,8 @@ class Delivery:
                 raise TryLater(str(e)) from e
         return Report(
             payload["report"], payload["study_id"], payload["study"], payload["version"], payload["critical"],
-            worded(payload["text"]), pdf, payload["received"],
+            worded(payload["text"]), pdf, payload["received"], payload.get("ordinal", 1), payload.get("original"),
+            signing_of(payload.get("signing")),
         )  # fmt: skip
 
     async def study(self, job: Job) -> StudyRecord:
@@ -54,6 +55,21 @@ class Delivery:
         if record is None:
             raise TryLater(f"study {uid} is in no PACS: is it the right one, and does the PACS show it to us?")
         return record
+
+    async def texts_before(self, report: Report) -> Sequence[str]:
+        """The texts of the reports that an addendum adds to, the original's first; none where one of them is not kept.
+        Raises TryLater."""
+        found: list[str] = []
+        for earlier in await self._journal.run(lambda c: study_reports.before(c, report.report_id)) or ():
+            if earlier.text_key is None:
+                return ()
+            try:
+                found.append((await self._objects.get(earlier.text_key)).decode())
+            except ObjectNotFound:
+                return ()
+            except StoreError as e:
+                raise TryLater(str(e)) from e
+        return found
 
     def end(self, c: Transaction, job: Job, said: str) -> None:
         """The job is done: what it held of the patient goes."""

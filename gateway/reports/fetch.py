@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.alerts import end_alert, raise_alert
-from gateway.journal import Job, JobState, Journal, Transaction, jobs
+from gateway.journal import Job, JobState, Journal, Transaction, jobs, study_reports
 from gateway.journal import reports as table
 from gateway.journal.journal import study_of
 from gateway.journal.reports import ReportVersion
+from gateway.journal.study_reports import StudyReport
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.reports import alerts
@@ -56,11 +57,13 @@ class ReportFetcher:
         destinations: Mapping[str, Sequence[str]],
         channels: Collection[str],
         keep_for: float,
+        keep_texts_for: float,
         added: Callable[[], None],
     ) -> None:
         """*ask_again* is None where Avara cannot be asked for a new URL. *destinations* are, by kind of job, the
         names of the places that a report is brought to; *channels* those of what alerts are sent by. *keep_for* is
-        seconds; *added* is called when a job was added."""
+        seconds, and so is *keep_texts_for*, for which texts are kept that a later addendum is sent with; *added* is
+        called when a job was added."""
         self._journal = journal
         self._objects = objects
         self._download = download
@@ -68,6 +71,7 @@ class ReportFetcher:
         self._destinations = destinations
         self._channels = channels
         self._keep_for = keep_for
+        self._keep_texts_for = keep_texts_for
         self._added = added
 
     async def __call__(self, job: Job) -> Ended:
@@ -80,6 +84,7 @@ class ReportFetcher:
             raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
+        await self._keep_text(job)
         known = await self._journal.run(lambda c: self._release(c, job))
         self._added()
         if not known:
@@ -100,7 +105,7 @@ class ReportFetcher:
             late = time.time() - job.payload["received"] > TEXT_ALONE_AFTER
             raise TryLater(str(e), await self._without_pdf(job, str(e)) if late else None) from e
         sha256 = hashlib.sha256(content).hexdigest()
-        key = f"reports/{hashlib.sha256(job.payload['report'].encode()).hexdigest()[:32]}/{sha256}.pdf"
+        key = _key(job.payload["report"], sha256, "pdf")
         await self._objects.put(key, content, content_type=PDF)
         return Step(
             f"its PDF is here, {len(content)} bytes", {**job.payload, "key": key, "sha256": sha256, "url": None}
@@ -125,6 +130,26 @@ class ReportFetcher:
                 raise TryLater(str(e)) from e
             raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
 
+    async def _keep_text(self, job: Job) -> None:
+        """Keeps the text where an addendum to it is to be sent with it. Raises StoreError."""
+        text = worded(job.payload["text"])
+        if text is None or not self._keep_texts_for:
+            return
+        content = text.encode("utf-8", "replace")
+        key = _key(job.payload["report"], hashlib.sha256(content).hexdigest(), "txt")
+
+        def note(c: Transaction) -> None:
+            known = study_reports.get(c, job.payload["report"])
+            if known is None or known.text_key != key:
+                study_reports.know(
+                    c, StudyReport(job.payload["report"], job.payload["study_id"], None, job.payload["received"])
+                )
+                study_reports.keeps_text(c, job.payload["report"], key)
+                jobs.clean(c, key, after=self._keep_texts_for)
+
+        await self._journal.run(note)  # before it is there: whenever we are killed, it goes again some day
+        await self._objects.put(key, content, content_type="text/plain; charset=utf-8")
+
     async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
         """Lets the text go out by itself, once; the payload that says so."""
 
@@ -139,6 +164,7 @@ class ReportFetcher:
 
         if not job.payload.get("text_sent"):
             log.warning("report %s has no PDF that can be delivered: %s", job.payload["report"], reason)
+            await self._keep_text(job)
         payload = await self._journal.run(note)
         self._added()
         return payload
@@ -171,6 +197,12 @@ class ReportFetcher:
         for version in known:
             if version.content == content:
                 return f"the same as version {version.version}, which is delivered once"
+        place = study_reports.settle(
+            c,
+            StudyReport(payload["report"], payload["study_id"], study, payload["received"]),
+            addendum=payload.get("addendum"),
+            original=payload.get("adds_to"),
+        )
         version = ReportVersion(
             payload["report"],
             len(known) + 1,
@@ -184,7 +216,8 @@ class ReportFetcher:
         added = {
             "report": version.report_id, "study_id": payload["study_id"], "study": study, "version": version.version,
             "critical": payload["critical"], "text": worded(payload["text"]), "received": version.received,
-            "key": payload["key"] if pdf else None,
+            "key": payload["key"] if pdf else None, "ordinal": place.ordinal, "original": place.original,
+            "signing": payload.get("signing"),
         }  # fmt: skip
         places = []
         for kind, destinations in self._destinations.items():
@@ -192,7 +225,8 @@ class ReportFetcher:
                 subject = names.subject(version.report_id, str(version.version), destination)
                 jobs.add(c, kind, subject, {**added, "target": destination}, said=f"version {version.version}")
                 places.append(f"{kind.partition('.')[2]} {destination}")
-        return f"version {version.version} of the report goes to {', '.join(places) or 'nowhere: none is configured'}"
+        named = "the report" if place.ordinal == 1 else f"the report, which adds to {place.original or 'another one'},"
+        return f"version {version.version} of {named} goes to {', '.join(places) or 'nowhere: none is configured'}"
 
 
 def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
@@ -205,6 +239,11 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
     payload = {**job.payload, "study": study_instance_uid}
     jobs.reschedule(c, job, f"an operator says that it is of study {study_instance_uid}", payload=payload)
     return job
+
+
+def _key(report_id: str, sha256: str, ending: str) -> str:
+    """Where something of a report lies in the store."""
+    return f"reports/{hashlib.sha256(report_id.encode()).hexdigest()[:32]}/{sha256}.{ending}"
 
 
 def _content_of(payload: Mapping[str, Any], *, pdf: bool) -> str:

@@ -12,8 +12,9 @@ from gateway.avara.answers import ReportAcknowledged
 from gateway.avara.endpoint import Refusal
 from gateway.avara.events import Event, ReportDelivered
 from gateway.avara.signature import Delivery
-from gateway.journal import Journal, JournalError, Transaction, jobs
+from gateway.journal import Journal, JournalError, Transaction, jobs, study_reports
 from gateway.journal.journal import remember_study
+from gateway.journal.study_reports import StudyReport
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.report import worded
@@ -60,6 +61,7 @@ class ReportHandler:
             "report": data.report_id, "study_id": data.study_id, "study": data.study_instance_uid,
             "critical": data.is_critical, "text": worded(data.plain_text), "url": data.presigned_url, "received": now,
         }  # fmt: skip
+        study_reports.know(c, StudyReport(data.report_id, data.study_id, data.study_instance_uid, now))
         _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
         if new and data.is_critical:
             raise_alert(c, self._channels, alerts.critical(payload))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
 
@@ -19,6 +21,36 @@ class Predecessor:
     sop_class_uid: str
     sop_instance_uid: str
     series_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signed a report, as Avara has it."""
+
+    family: str
+    given: str
+    middle: str = ""
+    suffix: str = ""
+    """Further ones behind a blank."""
+    npi: str = ""
+    """National Provider Identifier; empty where there is none."""
+
+    @property
+    def person_name(self) -> str:
+        """As DICOM writes it (PS3.5 §6.2.1)."""
+        return "^".join((self.family, self.given, self.middle, "", self.suffix)).rstrip("^")
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """What Avara says of a report besides the report, or what it does not say."""
+
+    signed_at: float | None = None
+    """Unix seconds."""
+    signer: Signer | None = None
+    facility: str = ""
+    lacks: str = ""
+    """What could not be asked, for the record; empty where all is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +70,27 @@ class Report:
     """None where Avara's PDF could not be had; the text is delivered all the same."""
     received: float
     """Unix seconds at which it was acknowledged."""
+    ordinal: int = 1
+    """1 for the first report of its study, from 2 on for what was added to it: each is a report of its own."""
+    original: str | None = None
+    """Avara's id of the report that this one adds to, where it is known which."""
+    signing: Signing | None = None
+    """None where Avara was not asked."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of the study was reported before: neither another report, nor a version of this one."""
+        return self.ordinal == 1 and self.version == 1
 
     @property
     def series_instance_uid(self) -> str:
-        """The series of all versions of this report's PDF; stable (PS3.5 Annex B.2)."""
-        return derived_uid("series", self.report_id, self.study_instance_uid)
+        """The series of all versions of this report's PDF, and of what is added to it; stable (PS3.5 Annex B.2)."""
+        return derived_uid("series", self.original or self.report_id, self.study_instance_uid)
+
+    @property
+    def number_in_series(self) -> int:
+        """Instance Number (0020,0013): in the order in which the documents came about."""
+        return (self.ordinal - 1) * 1000 + self.version
 
     @property
     def document_uid(self) -> str:
@@ -52,7 +100,7 @@ class Report:
     @property
     def text_series_uid(self) -> str:
         """The series of all versions of this report's Basic Text SR: another modality, so another series."""
-        return derived_uid("text series", self.report_id, self.study_instance_uid)
+        return derived_uid("text series", self.original or self.report_id, self.study_instance_uid)
 
     @property
     def text_uid(self) -> str:
@@ -68,6 +116,14 @@ class Report:
     def stored_text(self) -> Predecessor:
         """The Basic Text SR of this version, as a later one refers to it."""
         return Predecessor(BASIC_TEXT_SR, self.text_uid, self.text_series_uid)
+
+
+def signing_of(kept: Mapping[str, Any] | None) -> Signing | None:
+    """What a job keeps of a signing, as :func:`dataclasses.asdict` gave it."""
+    if kept is None:
+        return None
+    signer = kept.get("signer")
+    return Signing(**{**kept, "signer": Signer(**signer) if signer else None})
 
 
 def worded(text: str | None) -> str | None:

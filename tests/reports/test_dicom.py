@@ -111,7 +111,7 @@ def study(claimed, name, **others):
     )
 
 
-def objects(report, of, previous=None):
+def objects(report, of, previous=()):
     """Of both kinds, with the tree of the second in the letters of its text."""
     return [encapsulated_pdf(report, of, previous), basic_text_sr(report, of, previous)]
 
@@ -159,7 +159,7 @@ def faults(program, made, directory, *options):
 
 
 @pytest.mark.parametrize(("claimed", "name"), NAMES)
-@pytest.mark.parametrize(("report", "previous"), [(REPORT, None), (SECOND, PREVIOUS)])
+@pytest.mark.parametrize(("report", "previous"), [(REPORT, ()), (SECOND, [PREVIOUS])])
 def test_others_find_no_fault_in_any_character_set(claimed, name, report, previous, tmp_path):
     local = text(name, claimed)
     report = dataclasses.replace(report, plain_text=f"{local}\n{report.plain_text}\n{local}")
@@ -171,7 +171,7 @@ def test_others_find_no_fault_in_any_character_set(claimed, name, report, previo
 
 
 @pytest.mark.parametrize("claimed", UNKNOWN_TO_DCIODVFY)
-@pytest.mark.parametrize(("report", "previous"), [(REPORT, None), (SECOND, PREVIOUS)])
+@pytest.mark.parametrize(("report", "previous"), [(REPORT, ()), (SECOND, [PREVIOUS])])
 def test_others_find_no_fault_in_the_terms_of_the_rarest(claimed, report, previous, tmp_path):
     for made in objects(report, dataclasses.replace(STUDY, specific_character_set=claimed), previous):
         assert read(made).SpecificCharacterSet == claimed
@@ -407,7 +407,7 @@ def test_the_same_report_is_the_same_object():
 
 def test_a_later_version_names_the_one_before_in_the_same_series():
     tree_before = Predecessor(BASIC_TEXT_SR, REPORT.text_uid, REPORT.text_series_uid)
-    for make, before in ((encapsulated_pdf, PREVIOUS), (basic_text_sr, tree_before)):
+    for make, before in ((encapsulated_pdf, [PREVIOUS]), (basic_text_sr, [tree_before])):
         first, second = read(make(REPORT, STUDY)), read(make(SECOND, STUDY, before))
         assert "PredecessorDocumentsSequence" not in first
         assert second.SeriesInstanceUID == first.SeriesInstanceUID

@@ -47,7 +47,7 @@ def test_a_report_becomes_the_message_that_chapter_7_has():
         f"MSH|^~\\&|AVARA|CLOUD|RIS|HOSP|20261124120000+0000||ORU^R01^ORU_R01|{identity}|P|2.5.1||||||UNICODE UTF-8"
     )
     assert line(message, "PID") == "PID|1||MRN0001^^^HOSP^MR||Doe^Jane^Ann^Jr.^Dr.||19700131|F"
-    assert line(message, "ORC") == "ORC|RE||ACC0001"
+    assert line(message, "ORC") == "ORC|RE||ACC0001|||||||||^House^Gregory"
     assert line(message, "OBR") == (
         "OBR|1||ACC0001|18748-4^Diagnostic imaging report^LN^^CT chest|||20261120101530|||||||||^House^Gregory||ACC0001"
         "||||20261124060000+0000|||F"
@@ -208,7 +208,7 @@ def test_fields_are_changed_added_and_removed_by_the_map():
     assert line(message, "PID") == (
         "PID|1||MRN0001^^^HOSP&1.2.3&ISO^MR||Doe^Jane^Ann^Jr.^Dr.^^L||19700131|||||||||||A\\S\\1"
     )
-    assert line(message, "ORC") == "ORC|RE|PA\\S\\1|A\\S\\1"
+    assert line(message, "ORC") == "ORC|RE|PA\\S\\1|A\\S\\1|||||||||^House^Gregory"
     assert str(message.segment("OBR")(4)) == "RAD^CT chest^L^^{x}"
     assert str(message.segment("OBR")(20)) == STUDY_UID
     assert [str(o(3)) for o in message.segments("OBX")] == ["REPORT^^L", "REPORT^^L", "PDF^^L"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from gateway.dicom import texts
@@ -19,7 +20,7 @@ from gateway.reports.dicom.document import (
     references,
     title,
 )
-from gateway.reports.report import Predecessor, Report
+from gateway.reports.report import Predecessor, Report, Signing
 
 SERIES_NUMBER = 99002
 """(0020,0011): after that of the PDFs."""
@@ -30,7 +31,7 @@ _COMMENT = ("121106", "DCM", "Comment")
 
 
 def basic_text_sr(
-    report: Report, study: StudyRecord, previous: Predecessor | None = None, *, evidence: Sequence[InstanceRef] = ()
+    report: Report, study: StudyRecord, previous: Sequence[Predecessor] = (), *, evidence: Sequence[InstanceRef] = ()
 ) -> DicomObject:
     """The report's text as a Basic Text SR (PS3.3 C.17).
 
@@ -38,8 +39,8 @@ def basic_text_sr(
     template, whose rows on language and observer ask for what is not known here. The text is one TEXT item: UT has
     no limit, and viewers differ in how they put items together again.
 
-    It is COMPLETE and UNVERIFIED. VERIFIED asks for the name and the organization of who signed (Verifying Observer
-    Sequence, C.17.2), which Avara does not tell; to make them up would be worse than to say less.
+    It is COMPLETE, and VERIFIED where name and organization of who signed are known, which Verifying Observer Sequence
+    (C.17.2) asks for; to make them up would be worse than to say less.
 
     *evidence* is what the PACS lists of the study, for Current Requested Procedure Evidence Sequence; the report's
     own objects are left out of it. Raises ValueError where the report has no text, or *study* is not its study.
@@ -64,15 +65,39 @@ def basic_text_sr(
             "SeriesNumber": SERIES_NUMBER,
             "ReferencedPerformedProcedureStepSequence": [],
             "CompletionFlag": "COMPLETE",
-            "CompletionFlagDescription": "Signed in Avara; by whom is not told to this system",
-            "VerificationFlag": "UNVERIFIED",
             "ReferencedRequestSequence": [_request(report, study)],
             "PerformedProcedureCodeSequence": [],
         }
+        | _verification(report.signing)
         | procedure
         | predecessors(report, previous)
         | _container(REPORT, content),
     )
+
+
+def _verification(signing: Signing | None) -> Attributes:
+    """Who signed, and when (C.17.2)."""
+    if signing is None or signing.signer is None:
+        said = "by whom is not told to this system"
+    elif signing.signed_at is None or not signing.facility:
+        said = f"by {signing.signer.person_name.replace('^', ' ')}"
+    else:
+        signed = datetime.datetime.fromtimestamp(signing.signed_at).astimezone()
+        return {
+            "VerificationFlag": "VERIFIED",
+            "VerifyingObserverSequence": [
+                {
+                    "VerifyingOrganization": texts.short_text(signing.facility),
+                    "VerificationDateTime": signed.strftime("%Y%m%d%H%M%S%z"),
+                    "VerifyingObserverName": texts.person_name(signing.signer.person_name),
+                    "VerifyingObserverIdentificationCodeSequence": [],
+                }
+            ],
+        }
+    return {
+        "CompletionFlagDescription": texts.short_text(f"Signed in Avara; {said}")[:64],
+        "VerificationFlag": "UNVERIFIED",
+    }
 
 
 def _container(concept: tuple[str, str, str], content: list[Attributes]) -> Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.journal import Job, Journal, Transaction
 from gateway.journal import reports as table
@@ -38,12 +38,7 @@ class PacsDelivery:
     async def __call__(self, job: Job) -> Ended:
         """Makes the objects of one version for one PACS. Raises TryLater, CannotBeDone."""
         report, study = await self._delivery.report(job), await self._delivery.study(job)
-        versions = await self._journal.run(lambda c: table.versions(c, report.report_id))
-        # What was filed to another study by mistake is no version before this one there.
-        earlier = [
-            v for v in versions
-            if v.version < report.version and v.study_instance_uid == report.study_instance_uid
-        ]  # fmt: skip
+        earlier = await self._journal.run(lambda c: _earlier(c, report))
         made = await asyncio.to_thread(self._make, report, study, earlier)
         target, outgoing = job.payload["target"], []
         for document in made:
@@ -78,20 +73,54 @@ class PacsDelivery:
         await self._journal.run(hand_over)
         return None
 
-    def _make(self, report: Report, study: StudyRecord, earlier: Sequence[ReportVersion]) -> list[DicomObject]:
+    def _make(self, report: Report, study: StudyRecord, earlier: Earlier) -> list[DicomObject]:
         made = []
         if report.pdf is not None:
-            before = [_report_of(v) for v in earlier if v.has_pdf]
-            made.append(encapsulated_pdf(report, study, before[-1].stored_document if before else None))
+            made.append(encapsulated_pdf(report, study, [r.stored_document for r in _last(earlier, _has_pdf)]))
         if self._has_text(pdf=report.pdf is not None, text=bool(report.plain_text)):
-            before = [_report_of(v) for v in earlier if self._has_text(pdf=v.has_pdf, text=v.has_text)]
-            made.append(basic_text_sr(report, study, before[-1].stored_text if before else None))
+            before = _last(earlier, lambda v: self._has_text(pdf=v.has_pdf, text=v.has_text))
+            made.append(basic_text_sr(report, study, [r.stored_text for r in before]))
         return made
 
     def _has_text(self, *, pdf: bool, text: bool) -> bool:
         return text and (self._text or not pdf)
 
 
-def _report_of(v: ReportVersion) -> Report:
-    """A version as far as its UIDs go, which are derived from these."""
-    return Report(v.report_id, "", v.study_instance_uid, v.version, False, None, None, v.received)
+Earlier = Sequence[tuple[str | None, Sequence[ReportVersion]]]
+"""What came before, by report: the original of each, and its versions."""
+
+
+def _earlier(c: Transaction, report: Report) -> Earlier:
+    """What came before: versions of the original, then of this report. What was filed to another study by mistake is
+    nothing before this one there."""
+    reports = [(report.original, table.versions(c, report.report_id))]
+    if report.original is not None:
+        reports.insert(0, (None, table.versions(c, report.original)))
+    return [
+        (
+            original,
+            [
+                v for v in versions
+                if v.study_instance_uid == report.study_instance_uid
+                and (v.report_id != report.report_id or v.version < report.version)
+            ],
+        )
+        for original, versions in reports
+    ]  # fmt: skip
+
+
+def _last(earlier: Earlier, wanted: Callable[[ReportVersion], bool]) -> list[Report]:
+    """The last version of each report before that *wanted* is true of, as far as its UIDs go."""
+    found = []
+    for original, versions in earlier:
+        for v in [v for v in versions if wanted(v)][-1:]:
+            found.append(
+                Report(
+                    v.report_id, "", v.study_instance_uid, v.version, False, None, None, v.received, original=original
+                )
+            )
+    return found
+
+
+def _has_pdf(version: ReportVersion) -> bool:
+    return version.has_pdf

@@ -50,6 +50,7 @@ def title(report: Report) -> str:
     return (
         ("CRITICAL: " if report.is_critical else "")
         + TITLE
+        + (", addendum" if report.ordinal > 1 else "")
         + (f", version {report.version} (addendum or correction)" if report.version > 1 else "")
     )
 
@@ -78,7 +79,7 @@ def common_attributes(report: Report, study: StudyRecord) -> Attributes:
         "Manufacturer": "Avara",
         "ManufacturerModelName": "Avara Gateway",
         "SoftwareVersions": __version__,
-        "InstanceNumber": report.version,
+        "InstanceNumber": report.number_in_series,
         # The hospital's local time, as the PACS's own; no Timezone Offset, which would speak for Study Time, too.
         "ContentDate": received.strftime("%Y%m%d"),
         "ContentTime": received.strftime("%H%M%S.%f"),
@@ -91,12 +92,10 @@ def code(concept: tuple[str, str, str]) -> Attributes:
     return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
 
 
-def predecessors(report: Report, previous: Predecessor | None) -> Attributes:
-    """Predecessor Documents Sequence (0040,A360): the document before this one, where there is one."""
-    if previous is None:
-        return {}
-    ref = InstanceRef(previous.series_instance_uid, previous.sop_instance_uid, previous.sop_class_uid)
-    return {"PredecessorDocumentsSequence": [references(report, [ref])]}
+def predecessors(report: Report, previous: Sequence[Predecessor]) -> Attributes:
+    """Predecessor Documents Sequence (0040,A360): the documents before this one, where there are any."""
+    refs = [InstanceRef(p.series_instance_uid, p.sop_instance_uid, p.sop_class_uid) for p in previous]
+    return {"PredecessorDocumentsSequence": [references(report, refs)]} if refs else {}
 
 
 def references(report: Report, instances: Sequence[InstanceRef]) -> Attributes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gateway.dicom.sop_classes import ENCAPSULATED_PDF
 from gateway.pacs.scu.client import StudyRecord
 from gateway.reports.dicom.document import (
@@ -19,12 +21,13 @@ SERIES_NUMBER = 99001
 """(0020,0011): after those of any modality, where viewers sort by it."""
 
 
-def encapsulated_pdf(report: Report, study: StudyRecord, previous: Predecessor | None = None) -> DicomObject:
+def encapsulated_pdf(report: Report, study: StudyRecord, previous: Sequence[Predecessor] = ()) -> DicomObject:
     """The report's PDF as an Encapsulated PDF (PS3.3 C.24).
 
-    A later version names the one before in Predecessor Documents Sequence (0040,A360), which the Encapsulated
-    Document Module (C.24.2) has as Type 3, for documents whose content is wholly or partially included. Source
-    Instance Sequence (0042,0013, Type 1C) is for instances that a document was derived from; a report is written.
+    A later version names the one before, and an addendum the report that it adds to, in Predecessor Documents Sequence
+    (0040,A360), which the Encapsulated Document Module (C.24.2) has as Type 3, for documents whose content is wholly or
+    partially included. Source Instance Sequence (0042,0013, Type 1C) is for instances that a document was derived from;
+    a report is written.
     Verification Flag is VERIFIED, since Avara delivers signed reports only, and C.24.2 does not ask by whom.
 
     Raises ValueError where the report has no PDF, or *study* is not its study.

@@ -105,6 +105,8 @@ def _sidecar(report: Report, study: StudyRecord, contents: dict[str, bytes]) -> 
         "reportId": report.report_id,
         "version": report.version,
         "isCritical": report.is_critical,
+        "isAddendum": report.ordinal > 1,
+        **({"originalReportId": report.original} if report.original is not None else {}),
         "received": datetime.fromtimestamp(report.received, UTC).isoformat(timespec="seconds"),
         "studyId": report.study_id,
         "studyInstanceUid": report.study_instance_uid,

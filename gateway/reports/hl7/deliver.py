@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,11 +27,18 @@ class Hl7Receiver:
     profile: hl7.Profile
     timeouts: mllp.Timeouts
 
-    async def deliver(self, report: Report, study: StudyRecord) -> str:
-        """Sends a report; what is to be told of it in the record. Raises ReportError."""
+    async def deliver(self, report: Report, study: StudyRecord, before: Sequence[str]) -> str:
+        """Sends a report, with the texts *before* that it adds to; what is to be told of it in the record. Raises
+        ReportError."""
         identity = hl7.control_id(report)
         message = await asyncio.to_thread(
-            hl7.build_oru, report, study, self.profile, message_control_id=identity, now=datetime.now().astimezone()
+            hl7.build_oru,
+            report,
+            study,
+            self.profile,
+            message_control_id=identity,
+            now=datetime.now().astimezone(),
+            before=before,
         )
         taken = await mllp.send(message, self.host, self.port, tls=self.tls, timeouts=self.timeouts)
         noted = f"; its answer {taken.oddity}" if taken.oddity else ""
@@ -57,6 +64,8 @@ class Hl7Delivery:
         if receiver is None:
             raise no_such_place("HL7 receiver", job)
         report, study = await self._delivery.report(job), await self._delivery.study(job)
-        said = await receiver.deliver(report, study)
+        combined = receiver.profile.addendum is hl7.Addendum.COMBINED
+        before = await self._delivery.texts_before(report) if combined and report.ordinal > 1 else ()
+        said = await receiver.deliver(report, study, before)
         await self._journal.run(lambda c: self._delivery.end(c, job, said))
         return None

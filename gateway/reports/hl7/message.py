@@ -4,7 +4,9 @@ What a message says, and how a receiver's own wishes change it:
 
 - MSH-10 is the same for every try of one version of a report, so that a receiver can drop what it has.
 - PID: MRN, issuer, name, birth date and sex as the PACS has them. ORC-3, OBR-3 and OBR-18: the accession number.
-- OBR-4 is LOINC 18748-4 with the study's description; OBR-25 and OBX-11 are F, or C from the second version on.
+- OBR-4 is LOINC 18748-4 with the study's description; OBR-25 and OBX-11 are F for the first report of a study, and C
+  for every later version and every addendum, which is a report of its own (:class:`Addendum` says how it is sent).
+- OBR-22 is when the report was signed, and OBR-32 by whom, where Avara has told. ORC-12 and OBR-16 are who ordered it.
 - The text is one OBX of type TX a line, which every receiver shows alike; or one FT with ``\\.br\\`` (chapter 2.7.6).
 - The PDF is one OBX of type ED, base64 (chapter 2.A.24).
 - OBX-8 of a critical report is the flag that is configured. The order's priority stays as it was ordered.
@@ -20,7 +22,7 @@ import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -28,9 +30,10 @@ from string import Formatter
 
 from gateway.pacs.scu.client import StudyRecord
 from gateway.reports.errors import ReportError
-from gateway.reports.report import Report
+from gateway.reports.report import Report, Signing
 
 OBSERVATION = "18748-4^Diagnostic imaging report^LN"
+ADDENDUM = "55107-7^Addendum Document^LN"
 
 CHARSETS = {
     "ASCII": "ascii",
@@ -74,6 +77,16 @@ _NAMES = (
 
 class NotRepresentable(ReportError):
     """The configured character set lacks a character of the message."""
+
+
+class Addendum(Enum):
+    """How a report is sent that adds to another one of its study, which the receiver has."""
+
+    COMBINED = "combined"
+    """In place of the other: its text, a line ``ADDENDUM``, and the new text; where the text of the other is no longer
+    kept, as with ``separate``."""
+    SEPARATE = "separate"
+    """Beside the other, under an OBX-3 and OBX-4 of its own."""
 
 
 class TextForm(Enum):
@@ -147,6 +160,7 @@ class Profile:
     charset: str = "UNICODE UTF-8"
     """MSH-18, of table 0211."""
     text_form: TextForm = TextForm.LINES
+    addendum: Addendum = Addendum.SEPARATE
     with_pdf: bool = True
     critical_flag: str = "AA"
     """OBX-8 of a critical report (table 0078)."""
@@ -167,9 +181,21 @@ def control_id(report: Report) -> str:
     return base64.b32encode(digest).decode()[:20]
 
 
-def build_oru(report: Report, study: StudyRecord, profile: Profile, *, message_control_id: str, now: datetime) -> bytes:
-    """The message, without MLLP's frame; *now* is an aware time. Raises NotRepresentable."""
-    corrected = "F" if report.version == 1 else "C"
+def build_oru(
+    report: Report,
+    study: StudyRecord,
+    profile: Profile,
+    *,
+    message_control_id: str,
+    now: datetime,
+    before: Sequence[str] = (),
+) -> bytes:
+    """The message, without MLLP's frame; *now* is an aware time. *before* are the texts of the reports that an addendum
+    adds to, which are sent with it, in place of them. Raises NotRepresentable."""
+    corrected = "F" if report.is_first else "C"
+    text, text_id, pdf_id = report.plain_text, report.ordinal * 2 - 1, report.ordinal * 2
+    if before and text is not None:
+        text, text_id = "\n\nADDENDUM\n".join((*before, text)), 1
     flag = profile.critical_flag if report.is_critical else ""
     values = _values(report, study, flag)
     mrn, accession = values["patient_id"], values["accession_number"]
@@ -194,23 +220,25 @@ def build_oru(report: Report, study: StudyRecord, profile: Profile, *, message_c
     if profile.fields.has("PV1"):
         segments.append(("PV1", "", {1: "1", 2: "U"}))
     segments += [
-        ("ORC", "", {1: "RE", 3: accession}),
+        ("ORC", "", {1: "RE", 3: accession, 12: values["referring_physician"]}),
         (
             "OBR", "",
             {
                 1: "1", 3: accession, 4: _joined(OBSERVATION, "", values["study_description"]), 7: observed,
                 16: values["referring_physician"], 18: accession,
-                22: f"{datetime.fromtimestamp(report.received, UTC):%Y%m%d%H%M%S%z}", 25: corrected,
+                22: f"{datetime.fromtimestamp(_signed_at(report), UTC):%Y%m%d%H%M%S%z}", 25: corrected,
+                32: _interpreter(report.signing),
             },
         ),
     ]  # fmt: skip
-    observations = _text_observations(report.plain_text, profile.text_form)
+    observations = _text_observations(text, profile.text_form)
     if report.pdf is not None and profile.with_pdf:
         # Put in at the end: it needs no escaping, and is too large to be handed about.
         observations.append(("pdf", "ED", ""))
     for number, (kind, value_type, value) in enumerate(observations, start=1):
-        shown = {1: str(number), 2: value_type, 3: OBSERVATION, 4: "1" if kind == "text" else "2", 5: value, 8: flag,
-                 11: corrected, 14: observed}  # fmt: skip
+        sub_id = text_id if kind == "text" else pdf_id
+        shown = {1: str(number), 2: value_type, 3: OBSERVATION if sub_id <= 2 else ADDENDUM, 4: str(sub_id), 5: value,
+                 8: flag, 11: corrected, 14: observed}  # fmt: skip
         segments.append(("OBX", kind, shown))
     out = []
     for name, kind, fields in segments:
@@ -240,6 +268,21 @@ def _values(report: Report, study: StudyRecord, flag: str) -> dict[str, str]:
     values["referring_physician"] = f"^{physician}" if physician else ""  # XCN begins with an id
     assert set(values) == set(_NAMES)
     return values
+
+
+def _signed_at(report: Report) -> float:
+    signed = report.signing.signed_at if report.signing is not None else None
+    return report.received if signed is None else signed
+
+
+def _interpreter(signing: Signing | None) -> str:
+    """OBR-32, Principal Result Interpreter: NDL (chapter 2.A.46), whose first component is a CNN."""
+    if signing is None or signing.signer is None:
+        return ""
+    signer = signing.signer
+    parts = (signer.npi, signer.family, signer.given, signer.middle, signer.suffix)
+    shown = [*(_escaped(part) for part in parts), "", "", "", "NPI" if signer.npi else ""]
+    return "&".join(shown).rstrip("&")
 
 
 def _person(name: str) -> str:
