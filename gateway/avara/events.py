@@ -7,12 +7,13 @@ at any time; identifiers are opaque. UIDs are checked, since they become keys an
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_uid, is_usable
 
 MAX_ID = 256
 """Characters of an identifier; Avara's have 36."""
@@ -28,8 +29,24 @@ def _optional_uid(value: str | None) -> str | None:
     return _uid(value) if value else None
 
 
+_STUDY_UID = re.compile(r"[0-9A-Za-z._-]+")
+
+
+def _study_uid(value: str) -> str:
+    if not is_usable(value) or _STUDY_UID.fullmatch(value) is None:
+        raise ValueError("not a Study Instance UID, nor usable as one: letters, digits, dots, hyphens, 80 at most")
+    return value
+
+
+def _optional_study_uid(value: str | None) -> str | None:
+    return _study_uid(value) if value else None
+
+
 Uid = Annotated[str, AfterValidator(_uid)]
 OptionalUid = Annotated[str | None, AfterValidator(_optional_uid)]
+StudyUid = Annotated[str, AfterValidator(_study_uid)]
+"""Of a study that is in the PACS: what that has in the place of a UID, letters too, is what has to be asked for."""
+OptionalStudyUid = Annotated[str | None, AfterValidator(_optional_study_uid)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 
 
@@ -41,7 +58,7 @@ class StudyAccessData(_Wire):
     """Which study somebody wants to read."""
 
     study_id: Identifier
-    study_instance_uid: Uid
+    study_instance_uid: StudyUid
 
 
 class StudyAccessRequested(_Wire):
@@ -77,7 +94,7 @@ class ReportDeliveredData(_Wire):
     is_critical: bool
     presigned_url: Annotated[str, Field(min_length=1, max_length=8192)]
     plain_text: str | None = None
-    study_instance_uid: OptionalUid = None
+    study_instance_uid: OptionalStudyUid = None
     external_patient_id: str | None = None
 
 

@@ -24,15 +24,17 @@ DEPTH_LIMIT = 32
 """Nested sequences that are followed; no object that means well has more than a few."""
 
 UNDEFINED = 0xFFFFFFFF
+PIXEL_DATA_GROUP = 0x7FE00000
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _CHINESE = "\x1b$)A"
 """The escape sequence to ISO-IR 58, which pydicom leaves in the text."""
-_SHORT_VRS = frozenset((
+SHORT_VRS = frozenset((
     b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
     b"ST", b"TM", b"UI", b"UL", b"US",
 ))  # fmt: skip
-_SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
+SWAPPED = {b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4}
+"""Bytes of a number, which big endian has the other way round."""
 
 
 class MalformedDataSet(ValueError):
@@ -46,13 +48,23 @@ def read_elements(data: memoryview | bytes, transfer_syntax_uid: str, wanted: Co
     are as little endian has them. Raises MalformedDataSet.
     """
     if transfer_syntax_uid in DEFLATED:
-        try:
-            data = zlib.decompressobj(-15).decompress(data, INFLATE_LIMIT)
-        except zlib.error as e:
-            raise MalformedDataSet("a deflated data set that cannot be inflated") from e
+        data = inflated(data, INFLATE_LIMIT)
     big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
     reader = ElementReader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT, big=big)
     return reader.read(wanted)
+
+
+def inflated(data: memoryview | bytes, limit: int) -> bytes:
+    """The start of a deflated data set, *limit* bytes of it at most. Raises MalformedDataSet.
+
+    It is a bare deflate stream (PS3.5 A.5); some writers put the header of zlib or gzip before it.
+    """
+    for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS + 32):
+        try:
+            return zlib.decompressobj(window_bits).decompress(data, limit)
+        except zlib.error:
+            continue
+    raise MalformedDataSet("a deflated data set that cannot be inflated")
 
 
 class ElementReader:
@@ -73,12 +85,15 @@ class ElementReader:
         at = 0
         while at + 8 <= end:
             group, number, vr, length = tag_vr(data, at)
-            if explicit and vr in _SHORT_VRS:  # most elements: a call less for each
+            if explicit and vr in SHORT_VRS:  # most elements: a call less for each
                 tag, value = group << 16 | number, at + 8
             else:
                 tag, vr, length, value = self.element(at, explicit=explicit)
             if tag > last:
-                break
+                if not self._goes_back(tag, length, value, last):
+                    break
+                at = value + length
+                continue
             if length == UNDEFINED:
                 at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=1)
                 continue
@@ -87,8 +102,15 @@ class ElementReader:
                 if at > end:
                     raise MalformedDataSet(f"element {tag:08X} is longer than the data set")
                 raw = bytes(data[value:at])
-                found[tag] = _swapped(raw, _SWAPPED[vr]) if self._big and vr in _SWAPPED else raw
+                found[tag] = swapped(raw, SWAPPED[vr]) if self._big and vr in SWAPPED else raw
         return found
+
+    def _goes_back(self, tag: int, length: int, value: int, last: int) -> bool:
+        """Whether an element beyond all that is wanted is merely out of order (PS3.5 §7.1 has them ascend)."""
+        if tag >= PIXEL_DATA_GROUP or length == UNDEFINED or value + length + 8 > self._end:
+            return False
+        group, element, _ = self._tag_length(self._data, value + length)
+        return bool(0x00080000 <= group << 16 | element <= last)
 
     def element(self, at: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR, value length and value offset of the element at *at*; 8 bytes of it are there."""
@@ -98,7 +120,7 @@ class ElementReader:
         group, element, vr, length = self._tag_vr(self._data, at)
         if group == 0xFFFE:  # items have no VR, in any encoding (PS3.5 §7.5)
             return group << 16 | element, b"", self._length(self._data, at + 4)[0], at + 8
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             if at + 12 > self._end:
                 raise MalformedDataSet("data set ends within an element")
             return group << 16 | element, vr, self._length(self._data, at + 8)[0], at + 12
@@ -131,7 +153,8 @@ class ElementReader:
         return self._end
 
 
-def _swapped(raw: bytes, width: int) -> bytes:
+def swapped(raw: bytes, width: int) -> bytes:
+    """Numbers of *width* bytes each, turned round."""
     return b"".join(raw[i : i + width][::-1] for i in range(0, len(raw), width))
 
 

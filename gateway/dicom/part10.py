@@ -73,24 +73,27 @@ MAX_META = 64 * 1024
 _META_UIDS = {0x00020002: "sop_class_uid", 0x00020003: "sop_instance_uid", 0x00020010: "transfer_syntax_uid"}
 
 
-def read_file_meta(head: memoryview) -> FileMeta | None:
+def read_file_meta(head: memoryview, *, needs_preamble: bool = True) -> FileMeta | None:
     """The file meta information of a file that begins with *head*; None where that ends before the data set does
-    begin. Raises MalformedDataSet where it is no Part 10 file."""
+    begin. Raises MalformedDataSet where it is no Part 10 file, of which some come without a preamble."""
     if len(head) < 132:
         return None
+    start = 132
     if bytes(head[128:132]) != b"DICM":
-        raise MalformedDataSet("DICM is missing at its 129th byte (PS3.10 §7.1)")
+        if needs_preamble or bytes(head[:4]) != b"\2\0\0\0":
+            raise MalformedDataSet("DICM is missing at its 129th byte (PS3.10 §7.1)")
+        start = 0
     reader = ElementReader(head, explicit=True, big=False)
     found = dict.fromkeys(_META_UIDS.values(), "")
-    at = 132
-    while at - 132 < MAX_META:
+    at = start
+    while at - start < MAX_META:
         if at + 12 > len(head):
             return None
         if bytes(head[at : at + 2]) != b"\2\0":  # the data set, in an encoding of its own
             return FileMeta(**found, data_offset=at)
         tag, _, length, value = reader.element(at, explicit=True)
         if value + length > len(head):
-            if value + length - 132 > MAX_META:
+            if value + length - start > MAX_META:
                 break
             return None
         if tag in _META_UIDS:

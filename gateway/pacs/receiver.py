@@ -42,9 +42,9 @@ class IncomingInstance:
     """One C-STORE request with its whole data set (PS3.7 §9.1.1)."""
 
     sop_class_uid: str
-    """Affected SOP Class UID; checked to be a UID."""
+    """Affected SOP Class UID; checked to be usable."""
     sop_instance_uid: str
-    """Affected SOP Instance UID; checked to be a UID."""
+    """Affected SOP Instance UID; checked to be usable, or empty where it is not."""
     transfer_syntax_uid: str
     """As negotiated for the presentation context: how ``body`` is encoded."""
     calling_ae_title: str
@@ -56,6 +56,9 @@ class IncomingInstance:
     move_originator_ae_title: str | None = None
     """Optional in the standard, so never what an instance is attributed by (field note 4)."""
     move_originator_message_id: int | None = None
+    answers: str = ""
+    """Study Instance UID of the request that it came in answer to, on one connection (C-GET, WADO-RS); empty where
+    that cannot be told (C-MOVE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Sender:
     called_ae_title: str
     host: str
     """The address that they come from."""
+    answers: str = ""
+    """As :attr:`IncomingInstance.answers`."""
 
 
 InstanceHandler = Callable[[IncomingInstance], Coroutine[Any, Any, int]]

@@ -199,7 +199,9 @@ class StudyCache:
         ledger = {s.study_instance_uid: s for s in await self._journal.cached_studies()}
         seen = set()
         async for prefix in self._store.list_folders(keys.ROOT):
-            uid = prefix.removeprefix(keys.ROOT).rstrip("/")
+            uid = keys.study_of(prefix)
+            if uid is None:
+                continue
             seen.add(uid)
             known = ledger.get(uid)
             if known is None or known.state is not StudyState.READY:

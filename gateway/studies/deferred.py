@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.dicom.uid import is_uid
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.objects.serving import serve_object
 from gateway.studies import keys
@@ -47,21 +46,22 @@ class DeferredUrls:
     def urls(self, study_instance_uid: str, sop_instance_uids: Sequence[str], *, expires_in: int) -> list[str]:
         """A URL for each instance, valid for *expires_in* seconds."""
         expires = int(time.time()) + expires_in
-        prefix = self._base + PATH.split("{", maxsplit=1)[0] + study_instance_uid
+        study = keys.segment(study_instance_uid)
+        prefix = self._base + PATH.split("{", maxsplit=1)[0] + study
         return [
-            f"{prefix}/{uid}?expires={expires}&signature={self._sign(study_instance_uid, uid, expires)}"
-            for uid in sop_instance_uids
+            f"{prefix}/{instance}?expires={expires}&signature={self._sign(study, instance, expires)}"
+            for instance in map(keys.segment, sop_instance_uids)
         ]
 
-    def allows(self, study_instance_uid: str, sop_instance_uid: str, expires: str, signature: str) -> bool:
+    def allows(self, study: str, instance: str, expires: str, signature: str) -> bool:
         """Whether these are the parts of a URL that was made here and has not expired; in constant time."""
         if not (expires.isascii() and expires.isdecimal() and len(expires) < 13 and signature.isascii()):
             return False
-        right = self._sign(study_instance_uid, sop_instance_uid, int(expires))
+        right = self._sign(study, instance, int(expires))
         return hmac.compare_digest(right, signature) and time.time() < int(expires)
 
-    def _sign(self, study_instance_uid: str, sop_instance_uid: str, expires: int) -> str:
-        said = f"{study_instance_uid}/{sop_instance_uid}/{expires}".encode()
+    def _sign(self, study: str, instance: str, expires: int) -> str:
+        said = f"{study}/{instance}/{expires}".encode()
         return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
 
 
@@ -96,11 +96,11 @@ class DeferredInstances:
         allowed = self._cors.headers(request.headers.get("Origin"))
         if request.method not in ("GET", "HEAD"):
             return _error(405, "GET or HEAD", allowed | {"Allow": "GET, HEAD"})
-        study, uid = request.match_info["study"], request.match_info["instance"]
-        query = request.query
-        if not self._urls.allows(study, uid, query.get("expires", ""), query.get("signature", "")):
+        parts = request.match_info["study"], request.match_info["instance"]
+        study, uid = map(keys.uid_of, parts)
+        expires, signature = (request.query.get(name, "") for name in ("expires", "signature"))
+        if study is None or uid is None or not self._urls.allows(*parts, expires, signature):
             return _error(403, "this URL has expired, or was altered", allowed)
-        assert is_uid(study) and is_uid(uid)  # noqa: PT018  (we signed it)
         try:
             async with self._cache.pinned(study):
                 async with self._server.waiting.take(request.remote or "", gone=gone(request)):

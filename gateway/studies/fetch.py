@@ -164,6 +164,7 @@ class Fetcher:
             return Complete(flight.held)
         await self._cache.filling(uid)
         flight.outgrown = True
+        flight.senders = pacs.sending_ae_titles
         listing, failure = await StudyRetrieval(flight, pacs, self._intake).run()
         return await self._conclude(flight, pacs, listing, failure)
 

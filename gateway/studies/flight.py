@@ -34,6 +34,8 @@ class Flight:
         """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
         self.listed = asyncio.Event()
         """Set once :attr:`expected` is known to be all that the PACS has of the study."""
+        self.senders: frozenset[str] = frozenset()
+        """Calling AE titles of the PACS that it is retrieved from; none before that is known."""
         self.sop_classes: dict[str, set[str]] = {}
         """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
         self.series = SeriesQueue()

@@ -1,7 +1,12 @@
-"""The attributes of an arriving instance that the index keeps: identity, order, and pixel geometry."""
+"""The attributes of an arriving instance that the index keeps: identity, order, and pixel geometry.
+
+Two ways: a quick one for all that it can read, and one that takes a closer look at the others. What the second cannot
+tell either, the association does (:mod:`gateway.studies.attribution`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from gateway.dicom.elements import (
@@ -13,13 +18,14 @@ from gateway.dicom.elements import (
     text,
     unsigned_short,
 )
-from gateway.dicom.uid import is_uid
+from gateway.dicom.tolerant import read_tolerantly
+from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.receiver import IncomingInstance
 from gateway.studies.index import Instance
 
 HEADER_LIMIT = 512 * 1024
-"""Bytes of a data set that are read for its attributes. All of them have tags below (0028,1054) and
-come, in tag order, before anything large; sequences before them are small."""
+"""Bytes of a data set that the quick way reads. All that is wanted has tags below (0028,1054), and nearly always
+comes before anything large."""
 
 CHARACTER_SET = 0x00080005
 SOP_INSTANCE_UID = 0x00080018
@@ -53,27 +59,66 @@ WANTED = frozenset(
 )  # fmt: skip
 
 
+_SHORTS = (ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION, SAMPLES_PER_PIXEL)
+_INTEGER_STRINGS = (SERIES_NUMBER, INSTANCE_NUMBER, NUMBER_OF_FRAMES)
+_BINARY = {b"US": 2, b"UL": 4, b"UV": 8, b"SS": 2, b"SL": 4, b"SV": 8}
+"""Bytes of a number."""
+
+
 def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
     """The Study Instance UID of an instance, and what the index keeps of it; its size is that of the data set.
 
-    Only what identifies it has to be right. Whatever else is absent or cannot be read is left out: it
-    costs an entry in the manifest, never the instance. The data set says which instance it is: that is what a
-    PACS lists and a viewer reads, and some C-STORE requests of old images name another one. Raises
-    MalformedDataSet where the data set cannot be parsed, lacks a UID, or has one that is none.
+    The quick way, for nearly all. The data set says which instance it is: that is what a PACS lists and a viewer
+    reads, and some C-STORE requests of old images name another one. Raises MalformedDataSet where the data set cannot
+    be parsed, lacks a UID, or has something in a form that takes a closer look.
     """
     raw = read_elements(incoming.body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED)
+    for tag in _SHORTS:
+        value = raw.get(tag)
+        # Digits may be an Integer String in the place of a number.
+        if value and (len(value) != 2 or value.strip(b" ").isdigit()):
+            raise MalformedDataSet("a number in another value representation")
+    study_instance_uid, instance = _read(incoming, raw)
+    if not (study_instance_uid and instance.sop_instance_uid and instance.series_instance_uid):
+        raise MalformedDataSet("a UID is absent or not one")
+    return study_instance_uid, instance
 
-    def uid(tag: int, name: str) -> str:
-        value = string(raw.get(tag))
-        if not is_uid(value):
-            raise MalformedDataSet(f"{name} is absent or not a UID")
-        return value
 
-    study_instance_uid = uid(STUDY_INSTANCE_UID, "Study Instance UID")
+def read_header_tolerantly(incoming: IncomingInstance) -> tuple[str, Instance]:
+    """As :func:`read_header`, of a data set that takes a closer look: UIDs that are not in it are empty.
+
+    It may take seconds, and reads a large data set from the disk, so is not for the event loop. Never raises for what
+    the data set holds.
+    """
+    raw = {}
+    for tag, (vr, value) in read_tolerantly(incoming.body, incoming.transfer_syntax_uid, WANTED).items():
+        if tag in _SHORTS:
+            number = _number(vr, value)
+            value = number.to_bytes(2, "little") if number is not None and 0 <= number < 1 << 16 else b""  # noqa: PLW2901
+        elif tag in _INTEGER_STRINGS and vr in _BINARY:
+            value = str(_number(vr, value)).encode()  # noqa: PLW2901
+        raw[tag] = value
+    return _read(incoming, raw)
+
+
+def _number(vr: bytes, raw: bytes) -> int | None:
+    """An integer, whichever value representation its writer took for it (PS3.5 §6.2 has one for each attribute)."""
+    width = _BINARY.get(vr, 0)
+    # Implicit, unknown or of words: its bytes tell whether it is digits.
+    if vr in (b"", b"UN", b"OW", b"OB") and len(raw) in (2, 4) and not raw.strip(b" \0").isdigit():
+        width = len(raw)
+    if width:
+        return int.from_bytes(raw[:width], "little") if len(raw) >= width else None
+    return integer(raw.split(b"\\")[0])
+
+
+def _read(incoming: IncomingInstance, raw: Mapping[int, bytes]) -> tuple[str, Instance]:
+    """Whatever but the UIDs is absent or cannot be read is left out: it costs an entry in the manifest, never the
+    instance."""
     charset = raw.get(CHARACTER_SET, b"")
-    return study_instance_uid, Instance(
-        sop_instance_uid=uid(SOP_INSTANCE_UID, "SOP Instance UID"),
-        series_instance_uid=uid(SERIES_INSTANCE_UID, "Series Instance UID"),
+    return _uid(raw, STUDY_INSTANCE_UID), Instance(
+        sop_instance_uid=_uid(raw, SOP_INSTANCE_UID),
+        series_instance_uid=_uid(raw, SERIES_INSTANCE_UID),
         sop_class_uid=incoming.sop_class_uid,
         transfer_syntax_uid=incoming.transfer_syntax_uid,
         size=incoming.body.size,
@@ -94,6 +139,11 @@ def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
         rescale_slope=decimal(raw.get(RESCALE_SLOPE)),
         rescale_intercept=decimal(raw.get(RESCALE_INTERCEPT)),
     )
+
+
+def _uid(raw: Mapping[int, bytes], tag: int) -> str:
+    value = string(raw.get(tag))
+    return value if is_uid(value) or is_usable(value) else ""
 
 
 def _position(image_position: bytes | None, image_orientation: bytes | None) -> float | None:

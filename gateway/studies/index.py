@@ -59,6 +59,14 @@ class Instance:
     number_of_frames: int | None = None
     rescale_slope: float | None = None
     rescale_intercept: float | None = None
+    note: str = ""
+    """What is odd about it, for the operator; empty for nearly all."""
+    described: bool = True
+    """Whether its header could be read, so that the manifest can describe it; else it is listed last."""
+    viewable_from: str = ""
+    """The transfer syntax that it came in, where what is stored was made viewable; the original lies beside it."""
+    original_size: int = 0
+    """Bytes of that original."""
     media: Media | None = None
 
     def with_size(self, size: int) -> Instance:
@@ -71,6 +79,7 @@ class Instance:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
+_ALWAYS = frozenset(field.name for field in dataclasses.fields(Instance) if field.default is dataclasses.MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +96,15 @@ class StudyIndex:
     @property
     def size(self) -> int:
         """Bytes in the store, unpacked media included."""
-        return sum(i.size + (i.media.size if i.media else 0) for i in self.instances.values())
+        return sum(i.size + i.original_size + (i.media.size if i.media else 0) for i in self.instances.values())
 
 
 def reading_order(instances: Iterable[Instance]) -> list[Instance]:
     """Series as a reader hangs them, instances as a reader scrolls them.
 
     Series with images come first, by Series Number. Within a series Instance Number decides, then the
-    position along the slice normal, then the UID, so that the order never depends on who arrived first.
+    position along the slice normal, then the UID, so that the order never depends on who arrived first. What could
+    not be read is last of all.
     """
 
     def key(i: Instance) -> tuple[Any, ...]:
@@ -112,7 +122,7 @@ def reading_order(instances: Iterable[Instance]) -> list[Instance]:
     keyed = sorted(((key(i), i) for i in instances), key=lambda pair: pair[0])
     for k, i in keyed:
         first.setdefault(i.series_instance_uid, k[:3])
-    return [i for _, i in sorted(keyed, key=lambda p: (first[p[1].series_instance_uid], p[0]))]
+    return [i for _, i in sorted(keyed, key=lambda p: (not p[1].described, first[p[1].series_instance_uid], p[0]))]
 
 
 def dump(index: StudyIndex) -> bytes:
@@ -139,12 +149,14 @@ def load(stored: bytes) -> StudyIndex | None:
     """The index of its stored form; None where it is damaged or of another :data:`FORMAT`."""
     try:
         document = json.loads(zlib.decompress(stored))
-        if document["format"] != FORMAT or tuple(document["fields"]) != _FIELDS:
+        fields = document["fields"]
+        # One that an earlier version wrote lacks what is new, which then has its default.
+        if document["format"] != FORMAT or not _ALWAYS <= set(fields) <= set(_FIELDS) or fields[-1] != "media":
             return None
         instances = {}
         for row in document["instances"]:
             media = Media(*row[-1]) if row[-1] else None
-            instance = Instance(**dict(zip(_FIELDS, row[:-1], strict=False)), media=media)
+            instance = Instance(**dict(zip(fields, row[:-1], strict=False)), media=media)
             instances[instance.sop_instance_uid] = instance
         return StudyIndex(document["study"], instances, document["complete"], document["pacs"])
     except (ValueError, KeyError, TypeError, zlib.error):

@@ -20,9 +20,10 @@ from gateway.objects import ObjectStore, StoreError, StoreFull
 from gateway.pacs.receiver import Body, IncomingInstance, Status
 from gateway.runtime.log_ids import bind
 from gateway.studies import keys, media
+from gateway.studies.attribution import Attribution, as_listed
 from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.flight import Flight
-from gateway.studies.header import read_header
+from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
 from gateway.studies.room import Room
 
@@ -68,6 +69,8 @@ class Intake:
         self._cache = cache
         self._open_for_push = open_for_push
         self._flights: dict[str, Flight] = {}
+        self._attribution = Attribution(self._flights)
+        self._closer_look = asyncio.Semaphore(1)
         self._room = Room(BUFFER, for_one=BUFFER * 3 // 4)
         self._putting = Room(CONCURRENT_PUTS, for_one=CONCURRENT_PUTS)
 
@@ -108,30 +111,38 @@ class Intake:
         """Decides whether an instance is taken in; a status is the refusal to answer with."""
         try:
             study_instance_uid, instance = read_header(incoming)
-        except MalformedDataSet as e:
-            log.warning("refused an instance from %s: %s", incoming.calling_ae_title, e)
-            return Status.CANNOT_UNDERSTAND
+        except MalformedDataSet:
+            async with self._closer_look:
+                study_instance_uid, instance = await asyncio.to_thread(read_header_tolerantly, incoming)
         prefix = file_header(
             incoming.sop_class_uid,
-            instance.sop_instance_uid,
+            instance.sop_instance_uid or incoming.sop_instance_uid,
             incoming.transfer_syntax_uid,
             source_ae_title=incoming.calling_ae_title,
         )
         instance = instance.with_size(len(prefix) + incoming.body.size)
         flight = self._flights.get(study_instance_uid)
-        if flight is None:
-            flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)
+        # All in nearly every case: its study is awaited, and the command set names the instance that the data set is.
+        if flight is None or instance.sop_instance_uid != incoming.sop_instance_uid or not instance.series_instance_uid:
+            found = await self._attribution.find(incoming, study_instance_uid, instance)
+            if found is not None:
+                flight, instance = found
+            elif flight is None and study_instance_uid and instance.sop_instance_uid:
+                flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)
+                if flight is not None:
+                    instance = as_listed(flight, instance.sop_instance_uid, study_instance_uid, instance)
         if flight is None:
             log.warning(
                 "refused instance %s of study %s from %s: nobody asked for it",
-                instance.sop_instance_uid, study_instance_uid, incoming.calling_ae_title,
+                instance.sop_instance_uid or incoming.sop_instance_uid or "without a UID",
+                study_instance_uid or "that cannot be told", incoming.calling_ae_title,
             )  # fmt: skip
             return Status.NOT_AUTHORIZED
         flight.last_arrival = time.monotonic()
         if flight.refusal is not None:
             return Status.OUT_OF_RESOURCES
         try:
-            await self._cache.reserve(study_instance_uid, instance.size)
+            await self._cache.reserve(flight.study_instance_uid, instance.size)
         except (CacheFull, StoreError) as e:
             flight.refuse(str(e))
             return Status.OUT_OF_RESOURCES

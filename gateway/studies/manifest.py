@@ -13,11 +13,12 @@ from gateway.studies.index import Instance
 def build_manifest(study_instance_uid: str, instances: Iterable[Instance]) -> Manifest | None:
     """The manifest of *instances*, which are in reading order; None where nothing can be listed.
 
-    An image whose geometry is incomplete is left out, as the viewer would drop it: its URL still loads.
+    An image whose geometry is incomplete is left out, as the viewer would drop it, and so is what could not be read:
+    its URL still loads.
     """
     series = []
     for series_uid, members in groupby(instances, key=lambda i: i.series_instance_uid):
-        listed = list(members)
+        listed = [i for i in members if i.described]
         sops = [sop for i in listed if (sop := _sop(i)) is not None]
         if sops:
             first = next((i for i in listed if i.modality), listed[0])

@@ -28,6 +28,11 @@ class SeriesQueue:
             self._preferred.append(series_instance_uid)
             self._tell()
 
+    @property
+    def ended(self) -> bool:
+        """Whether no more will be listed."""
+        return self._ended
+
     def end(self) -> None:
         """No more will be listed."""
         self._ended = True

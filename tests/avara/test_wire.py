@@ -51,12 +51,25 @@ def test_avaras_sdk_reads_the_same_from_the_same_bytes():
             assert getattr(theirs.data, name, None) == getattr(ours.data, name), name
 
 
+CAPTURE = {"studyId": "stu_1", "studyInstanceUid": "1.2.3"}
+
+
 @pytest.mark.parametrize(
-    "uid", ["", "../../etc/passwd", "1.2/3", "1.2.3 ", "1..2", "1.2.", "1.2.3\n", "1" * 65, "١.٢", 12]
+    "uid", ["", "../../etc/passwd", "1.2/3", "1.2.3 ", "1.2.*", "1\\2", "1.2.3\n", "1" * 81, "١.٢", 12]
 )
-def test_what_is_no_uid_is_refused(uid):
+def test_what_cannot_be_asked_for_is_refused(uid):
     with pytest.raises(DoesNotFit, match="studyInstanceUid"):
         parse_event(event("study.access_requested", STUDY | {"studyInstanceUid": uid}))
+
+
+@pytest.mark.parametrize("uid", ["1..2", "1.2.", "1" * 65, "1.2.3.STUDY-A", "A_1"])
+def test_a_study_is_asked_for_as_the_pacs_calls_it_and_captures_are_held_to_the_standard(uid):
+    """PS3.5 §9.1 has digits and dots, 64 at most. A study that is there is to open; what is new is to be proper."""
+    assert (
+        parse_event(event("study.access_requested", STUDY | {"studyInstanceUid": uid})).data.study_instance_uid == uid
+    )
+    with pytest.raises(DoesNotFit, match="studyInstanceUid"):
+        parse_event(event("secondary_capture.access_requested", CAPTURE | {"studyInstanceUid": uid}))
 
 
 def test_a_misfit_is_told_by_place_and_repeats_no_value():

@@ -139,8 +139,8 @@ def test_the_data_set_says_which_instance_it_is():
     assert header(SOPInstanceUID="1.2.3.99").sop_instance_uid == "1.2.3.99"
 
 
-@pytest.mark.parametrize("uid", ["", "../x", "1.2.3.x"])
-def test_a_data_set_without_a_valid_uid_is_refused(uid):
+@pytest.mark.parametrize("uid", ["", "1.2*", "1.2\\\\1.3", "x" * 81])
+def test_a_data_set_without_a_usable_uid_takes_a_closer_look(uid):
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         d = Dataset()
         d.SOPInstanceUID, d.StudyInstanceUID, d.SeriesInstanceUID = "1.2.3.4", "1.2.3", "1.2.3.1"
@@ -148,7 +148,7 @@ def test_a_data_set_without_a_valid_uid_is_refused(uid):
             warnings.simplefilter("ignore")
             setattr(d, keyword, uid)
             made = incoming(d)
-        with pytest.raises(MalformedDataSet, match="absent or not a UID"):
+        with pytest.raises(MalformedDataSet, match="a UID is absent"):
             read_header(made)
 
 

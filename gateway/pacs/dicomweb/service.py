@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_usable
 from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
 from gateway.pacs.lanes import Claim, Lane, Lanes, Urgent, opened
@@ -205,7 +206,7 @@ class DicomWeb:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
         query = [("StudyDate", study_date)] if study_date else []
         found, _ = await self._search("/studies", Claim(Lane.QUERY), [*query, ("limit", str(limit))])
-        return [uid for a in found if is_uid(uid := said(a, STUDY_INSTANCE_UID))][:limit]
+        return [uid for a in found if is_usable(uid := said(a, STUDY_INSTANCE_UID))][:limit]
 
     async def list_instances(
         self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
@@ -216,12 +217,13 @@ class DicomWeb:
         is not complete. Raises PacsError.
         """
         fields = [("includefield", f"{tag:08X}") for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID)]
+        path = f"/studies/{quote(study_instance_uid, safe='')}/instances"
         found: dict[str, InstanceRef] = {}
         offset, partial = 0, False
         while True:
             limit = PAGE if offset else FIRST_PAGE
             page, more = await self._search(
-                f"/studies/{study_instance_uid}/instances",
+                path,
                 Claim(Lane.QUERY, study_instance_uid, urgency),
                 [*fields, ("limit", str(limit)), ("offset", str(offset))],
             )
@@ -295,9 +297,9 @@ def _number(answer: Answer, tag: int) -> int | None:
 
 def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
     series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
-    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_uid(series) and is_uid(uid)):
+    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_usable(series) and is_usable(uid)):
         return None
-    return InstanceRef(series, uid, sop_class if is_uid(sop_class) else "")
+    return InstanceRef(series, uid, sop_class if is_usable(sop_class) else "")
 
 
 def _record(answer: Answer) -> StudyRecord:

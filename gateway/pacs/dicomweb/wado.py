@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
+from urllib.parse import quote
 
-from gateway.dicom.elements import MalformedDataSet
+from gateway.dicom.elements import MalformedDataSet, read_elements, string
 from gateway.dicom.part10 import FileMeta, read_file_meta
 from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
 from gateway.pacs.dicomweb.service import DicomWeb
 from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation
@@ -27,6 +29,11 @@ from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool
 log = logging.getLogger(__name__)
 
 ANY_SYNTAX = "*"
+
+SOP_CLASS_UID = 0x00080016
+
+START = 64 * 1024
+"""Bytes of a data set; its SOP class is among its first elements."""
 
 
 class WadoRetriever:
@@ -53,21 +60,24 @@ class WadoRetriever:
         total_limit: float,
     ) -> None:
         """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it."""
-        path = f"/studies/{selection.study_instance_uid}"
+        path = f"/studies/{_quoted(selection.study_instance_uid)}"
         if selection.series_instance_uid is not None:
-            path += f"/series/{selection.series_instance_uid}"
-        paths = [f"{path}/instances/{uid}" for uid in selection.sop_instance_uids] or [path]
+            path += f"/series/{_quoted(selection.series_instance_uid)}"
+        paths = [f"{path}/instances/{_quoted(uid)}" for uid in selection.sop_instance_uids] or [path]
+        sender = replace(self._sender, answers=selection.study_instance_uid)
         try:
             async with asyncio.timeout(total_limit):
                 # One that fails says nothing of the others.
-                ended = await asyncio.gather(*(self._fetch(p, turn, deliver) for p in paths), return_exceptions=True)
+                ended = await asyncio.gather(
+                    *(self._fetch(p, turn, sender, deliver) for p in paths), return_exceptions=True
+                )
         except TimeoutError as e:
             raise PacsUnreachable(f"{self._web.peer}: what took over {total_limit:g} s was given up") from e
         for failure in ended:
             if failure is not None:
                 raise failure
 
-    async def _fetch(self, path: str, turn: Claim, deliver: InstanceHandler) -> None:
+    async def _fetch(self, path: str, turn: Claim, sender: Sender, deliver: InstanceHandler) -> None:
         peer = self._web.peer
         async with self._web.get(path, turn, accept=self._accept, within=peer.timeouts.idle) as answer:
             boundary = _boundary(answer.headers.get("Content-Type", ""))
@@ -85,7 +95,7 @@ class WadoRetriever:
                         if event is Mark.BEGIN:
                             part = _Part(self._spool_dir)
                         elif event is Mark.END:
-                            unreadable += not await self._take(part, deliver)
+                            unreadable += not await self._take(part, sender, deliver)
                         else:
                             await part.add(event)
             except MalformedMultipart as e:
@@ -97,25 +107,28 @@ class WadoRetriever:
         if unreadable:
             raise ProtocolViolation(f"{peer} sent {unreadable} parts that are no DICOM files")
 
-    async def _take(self, part: _Part, deliver: InstanceHandler) -> bool:
+    async def _take(self, part: _Part, sender: Sender, deliver: InstanceHandler) -> bool:
         """Hands a whole part on; False where it is no instance. Raises PacsError where there is no room for it."""
         meta = part.meta
-        if meta is None or not all(map(is_uid, (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid))):
-            log.warning("%s: a part is no DICOM file: %s", self._web.peer, part.fault or "its file meta is incomplete")
+        if meta is None:
+            log.warning("%s: a part is no DICOM file: %s", self._web.peer, part.fault or "it ends too early")
             return False
         try:
             body = await part.body()
         except OSError as e:
             raise NoSpoolSpace(f"cannot write to {self._spool_dir} ({e.strerror}): free space there") from e
+        # Without one, it can only be the syntax that WADO-RS has where none is asked for (PS3.18 §8.7.3.5.2).
+        syntax = meta.transfer_syntax_uid if is_uid(meta.transfer_syntax_uid) else EXPLICIT_LITTLE_ENDIAN
         await deliver(
             IncomingInstance(
-                sop_class_uid=meta.sop_class_uid,
-                sop_instance_uid=meta.sop_instance_uid,
-                transfer_syntax_uid=meta.transfer_syntax_uid,
-                calling_ae_title=self._sender.calling_ae_title,
-                called_ae_title=self._sender.called_ae_title,
-                peer_host=self._sender.host,
+                sop_class_uid=meta.sop_class_uid if is_usable(meta.sop_class_uid) else _sop_class(body, syntax),
+                sop_instance_uid=meta.sop_instance_uid if is_usable(meta.sop_instance_uid) else "",
+                transfer_syntax_uid=syntax,
+                calling_ae_title=sender.calling_ae_title,
+                called_ae_title=sender.called_ae_title,
+                peer_host=sender.host,
                 body=body,
+                answers=sender.answers,
             )
         )
         return True
@@ -142,7 +155,7 @@ class _Part:
         if self.meta is None:
             self._head += data
             try:
-                self.meta = read_file_meta(memoryview(bytes(self._head)))
+                self.meta = read_file_meta(memoryview(bytes(self._head)), needs_preamble=False)
             except MalformedDataSet as e:
                 self.fault = str(e)
             if self.meta is None:
@@ -160,6 +173,19 @@ class _Part:
     def close(self) -> None:
         """Throws away what was not handed out."""
         self._spool.close()
+
+
+def _sop_class(body: Body, transfer_syntax_uid: str) -> str:
+    """The SOP Class UID that the data set has, where the file meta information lacks it."""
+    try:
+        found = read_elements(body.head(START), transfer_syntax_uid, {SOP_CLASS_UID})
+    except MalformedDataSet:
+        return ""
+    return string(found.get(SOP_CLASS_UID))
+
+
+def _quoted(uid: str) -> str:
+    return quote(uid, safe="")
 
 
 def _boundary(content_type: str) -> str:

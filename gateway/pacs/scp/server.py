@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
 from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Sender, Status
 from gateway.pacs.scu.commitment import OnCommitment, acknowledge, read_report
@@ -257,7 +257,7 @@ class StorageScp:
         if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
             status = await take_in(
                 message,
-                transfer_syntax_uid=context.transfer_syntaxes[0],
+                context,
                 sender=Sender(proposal.calling_ae_title, proposal.called_ae_title, link.peer_host),
                 handler=self._handler,
                 spool_dir=self._spool_dir,
@@ -286,7 +286,7 @@ class StorageScp:
 
 
 async def take_in(
-    message: Message, *, transfer_syntax_uid: str, sender: Sender, handler: InstanceHandler, spool_dir: Path
+    message: Message, context: Context, *, sender: Sender, handler: InstanceHandler, spool_dir: Path
 ) -> int:
     """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
     command = message.command
@@ -300,17 +300,15 @@ async def take_in(
         raise ProtocolViolation("a C-STORE request without a data set")
     sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
     sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
-    if not is_uid(sop_instance_uid) or not is_uid(sop_class_uid):
-        log.warning("refused an instance from %s: its UIDs are none", sender.calling_ae_title)
-        message.close()
-        return Status.CANNOT_UNDERSTAND
     instance = IncomingInstance(
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=sop_instance_uid,
-        transfer_syntax_uid=transfer_syntax_uid,
+        # What identifies it is in its data set, too, and in the context that it came in.
+        sop_class_uid=sop_class_uid if _is_name(sop_class_uid) else context.abstract_syntax,
+        sop_instance_uid=sop_instance_uid if _is_name(sop_instance_uid) else "",
+        transfer_syntax_uid=context.transfer_syntaxes[0],
         calling_ae_title=sender.calling_ae_title,
         called_ae_title=sender.called_ae_title,
         peer_host=sender.host,
+        answers=sender.answers,
         body=message.body,
         move_originator_ae_title=dimse.string(command, dimse.MOVE_ORIGINATOR_AE_TITLE) or None,
         move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
@@ -321,6 +319,10 @@ async def take_in(
     except Exception:
         log.exception("instance %s could not be taken in", sop_instance_uid)
         return Status.PROCESSING_FAILURE
+
+
+def _is_name(text: str) -> bool:
+    return is_uid(text) or is_usable(text)  # nearly all are the first, which is quicker
 
 
 def _choose_verification(context: Context) -> str | None:

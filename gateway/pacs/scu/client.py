@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
 from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
 from gateway.dicom.syntaxes import READABLE
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_usable
 from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
 from gateway.pacs.lanes import ECHO, Claim, Lane, Lanes, Urgent, ahead, opened
@@ -172,7 +172,7 @@ class PacsClient:
             async with self._query("", opened) as association:
                 async for raw in self._find(association, "STUDY", keys, {STUDY_INSTANCE_UID}):
                     uid = string(raw.get(STUDY_INSTANCE_UID))
-                    if is_uid(uid):
+                    if is_usable(uid):
                         found.append(uid)
                     if len(found) >= limit:
                         raise _Enough
@@ -199,7 +199,7 @@ class PacsClient:
                     async for raw in self._find(association, "SERIES", keys, _SERIES)
                     if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
                 ]
-                for series_uid in dict.fromkeys(uid for uid in series if is_uid(uid)):
+                for series_uid in dict.fromkeys(uid for uid in series if is_usable(uid)):
                     listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
                     if not listed:
                         silent_on.append(series_uid)
@@ -249,8 +249,8 @@ class PacsClient:
                 string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
                 and string(raw.get(SERIES_INSTANCE_UID)) in ("", series_uid)
             )  # fmt: skip
-            if asked_for and is_uid(uid):
-                refs.append(InstanceRef(series_uid, uid, sop_class if is_uid(sop_class) else ""))
+            if asked_for and is_usable(uid):
+                refs.append(InstanceRef(series_uid, uid, sop_class if is_usable(sop_class) else ""))
             else:
                 dropped += 1
             if on_found is not None and len(refs) - told >= TELL_EVERY:

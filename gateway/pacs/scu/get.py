@@ -83,7 +83,7 @@ class GetRetriever:
             await association.send(context_id, command, selection.identifier(syntax))
             try:
                 async with asyncio.timeout(total_limit):
-                    reply = await self._serve(association, deliver)
+                    reply = await self._serve(association, selection, deliver)
             except TimeoutError as e:
                 raise PacsUnreachable(f"{peer}: a C-GET that took over {total_limit:g} s was given up") from e
         return sub_operations(peer, reply, syntax, self.method)
@@ -98,10 +98,10 @@ class GetRetriever:
             )
             raise NoContextAccepted(f"{association.peer} serves C-GET and {what}: {self.remedy}")
 
-    async def _serve(self, association: Association, deliver: InstanceHandler) -> Message:
+    async def _serve(self, association: Association, selection: Selection, deliver: InstanceHandler) -> Message:
         """Takes in what comes, until the final response."""
         peer = association.peer
-        sender = Sender(peer.ae_title, peer.calling_ae_title, peer.host)
+        sender = Sender(peer.ae_title, peer.calling_ae_title, peer.host, answers=selection.study_instance_uid)
         while True:
             message = await self._next(association)
             field = dimse.number(message.command, dimse.COMMAND_FIELD)
@@ -109,7 +109,7 @@ class GetRetriever:
             if field == dimse.C_STORE_RQ and context.as_scp:
                 status = await take_in(
                     message,
-                    transfer_syntax_uid=context.transfer_syntaxes[0],
+                    context,
                     sender=sender,
                     handler=deliver,
                     spool_dir=self._spool_dir,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.dicom.elements import MalformedDataSet, read_elements, string
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_usable
 from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import OperationFailed, ProtocolViolation
 from gateway.pacs.lanes import Claim, Urgent, opened
@@ -140,7 +140,7 @@ def sub_operations(peer: Peer, reply: Message, transfer_syntax_uid: str, method:
     if reply.body is not None:
         try:
             raw = read_elements(reply.body.head(reply.body.size), transfer_syntax_uid, {FAILED_SOP_INSTANCES})
-            failed = tuple(uid for uid in string(raw.get(FAILED_SOP_INSTANCES)).split("\\") if is_uid(uid))
+            failed = tuple(uid for uid in string(raw.get(FAILED_SOP_INSTANCES)).split("\\") if is_usable(uid))
         except MalformedDataSet:
             log.info("%s: the list of failed instances in a %s response cannot be read", peer, method)
         reply.close()

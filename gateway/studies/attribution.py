@@ -1,0 +1,105 @@
+"""Whose an instance is, where what it says of itself does not tell.
+
+An instance goes to the flight of the study that its data set names. Where the header cannot be read, or names another
+study, series or instance than the PACS's database does (which was corrected, while the file was not), the association
+tells: the retrieve that it answers, the SOP Instance UID of the command set, and what the PACS listed. Bytes are never
+altered, and nothing is guessed where it could be another patient's: a data set that names another study is taken
+for one of a flight's only where that flight's list has it, or it came in the answer to that flight's own request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Mapping
+
+from gateway.dicom.uid import is_usable
+from gateway.pacs.receiver import IncomingInstance
+from gateway.studies.flight import Flight
+from gateway.studies.index import Instance
+
+log = logging.getLogger(__name__)
+
+HOLDS_FOR = 10.0
+"""Seconds that an instance which only a list can place waits for one; its association waits with it."""
+
+LOOKS_EVERY = 0.1
+"""Seconds."""
+
+
+class Attribution:
+    """Finds the flight of an instance by the association that it came on, and by what was listed."""
+
+    def __init__(self, flights: Mapping[str, Flight]) -> None:
+        """*flights* are those that take instances now, by Study Instance UID."""
+        self._flights = flights
+
+    async def find(
+        self, incoming: IncomingInstance, study_instance_uid: str, read: Instance
+    ) -> tuple[Flight, Instance] | None:
+        """The flight that *incoming* belongs to, and what it is there; None where no flight is known to want it.
+
+        *study_instance_uid* and *read* are what its header says, with empty UIDs where it says nothing.
+        """
+        names = [uid for uid in dict.fromkeys((read.sop_instance_uid, incoming.sop_instance_uid)) if is_usable(uid)]
+        if not names:
+            return None
+        flight, name = await self._listed(incoming, study_instance_uid, names)
+        if flight is None:
+            candidates = self._candidates(incoming, study_instance_uid)
+            told = bool(incoming.answers) or study_instance_uid in ("", *(f.study_instance_uid for f in candidates))
+            if len(candidates) != 1 or not told:
+                return None
+            flight = candidates[0]
+        return flight, as_listed(flight, name, study_instance_uid, read)
+
+    def _candidates(self, incoming: IncomingInstance, study_instance_uid: str) -> list[Flight]:
+        own = self._flights.get(study_instance_uid) or self._flights.get(incoming.answers)
+        if own is not None:
+            return [own]
+        return [flight for flight in self._flights.values() if incoming.calling_ae_title in flight.senders]
+
+    async def _listed(
+        self, incoming: IncomingInstance, study_instance_uid: str, names: list[str]
+    ) -> tuple[Flight | None, str]:
+        """The flight whose list has one of *names*, and that one; waits for lists that are still being made."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HOLDS_FOR
+        while True:
+            candidates = self._candidates(incoming, study_instance_uid)
+            for name in names:
+                for flight in candidates:
+                    if name in (flight.expected or ()):
+                        return flight, name
+            if all(flight.series.ended or not flight.senders for flight in candidates) or loop.time() >= until:
+                return None, names[0]
+            await asyncio.sleep(LOOKS_EVERY)
+
+
+def as_listed(flight: Flight, sop_instance_uid: str, study_instance_uid: str, read: Instance) -> Instance:
+    """What is kept of an instance that the flight counts as *sop_instance_uid*."""
+    expected = flight.expected or {}
+    notes = []
+    if not (study_instance_uid and read.sop_instance_uid):
+        notes.append("its header cannot be read")
+    elif not read.series_instance_uid:
+        notes.append("it has no Series Instance UID")
+    described = not notes
+    if study_instance_uid not in ("", flight.study_instance_uid):
+        notes.append(f"the file has another Study Instance UID: {study_instance_uid}")
+    if read.sop_instance_uid not in ("", sop_instance_uid):
+        notes.append(f"the file has another SOP Instance UID: {read.sop_instance_uid}")
+        described = False  # a viewer finds it under the one in the file
+    if notes:
+        log.warning(
+            "instance %s of study %s is taken in as the PACS lists it: %s",
+            sop_instance_uid, flight.study_instance_uid, "; ".join(notes),
+        )  # fmt: skip
+    return dataclasses.replace(
+        read,
+        sop_instance_uid=sop_instance_uid,
+        series_instance_uid=read.series_instance_uid or expected.get(sop_instance_uid, ""),
+        note="; ".join(notes),
+        described=described,
+    )

@@ -1,0 +1,176 @@
+"""Instances as the field has them: a study of every kind opens, complete, and byte-equal to what the PACS sent.
+
+By every method, from a PACS that sends bytes as they are (raw_pacs.py). What a header reader makes of each is in
+test_headers.py; what a PACS does wrong in its lists is in tests/studies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+
+from gateway.studies import keys
+from gateway.studies.outcome import Complete, Unreachable
+from tests.field.inputs import CT, KINDS, SERIES, STUDY, elements, encoded, held
+from tests.field.raw_pacs import EXPLICIT, Held, part10, raw_pacs
+
+METHODS = ("c-move", "c-get", "wado-rs")
+
+
+async def opened(start, pacs, method, study=STUDY, **sections):
+    """A gateway before *pacs*, the answer for the study, and the objects behind its URLs."""
+    gateway = await start(pacs.described(method), **sections)
+    pacs.destination = ("127.0.0.1", gateway.parts.scp.port)
+    ended = await gateway.parts.fetcher.fetch(study).ended(60)
+    answer = await gateway.ask(study)
+    return gateway, ended, answer, [await gateway.open(url) for url in answer["urls"]]
+
+
+def data_set(part10):
+    return part10[144 + int.from_bytes(part10[140:144], "little") :]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_kind_opens_complete_and_as_it_was_sent(start, kind, method):
+    odd = KINDS[kind].instance
+    plain = Held(STUDY, SERIES, f"{SERIES}.2", encoded(elements(2)))
+    async with raw_pacs(odd, plain) as pacs:
+        gateway, ended, answer, objects = await opened(start, pacs, method)
+        assert isinstance(ended, Complete), ended
+        assert "error" not in answer
+        assert sorted(map(data_set, objects)) == sorted((odd.data, plain.data))
+        listed = {s["sopInstanceUID"]: s for series in answer["manifest"]["series"] for s in series["sops"]}
+        assert (odd.uid in listed) == KINDS[kind].described
+        if KINDS[kind].described:
+            assert (listed[odd.uid]["rows"], listed[odd.uid]["columns"]) == (2, 2)
+        else:
+            assert data_set(objects[-1]) == odd.data, "what could not be read is listed last"
+            assert ended.index.instances[odd.uid].note
+        again = await gateway.ask(STUDY)  # from the cache
+        assert [data_set(await gateway.open(url)) for url in again["urls"]] == [data_set(o) for o in objects]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("study", ["1.2.3.STUDY-A", "1.2.826.0.1.3680043.8.498.9001.", "1.2.826." + "1" * 62])
+async def test_a_study_whose_uid_is_none_opens_where_the_pacs_has_it(start, method, study):
+    """PS3.5 §9.1 has digits and dots, 64 at most; what the PACS calls it is what has to be asked for."""
+    one = Held(study, SERIES, f"{SERIES}.1", encoded(elements(study=study)))
+    async with raw_pacs(one) as pacs:
+        gateway, ended, answer, objects = await opened(start, pacs, method, study)
+        assert isinstance(ended, Complete)
+        assert answer["manifest"]["studyInstanceUID"] == study
+        assert list(map(data_set, objects)) == [one.data]
+        await gateway.parts.cache.sweep()
+        assert await gateway.parts.cache.index(study)
+
+
+async def test_what_cannot_be_read_is_noted_in_the_log(start, caplog):
+    caplog.set_level(logging.WARNING)
+    odd = KINDS["no header at all"].instance
+    async with raw_pacs(odd) as pacs:
+        await opened(start, pacs, "c-move")
+    assert any(odd.uid in r.getMessage() and "cannot be read" in r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize("affected", ["", "1.2*", "x" * 100])
+async def test_an_affected_sop_instance_uid_that_is_none_costs_nothing(start, affected):
+    """PS3.7 §9.1.1.1.4: Affected SOP Instance UID; the data set has it, too."""
+    one = held(encoded(elements()), affected=affected)
+    async with raw_pacs(one) as pacs:
+        _, ended, _, objects = await opened(start, pacs, "c-move")
+        assert isinstance(ended, Complete)
+        assert list(map(data_set, objects)) == [one.data]
+
+
+class TestTheAssociationTells:
+    """Item 7: the database was corrected, the file was not (pynetdicom and dcm4chee users have it after each merge)."""
+
+    @pytest.mark.parametrize("method", METHODS)
+    async def test_another_study_uid_in_the_file_is_attributed_by_the_list(self, start, method):
+        old = held(encoded(elements(study="1.2.3.4.5")))
+        async with raw_pacs(old) as pacs:
+            _, ended, answer, objects = await opened(start, pacs, method)
+            assert isinstance(ended, Complete)
+            assert list(map(data_set, objects)) == [old.data]
+            assert "1.2.3.4.5" in ended.index.instances[old.uid].note
+            assert answer["manifest"]["series"][0]["sops"]
+
+    @pytest.mark.parametrize("method", METHODS)
+    async def test_another_sop_instance_uid_in_the_file_counts_as_the_listed_one(self, start, method):
+        old = held(encoded(elements(sop="1.2.3.4.5.6")))
+        async with raw_pacs(old) as pacs:
+            _, ended, _, objects = await opened(start, pacs, method)
+            assert isinstance(ended, Complete)
+            assert list(map(data_set, objects)) == [old.data]
+            assert list(ended.index.instances) == [old.uid]
+
+    @pytest.mark.parametrize("method", METHODS)
+    async def test_all_three_uids_may_differ(self, start, method):
+        old = held(encoded(elements(study="1.2.3", series="1.2.3.4", sop="1.2.3.4.5.6")))
+        async with raw_pacs(old) as pacs:
+            _, ended, _, objects = await opened(start, pacs, method)
+            assert isinstance(ended, Complete)
+            assert list(map(data_set, objects)) == [old.data]
+
+    async def test_an_old_command_uid_does_not_rename_what_the_list_has(self, start):
+        """Some C-STORE requests of old images name another instance than their data set is."""
+        one = held(encoded(elements()), affected="1.2.3.4.5.6")
+        async with raw_pacs(one) as pacs:
+            _, ended, _, _ = await opened(start, pacs, "c-move")
+            assert list(ended.index.instances) == [one.uid]
+
+    async def test_without_a_list_the_only_flight_of_that_pacs_is_the_one_that_is_meant(self, start):
+        odd = KINDS["no header at all"].instance
+        async with raw_pacs(odd) as pacs:
+            pacs.lists = False
+            _, ended, _, objects = await opened(start, pacs, "c-move")
+            assert isinstance(ended, Complete)
+            assert list(map(data_set, objects)) == [odd.data]
+
+    async def test_without_a_list_a_data_set_of_another_study_is_not_taken(self, start):
+        """It could be another patient's."""
+        foreign = held(encoded(elements(study="1.2.3.4.5")))
+        async with raw_pacs(foreign) as pacs:
+            pacs.lists = False
+            gateway, ended, answer, _ = await opened(start, pacs, "c-move")
+            assert isinstance(ended, Unreachable)
+            assert answer["urls"] == []
+            assert [o async for o in gateway.parts.store.list(keys.ROOT)] == []
+
+    async def test_an_instance_of_nobody_s_is_refused(self, start):
+        mine, foreign = held(encoded(elements())), Held("1.2.9", "1.2.9.1", "1.2.9.1.1", b"\xff" * 64)
+        async with raw_pacs(mine, foreign) as pacs:
+            gateway, ended, _, _ = await opened(start, pacs, "c-move")
+            assert isinstance(ended, Complete)
+            assert await pacs._move([foreign]) == 0
+            assert pacs.statuses[-1] == 0x0124
+            assert [o async for o in gateway.parts.store.list(keys.study("1.2.9"))] == []
+
+
+@pytest.mark.parametrize(
+    ("says", "content"),
+    [
+        ("no preamble (PS3.10 §7.1 has 128 bytes)", lambda h: part10(h)[132:]),
+        (
+            "no Media Storage UIDs (PS3.10 Table 7.1-1: Type 1)",
+            lambda h: part10(dataclasses.replace(h, sop_class="", affected="")),
+        ),
+        (
+            "no Transfer Syntax UID: explicit VR little endian (PS3.18 §8.7.3.5.2)",
+            lambda h: part10(dataclasses.replace(h, syntax="")),
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+async def test_a_part_whose_file_meta_information_is_lacking_is_an_instance(start, says, content):
+    one = held(encoded(elements()))
+    one.part10 = content(one)
+    async with raw_pacs(one) as pacs:
+        _, ended, answer, objects = await opened(start, pacs, "wado-rs")
+        assert isinstance(ended, Complete), says
+        assert list(map(data_set, objects)) == [one.data]
+        assert answer["manifest"]["series"][0]["sops"][0]["sopClassUID"] == CT
+        assert ended.index.instances[one.uid].transfer_syntax_uid == EXPLICIT
