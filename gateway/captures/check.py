@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gateway.captures import amend, identity
@@ -21,13 +22,16 @@ from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
 from gateway.outbox import Outbox, OutboxObject
-from gateway.outbox.outbox import OtherObject
+from gateway.outbox.outbox import OtherObject, holds_another
 from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import PacsClient, StudyRecord
-from gateway.pacs.scu.lookup import find_record
+from gateway.pacs.scu.lookup import Questions, Records
 from gateway.pacs.scu.retrieve import Finder
 
 log = logging.getLogger(__name__)
+
+HEARD_WITHIN = 2.0
+"""Seconds in which a target may say whether it holds another object of the same UID."""
 
 CONTENT_TYPE = "application/dicom"
 
@@ -64,8 +68,9 @@ class UploadChecker:
         when a job was added."""
         self._store = store
         self._journal = journal
-        self._pacs = pacs
+        self._records = Records(pacs)
         self._targets = targets
+        self._held = Questions[bool]()
         self._outbox = outbox
         self._policy = policy
         self._spool_dir = spool_dir
@@ -115,47 +120,45 @@ class UploadChecker:
             if slot.taken not in (None, fetched.sha256):
                 raise Unacceptable("another object was uploaded to the same URL before, and is the one that is stored")
             # Before it is put beside the other one; it is looked at again where it is added.
-            holders = await self._holders(upload)
+            holders, unheard = await self._holders(upload)
             await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256, holders))
             record = await self._record(slot.study_instance_uid)
             changed = self._amend(upload, record)
             size = await self._put(job, upload, fetched.sha256, changed=bool(changed))
             said = f"checked; {', '.join(changed)}" if changed else "checked"
             added = OutboxObject(
-                upload.study_instance_uid, upload.sop_class_uid, upload.sop_instance_uid, upload.transfer_syntax_uid,
-                size, fetched.sha256,
+                upload.study_instance_uid, upload.series_instance_uid, upload.sop_class_uid, upload.sop_instance_uid,
+                upload.transfer_syntax_uid, size, fetched.sha256,
             )  # fmt: skip
-            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, said))
+            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, unheard, said))
             self._added()
         finally:
             if upload.file is not fetched.file:
                 upload.close()
 
-    async def _holders(self, upload: Upload) -> set[str]:
-        """The targets that hold an instance of the upload's SOP Instance UID already, as far as they say."""
-        holders = set()
-        for target in self._policy.targets:
-            client = self._targets[target]
-            try:
-                if await client.holds(upload.study_instance_uid, upload.series_instance_uid, upload.sop_instance_uid):
-                    holders.add(target)
-            except PacsError as e:  # storing it there waits anyway
-                log.info("whether it holds instance %s cannot be asked: %s", upload.sop_instance_uid, e)
-        return holders
+    async def _holders(self, upload: Upload) -> tuple[set[str], set[str]]:
+        """The targets that hold an instance of the upload's SOP Instance UID already, and those that do not say so in
+        time: they are asked again before it is stored there, and hold up nobody else's."""
+        study, series, instance = upload.study_instance_uid, upload.series_instance_uid, upload.sop_instance_uid
+        answers = await self._held.ask(
+            {target: partial(self._targets[target].holds, study, series, instance) for target in self._policy.targets},
+            enough=lambda _: False,
+            patience=0.0,
+            at_most=HEARD_WITHIN,
+        )
+        unheard = {t for t in self._policy.targets if not isinstance(answers.get(t), bool)}
+        return {t for t in self._policy.targets if answers.get(t) is True}, unheard
 
     def _conflicts(self, c: Transaction, sop_instance_uid: str, sha256: str, holders: Collection[str]) -> None:
         """Raises OtherObject, Unacceptable. The PACS was asked first: what we store there we know of before it does."""
         for target in self._policy.targets:
             if not self._outbox.check(c, target, sop_instance_uid, sha256) and target in holders:
-                raise Unacceptable(
-                    f"PACS {target} holds another instance of its SOP Instance UID, which did not come through this "
-                    "gateway: discard this one; an object that was changed needs a UID of its own"
-                )
+                raise Unacceptable(holds_another(f"PACS {target}"))
 
     async def _record(self, study_instance_uid: str) -> StudyRecord:
         """What the PACS says of the study. Raises TryLater, Unacceptable."""
         try:
-            record = await find_record(self._pacs, study_instance_uid)
+            record = await self._records.find(study_instance_uid)
         except PacsError as e:
             raise TryLater(f"whose study it is cannot be asked: {e}") from e
         if record is None:
@@ -208,11 +211,18 @@ class UploadChecker:
         return size
 
     def _accept(
-        self, c: Transaction, job: Job, payload: CheckUpload, slot: Slot, added: OutboxObject, said: str
+        self,
+        c: Transaction,
+        job: Job,
+        payload: CheckUpload,
+        slot: Slot,
+        added: OutboxObject,
+        unheard: Collection[str],
+        said: str,
     ) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done."""
         for target in self._policy.targets:
-            self._outbox.add(c, target, added, said=said, source={"slot": slot.id})
+            self._outbox.add(c, target, added, said=said, source={"slot": slot.id}, unheard=target in unheard)
         slots.take(c, slot.id, added.sha256)
         done = dataclasses.replace(payload, key=None, sop_instance_uid=added.sop_instance_uid)
         jobs.end(c, job, JobState.DONE, said, done)

@@ -29,7 +29,9 @@ class StoreObject(Payload):
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    source: Mapping[str, str]
+    series_instance_uid: str = ""
+    """Empty where whether the PACS holds another one need not be asked."""
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Where it came from, for the operator: identifiers, by what they are."""
     unheard: bool = False
     """The PACS has not said yet whether it holds another object of this SOP Instance UID: that is asked first."""

@@ -46,6 +46,8 @@ class OutboxObject:
     target (:meth:`Outbox.key`), so that each copy can go by itself."""
 
     study_instance_uid: str
+    series_instance_uid: str
+    """Empty where its UIDs are our own: no PACS holds another object of them."""
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -155,7 +157,8 @@ class Outbox:
         it, which may be there and done. Raises OtherObject, BeingRemoved."""
         payload = StoreObject(
             target=target, key=self.key(target, added.sop_instance_uid, added.sha256), size=added.size,
-            sha256=added.sha256, study_instance_uid=added.study_instance_uid, sop_class_uid=added.sop_class_uid,
+            sha256=added.sha256, study_instance_uid=added.study_instance_uid,
+            series_instance_uid=added.series_instance_uid, sop_class_uid=added.sop_class_uid,
             sop_instance_uid=added.sop_instance_uid, transfer_syntax_uid=added.transfer_syntax_uid, source=source,
             unheard=unheard,
         )  # fmt: skip
@@ -171,6 +174,8 @@ class Outbox:
         try:
             if payload.stored:
                 return await self._commit(job, payload, client)
+            if payload.unheard:
+                return await self._ask(payload, client)
             return await self._store(job, payload, client)
         except PacsError as e:
             # A rejected association is tried again, too: an operator may be about to register us. A context that is
@@ -182,6 +187,12 @@ class Outbox:
             raise CannotBeDone(str(e)) from e
         except OSError as e:
             raise TryLater(f"it cannot be spooled to {self._spool_dir} ({e.strerror or e}): free space there") from e
+
+    async def _ask(self, payload: StoreObject, client: PacsClient) -> Ended:
+        """Asks before the first attempt what could not be asked before; after it, it would be told of our own."""
+        if await client.holds(payload.study_instance_uid, payload.series_instance_uid, payload.sop_instance_uid):
+            raise CannotBeDone(holds_another(str(client.peer)))
+        return Step("the PACS holds no other instance of its UID", dataclasses.replace(payload, unheard=False))
 
     async def _store(self, job: Job, payload: StoreObject, client: PacsClient) -> Ended:
         if payload.key is None:
@@ -245,6 +256,14 @@ class Outbox:
                 f"{client.peer} took it {vain} times and does not commit itself to it: {known.reason}", again
             )
         return Step(f"not committed: {known.reason}; it is stored again", again, after=jobs.pause_after(vain + 2))
+
+
+def holds_another(pacs: str) -> str:
+    """Why an object is not stored, for the operator: *pacs* has another one under its UID."""
+    return (
+        f"{pacs} holds another instance of its SOP Instance UID, which did not come through this gateway: discard this "
+        "one; an object that was changed needs a UID of its own"
+    )
 
 
 def _subject(target: str, sop_instance_uid: str) -> str:

@@ -14,7 +14,7 @@ from gateway.journal.worker import CannotBeDone, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import StudyRecord
-from gateway.pacs.scu.lookup import find_record
+from gateway.pacs.scu.lookup import Records
 from gateway.pacs.scu.retrieve import Finder
 from gateway.reports.report import Report, signing_of, worded
 
@@ -26,7 +26,7 @@ class Delivery:
         """*pacs* are asked in this order for the study; *keep_for* is seconds."""
         self._journal = journal
         self._objects = objects
-        self._pacs = pacs
+        self._records = Records(pacs)
         self._keep_for = keep_for
 
     async def report(self, job: Job) -> Report:
@@ -49,7 +49,7 @@ class Delivery:
         """What the PACS says of the report's study. Raises TryLater, also where none has it: it may be on its way."""
         uid = job.payload["study"]
         try:
-            record = await find_record(self._pacs, uid)
+            record = await self._records.find(uid)
         except PacsError as e:
             raise TryLater(f"whose study it is cannot be asked: {e}") from e
         if record is None:

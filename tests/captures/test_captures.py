@@ -8,8 +8,10 @@ import subprocess
 import time
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pynetdicom import AE, build_role
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.journal import JobState, slots
@@ -215,6 +217,57 @@ async def test_every_target_gets_it(pacs, viewer_of, start):
         assert [uid for uid, _ in pacs.storage.received] == [capture.sop_instance_uid]
 
 
+@pytest.fixture
+async def silent():
+    """A PACS that takes connections and says nothing, as a configuration describes it."""
+
+    async def say_nothing(reader, writer):
+        try:
+            await reader.read()
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield {
+            "name": "silent", "ae_title": "SILENT", "host": "127.0.0.1", "port": port, "respond_timeout": "10s",
+            "connect_timeout": "10s",
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("targets", [["simulator", "silent"], ["silent", "simulator"]])
+async def test_a_target_that_says_nothing_slows_no_other(pacs, viewer_of, silent, targets):
+    viewer = await viewer_of(pacs, silent, captures={"targets": targets})
+    await viewer.gateway.ask(STUDY)  # cached, so that an URL is given without asking any PACS
+    captures = [sample_capture(STUDY) for _ in range(20)]
+    for capture in captures:
+        await viewer.upload(capture.content)
+    # One after the other behind each time-out of the silent one they would take minutes.
+    await viewer.ended("capture.store", "done", count=20, within=30)
+    assert {c.sop_instance_uid for c in captures} <= set(pacs.instances(STUDY))
+    async with asyncio.timeout(40):
+        while not (paused := await viewer.jobs.paused_lanes()):
+            await asyncio.sleep(0.2)
+    assert [(lane.kind, lane.lane) for lane in paused] == [("capture.store", "silent")]
+
+
+async def test_what_a_target_could_not_be_asked_before_it_is_asked_before_it_is_stored_there(
+    pacs, viewer_of, monkeypatch
+):
+    known = SAMPLE[0].sop_instance_uid
+    before = pacs.instances(STUDY)[known]
+    viewer = await viewer_of(pacs)
+    monkeypatch.setattr("gateway.captures.check.HEARD_WITHIN", 0.0)  # as if it were slow
+    series = str(read(before).SeriesInstanceUID)
+    await viewer.upload(sample_capture(STUDY, SOPInstanceUID=known, SeriesInstanceUID=series).content)
+    assert "holds another instance of its SOP Instance UID" in await viewer.held("capture.store")
+    assert pacs.instances(STUDY)[known] == before
+    other = sample_capture(STUDY)
+    await viewer.upload(other.content)
+    await viewer.stored()
+    assert [uid for uid, _ in pacs.storage.received] == [other.sop_instance_uid]
+
+
 async def test_our_copy_goes_once_it_was_kept_long_enough(pacs, viewer_of):
     viewer = await viewer_of(pacs, captures={"keep_after_stored": "1s"})
     await viewer.upload(sample_capture(STUDY).content)
@@ -369,6 +422,26 @@ async def test_what_is_not_committed_is_stored_again(pacs, viewer_of, monkeypatc
     pacs.storage.behaviour.commitment = "new"
     job = await viewer.stored()
     assert any("not committed: no such object instance (0112)" in e.text for e in await viewer.jobs.history(job.id))
+
+
+async def test_a_report_on_what_nobody_asked_for_is_refused(pacs, viewer_of):
+    viewer = await viewer_of(pacs, captures={"storage_commitment": True})
+    report = Dataset()
+    report.TransactionUID = "2.25.1"
+    report.ReferencedSOPSequence = [Dataset()]
+    report.ReferencedSOPSequence[0].ReferencedSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    report.ReferencedSOPSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+    def send():
+        ae = AE("SIMULATOR")
+        ae.add_requested_context(StorageCommitmentPushModel)
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        out = ae.associate("127.0.0.1", viewer.gateway.parts.scp.port, ae_title="AVARAGW", ext_neg=[role])
+        status, _ = out.send_n_event_report(report, 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1")
+        out.release()
+        return status.Status
+
+    assert await asyncio.to_thread(send) == 0x0115
 
 
 async def test_a_commitment_that_never_comes_leaves_the_job_waiting(pacs, viewer_of):

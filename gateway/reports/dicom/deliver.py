@@ -54,7 +54,7 @@ class PacsDelivery:
                 raise TryLater(str(e)) from e
             outgoing.append(
                 OutboxObject(
-                    report.study_instance_uid, document.sop_class_uid, document.sop_instance_uid,
+                    report.study_instance_uid, "", document.sop_class_uid, document.sop_instance_uid,
                     document.transfer_syntax_uid, len(document.content), sha256,
                 )
             )  # fmt: skip
