@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -10,18 +9,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from gateway.admin.health import moment
+from gateway.admin.probe import RETRIEVE_WITHIN, RetrieveProbe
+from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.errors import PacsError
 from gateway.pacs.lanes import Claim, Lane
-from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
+from gateway.pacs.receiver import IncomingInstance, Status
 from gateway.pacs.scu.client import InstanceRef
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
 from gateway.runtime.errors import GatewayError
+from gateway.runtime.supervise import Supervisor
 from gateway.studies.retrieval import Pacs
-
-RETRIEVE_WITHIN = 30.0
-"""Seconds for the one instance that a check retrieves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +38,9 @@ class Result:
         return asdict(self)
 
 
-class RetrieveProbe:
-    """Takes the one instance that a check retrieves; whatever else comes goes on to the intake."""
-
-    def __init__(self) -> None:
-        self._awaited: dict[str, asyncio.Event] = {}
-
-    def before(self, handler: InstanceHandler) -> InstanceHandler:
-        """A handler that takes the probe out of what comes."""
-
-        async def handle(instance: IncomingInstance) -> int:
-            arrived = self._awaited.get(instance.sop_instance_uid)
-            if arrived is None:
-                return await handler(instance)
-            instance.body.close()
-            arrived.set()
-            return Status.SUCCESS
-
-        return handle
-
-    async def arrives(self, sop_instance_uid: str, retrieve: Awaitable[object]) -> bool:
-        """Whether the instance comes when *retrieve* asks for it. Raises PacsError, TimeoutError."""
-        arrived = self._awaited[sop_instance_uid] = asyncio.Event()
-        try:
-            async with asyncio.timeout(RETRIEVE_WITHIN):
-                await retrieve
-            return arrived.is_set()
-        finally:
-            del self._awaited[sop_instance_uid]
-
-
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """The parts of a gateway that are checked."""
+class Checks:
+    """What is checked: the parts of a gateway, and what is around it."""
 
     pacs: Sequence[Pacs]
     store: ObjectStore
@@ -79,28 +49,50 @@ class Subject:
     jobs: Jobs
     destinations: Mapping[str, Callable[[], Awaitable[None]]]
     """Where reports go besides the PACS: what proves each, by its name. It raises GatewayError."""
+    state_dir: StateDir
+    loops: Supervisor
 
-
-async def run_checks(subject: Subject) -> AsyncIterator[Result]:
-    """Checks a running gateway's surroundings, one after the other."""
-    yield _clock()
-    async for result in _store(subject.store):
-        yield result
-    try:
-        await subject.echo_self()
-        yield Result("DICOM listener", True, "answers our own C-ECHO")
-    except PacsError as e:
-        yield Result("DICOM listener", False, str(e))
-    for pacs in subject.pacs:
-        async for result in _pacs(pacs, subject.probe):
+    async def run(self) -> AsyncIterator[Result]:
+        """Checks one after the other."""
+        yield _clock()
+        yield await _state_dir(self.state_dir)
+        for result in _loops(self.loops):
             yield result
-    for name, proof in subject.destinations.items():
+        async for result in _store(self.store):
+            yield result
         try:
-            await proof()
-            yield Result(name, True, "can be reached")
-        except GatewayError as e:
-            yield Result(name, False, str(e))
-    yield await _jobs(subject.jobs)
+            await self.echo_self()
+            yield Result("DICOM listener", True, "answers our own C-ECHO")
+        except PacsError as e:
+            yield Result("DICOM listener", False, str(e))
+        for pacs in self.pacs:
+            async for result in _pacs(pacs, self.probe):
+                yield result
+        for name, proof in self.destinations.items():
+            try:
+                await proof()
+                yield Result(name, True, "can be reached")
+            except GatewayError as e:
+                yield Result(name, False, str(e))
+        yield await _jobs(self.jobs)
+
+
+async def _state_dir(state_dir: StateDir) -> Result:
+    try:
+        return Result("state_dir", True, await state_dir.check())
+    except GatewayError as e:
+        return Result("state_dir", False, str(e).removeprefix("state_dir: "))
+
+
+def _loops(loops: Supervisor) -> Sequence[Result]:
+    states = loops.states()
+    down = [state for state in states if not state.running]
+    if not down:
+        return [Result("loops", True, f"all run: {', '.join(state.name for state in states)}")] if states else []
+    return [
+        Result(f"loop {state.name}", False, f"not running since {moment(state.since)}: {state.detail}; {state.reason}")
+        for state in down
+    ]
 
 
 async def _jobs(jobs: Jobs) -> Result:
@@ -176,15 +168,18 @@ async def _retrieves(what: str, retriever: Retriever, example: tuple[str, Instan
     study, instance = example
     name, remedy = f"{what}: {retriever.method}", retriever.remedy
     uid, classes = instance.sop_instance_uid, (instance.sop_class_uid,) if instance.sop_class_uid else ()
-    retrieve = retriever.retrieve(
-        Selection(study, instance.series_instance_uid, (uid,), classes),
-        turn=Claim(Lane.RETRIEVE, study),
-        deliver=probe.before(_refuse),
-        last_arrival=lambda: 0.0,
-        total_limit=RETRIEVE_WITHIN,
-    )
+
+    def retrieve() -> Awaitable[object]:
+        return retriever.retrieve(
+            Selection(study, instance.series_instance_uid, (uid,), classes),
+            turn=Claim(Lane.RETRIEVE, study),
+            deliver=probe.before(_refuse),
+            last_arrival=lambda: 0.0,
+            total_limit=RETRIEVE_WITHIN,
+        )
+
     try:
-        if await probe.arrives(uid, retrieve):
+        if await probe.arrives(study, uid, retrieve):
             return Result(name, True, "sends to us")
         return Result(name, False, f"it says that it sent an instance, and none came: {remedy}")
     except TimeoutError:

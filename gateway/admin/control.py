@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.admin.checks import Subject, run_checks
+from gateway.admin.checks import Checks
 from gateway.dicom.uid import is_uid
+from gateway.runtime.errors import GatewayError
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.outcome import Complete, NotFound, NotStored, Partial, Unreachable
@@ -26,13 +27,19 @@ TELL_EVERY = 0.1
 Line = dict[str, Any]
 
 
+class GatewayGone(GatewayError):
+    """A running gateway ended while it was asked."""
+
+    transient = True
+
+
 class Control:
     """The server's end."""
 
-    def __init__(self, path: Path, fetcher: Fetcher, subject: Subject) -> None:
+    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks) -> None:
         self._path = path
         self._fetcher = fetcher
-        self._subject = subject
+        self._checks = checks
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -60,7 +67,7 @@ class Control:
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
         async def lines() -> AsyncIterator[Line]:
-            async for result in run_checks(self._subject):
+            async for result in self._checks.run():
                 yield result.to_dict()
 
         return await _stream(request, lines())
@@ -108,7 +115,8 @@ def _ended(flight: Flight) -> Line:
 
 
 async def ask(path: Path, command: str) -> AsyncIterator[Line]:
-    """The lines that a running gateway answers to ``POST`` *command*. Raises ConnectionError where none runs."""
+    """The lines that a running gateway answers to ``POST`` *command*. Raises ConnectionError where none runs, and
+    GatewayGone where it ends meanwhile."""
     try:
         async with (
             aiohttp.ClientSession(
@@ -121,3 +129,6 @@ async def ask(path: Path, command: str) -> AsyncIterator[Line]:
                 yield json.loads(line)
     except aiohttp.ClientConnectorError as e:
         raise ConnectionError(f"no gateway listens on {path}") from e
+    except (aiohttp.ClientError, OSError, ValueError) as e:
+        # Half a line, too, is the end of one that died.
+        raise GatewayGone("the running gateway ended before it had answered: see its log, and try again") from e

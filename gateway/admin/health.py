@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from aiohttp import web
 
+from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import Supervisor
+
+log = logging.getLogger(__name__)
 
 FRESH = 5.0
 """Seconds for which a result is told again, so that whoever asks often does not load what is asked."""
@@ -20,8 +24,13 @@ WITHIN = 5.0
 Probe = Callable[[], Awaitable[object]]
 
 
+class Unhealthy(GatewayError):
+    """A part does not work. Unlike other errors' texts, this one may be shown to anybody: it names no host and no
+    path."""
+
+
 class Health:
-    """Runs probes and asks the loops, and tells which of them fail; without details, since anybody may ask."""
+    """Runs probes and asks the loops, and tells which of them fail; the log has the details, since anybody may ask."""
 
     def __init__(
         self, probes: Mapping[str, Probe], loops: Supervisor, pacs: Callable[[], Mapping[str, bool]] = dict
@@ -30,40 +39,47 @@ class Health:
         self._probes = probes
         self._loops = loops
         self._pacs = pacs
-        self._failing: list[str] = []
+        self._failing: dict[str, str] = {}
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
 
-    async def failing(self) -> list[str]:
-        """Names of the probes that fail."""
+    async def failing(self) -> Mapping[str, str]:
+        """The probes that fail, each with its reason where anybody may know it, else with an empty text."""
         async with self._checking:
             if time.monotonic() - self._checked > FRESH:
-                results = await asyncio.gather(*(self._passes(p) for p in self._probes.values()))
-                self._failing = [name for name, ok in zip(self._probes, results, strict=True) if not ok]
+                results = await asyncio.gather(*(self._run(*probe) for probe in self._probes.items()))
+                self._failing = {name: why for name, why in zip(self._probes, results, strict=True) if why is not None}
                 self._checked = time.monotonic()
             return self._failing
 
-    @staticmethod
-    async def _passes(probe: Probe) -> bool:
+    async def _run(self, name: str, probe: Probe) -> str | None:
+        """None where the probe passes."""
         try:
             async with asyncio.timeout(WITHIN):
                 await probe()
-        except Exception:  # whatever it is, it means that this part does not work now
-            return False
-        return True
+        except Exception as e:  # whatever it is, it means that this part does not work now
+            if name not in self._failing:
+                what = f"no answer within {WITHIN:g} s" if isinstance(e, TimeoutError) else str(e) or type(e).__name__
+                log.error("health: %s fails: %s", name, what)
+            return str(e) if isinstance(e, Unhealthy) else ""
+        if name in self._failing:
+            log.warning("health: %s works again", name)
+        return None
 
     async def handle(self, request: web.Request) -> web.Response:
-        """``GET /health``: 200 where every part works, else 503 with the names of those that do not."""
+        """``GET /health``: 200 where every part works, else 503 with the names of those that do not, and reasons where
+        they help and give nothing away."""
         failing = await self.failing()
         states = self._loops.states()
         fine = not failing and all(state.running for state in states)
         body = {
             "status": "ok" if fine else "failing",
             "checks": {name: "failing" if name in failing else "ok" for name in self._probes},
+            "reasons": {name: why for name, why in failing.items() if why},
             "loops": {
                 state.name: {"status": "ok"}
                 if state.running
-                else {"status": "failing", "since": _moment(state.since), "reason": state.reason}
+                else {"status": "failing", "since": moment(state.since), "reason": state.reason}
                 for state in states
             },
             "pacs": {name: "ok" if answers else "not answering" for name, answers in self._pacs().items()},
@@ -71,5 +87,6 @@ class Health:
         return web.json_response(body, status=200 if fine else 503)
 
 
-def _moment(at: float) -> str:
+def moment(at: float) -> str:
+    """Unix seconds, for people and machines."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")

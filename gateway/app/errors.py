@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.admin.state_dir import MENDS
 from gateway.runtime.errors import GatewayError
 
 
@@ -19,7 +20,7 @@ CANNOT_START = (GatewayError, OSError)
 
 def why(e: Exception) -> str:
     """Why the gateway did not start, for the operator."""
-    if isinstance(e, OSError) and e.strerror:
-        about = f"{e.filename}: " if e.filename else ""
-        return f"{about}{e.strerror}"
-    return str(e)
+    if isinstance(e, OSError) and e.filename:
+        mend = MENDS.get(e.errno or 0)
+        return f"{e.filename}: {e.strerror}" + (f": {mend}" if mend else "")
+    return (e.strerror if isinstance(e, OSError) else None) or str(e)

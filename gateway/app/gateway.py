@@ -6,9 +6,11 @@ import logging
 import ssl
 from collections.abc import Collection
 
-from gateway.admin.checks import RetrieveProbe, Subject
+from gateway.admin.checks import Checks
 from gateway.admin.health import Health
 from gateway.admin.metrics import Figures
+from gateway.admin.probe import RetrieveProbe
+from gateway.admin.state_dir import StateDir
 from gateway.alerts.held import HeldJobs
 from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
@@ -64,7 +66,7 @@ class Gateway:
         self.cache = cache
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
         self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received) for p in config.pacs]
-        self.probe = RetrieveProbe()
+        self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.intake = Intake(store, cache, open_for_push=self._pushed)
         self.fetcher = Fetcher(self.pacs, cache, self.intake)
         self.scp = StorageScp(
@@ -105,13 +107,16 @@ class Gateway:
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.register(name, kind)
-        self.subject = Subject(
+        self.state_dir = StateDir(config.state_dir)
+        self.checks = Checks(
             pacs=self.pacs,
             store=store,
             probe=self.probe,
             echo_self=self._echo_self,
             jobs=Jobs(journal),
             destinations=places.proofs(),
+            state_dir=self.state_dir,
+            loops=loops,
         )
 
     async def _committed(self, result: CommitmentResult) -> bool:
@@ -186,6 +191,7 @@ class Gateway:
                 "store": lambda: self.store.head("probe/health"),
                 "dicom_listener": self._echo_self,
                 "journal": lambda: self.journal.cached_study("0"),
+                "state_dir": self.state_dir.check,
             },
             self.loops,
             lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},

@@ -47,7 +47,9 @@ def state_dir(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyRunning(f"a gateway is running with state_dir {path}") from None
+            raise AlreadyRunning(
+                f"a gateway is running with state_dir {path}, or a command is at work with it: wait for that to end"
+            ) from None
         yield path
 
 
@@ -82,7 +84,7 @@ def core(gateway: Gateway) -> list[Part]:
 def service(gateway: Gateway) -> list[Part]:
     """What it takes to serve, besides :func:`core`. Raises OSError."""
     config, loops = gateway.config, gateway.loops
-    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.subject)
+    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.checks)
     parts = [
         loop(loops, "cache sweep", gateway.cache.sweep, once=True),
         Part("jobs", gateway.worker.start, gateway.worker.stop, within=2),

@@ -76,8 +76,7 @@ def check(path: Path) -> None:
 
 async def _check(config: Config) -> bool:
     from gateway import app
-    from gateway.admin.checks import run_checks
-    from gateway.admin.control import ask
+    from gateway.admin.control import GatewayGone, ask
 
     fine = True
     try:
@@ -86,11 +85,14 @@ async def _check(config: Config) -> bool:
             _tell(line["ok"], line["name"], line["text"])
     except ConnectionError:
         pass
+    except GatewayGone as e:
+        _tell(False, "gateway", str(e))
+        return False
     else:
         return fine
     try:
         async with app.open_gateway(config) as gateway:
-            async for result in run_checks(gateway.subject):
+            async for result in gateway.checks.run():
                 fine &= result.ok is not False
                 _tell(result.ok, result.name, result.text)
     except app.CANNOT_START as e:

@@ -142,6 +142,31 @@ async def test_fetch_without_a_running_gateway(orthanc, study, write):
     assert "no configured PACS has this study" in out
 
 
+@pytest.mark.parametrize("half", [b"", b'{"stored": 1, "expected": 33, "bytes": 1000}\n', b'{"stored": 1, "exp'])
+@pytest.mark.parametrize("command", [["fetch", "1.2.3"], ["check"]], ids=lambda c: c[0])
+async def test_a_gateway_that_dies_while_it_is_asked_is_told_in_a_line(command, half, write, tmp_path):
+    path, _ = write({"name": "a", "ae_title": "A", "host": "127.0.0.1", "port": 1})
+    if command == ["check"]:
+        half = half.replace(
+            b'"stored": 1, "expected": 33, "bytes": 1000', b'"name": "clock", "ok": true, "text": "fine"'
+        )
+
+    async def die(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        if half:
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(half), half))
+            await writer.drain()
+        writer.close()
+
+    (tmp_path / "state").mkdir()
+    async with await asyncio.start_unix_server(die, tmp_path / "state/control.sock"):
+        code, out, error = await run(*command, "-c", path)
+    assert code == 1
+    assert "ended before it had answered" in out + error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) <= 1
+
+
 async def test_serve_is_asked_by_the_other_commands_and_stops_in_good_order(orthanc, study, write, tmp_path):
     path, document = write(describe(orthanc))
     await orthanc.register(AE_TITLE, document["dicom"]["port"])

@@ -17,7 +17,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydicom import dcmread
 
-from gateway.admin.checks import run_checks
 from gateway.app import Misconfigured
 from gateway.avara.signature import sign
 from gateway.demo.sample import sample_study, small_pdf
@@ -351,7 +350,7 @@ async def test_check_proves_where_reports_go_and_tells_what_waits(pacs, hospital
     hospital.avara.documents["/report.pdf"] = b"<html>"
     await hospital.deliver(plainText=None)
     await hospital.ended("report.fetch", "quarantined")
-    results = {r.name: r async for r in run_checks(hospital.gateway.parts.subject)}
+    results = {r.name: r async for r in hospital.gateway.parts.checks.run()}
     assert results["report folder there"].ok is True
     assert "mount the share" in results["report folder missing"].text
     assert "cannot be reached" in results["HL7 receiver ris"].text
