@@ -249,8 +249,9 @@ async def test_each_line_of_a_job_carries_its_number(tmp_path, everything):
         return Done("well done")
 
     job, _ = await Jobs(journal).add("test", "a", {})
-    worker = Worker(journal, owner="one")
-    worker.take_on("test", Kind(handler, 1, 60))
+    worker = Worker(journal)
+    worker.register("test", Kind(handler, 1, 60))
+    await worker.start()
     async with Supervisor() as loops:
         loops.add("jobs", worker.run)
         async with asyncio.timeout(10):
