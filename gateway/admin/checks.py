@@ -19,9 +19,13 @@ from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.receiver import IncomingInstance, Status
 from gateway.pacs.scu.client import InstanceRef
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
+from gateway.pacs.senders import Senders
 from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.retrieval import Pacs
+
+MOST_CALLERS = 5
+"""Rejected callers that are told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Checks:
     store: ObjectStore
     probe: RetrieveProbe
     echo_self: Callable[[], Awaitable[None]]
+    senders: Senders
     jobs: Jobs
     destinations: Mapping[str, Callable[[], Awaitable[None]]]
     """Where reports go besides the PACS: what proves each, by its name. It raises GatewayError."""
@@ -65,6 +70,11 @@ class Checks:
             yield Result("DICOM listener", True, "answers our own C-ECHO")
         except PacsError as e:
             yield Result("DICOM listener", False, str(e))
+        for caller in self.senders.rejected()[:MOST_CALLERS]:
+            yield Result(
+                "DICOM callers", None, f"AE {caller.ae_title} at {caller.host} was rejected {caller.times} times, last "
+                f"at {moment(caller.last)}: {caller.reason}",
+            )  # fmt: skip
         for pacs in self.pacs:
             async for result in _pacs(pacs, self.probe):
                 yield result

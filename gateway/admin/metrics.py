@@ -26,6 +26,10 @@ class Figures:
     cache_bytes: Callable[[], int]
     fetches: Callable[[], int]
     """Under way."""
+    rejected_associations: Callable[[], int]
+    """Since the start: of hosts that are no PACS of ours."""
+    unlisted_instances: Callable[[], int]
+    """Since the start: sent to us as part of a study that the PACS does not list them in."""
 
 
 class Metrics:
@@ -86,4 +90,13 @@ def _families(figures: Figures, counts: dict[tuple[str, JobState], int]) -> Iter
         value=figures.critical_reports(),
     )  # fmt: skip
     yield GaugeMetricFamily("avara_gateway_cache_bytes", "Bytes of studies in the store.", value=figures.cache_bytes())
+    yield CounterMetricFamily(
+        "avara_gateway_rejected_associations", "Associations of hosts that are no PACS of ours, since the start.",
+        value=figures.rejected_associations(),
+    )  # fmt: skip
+    yield CounterMetricFamily(
+        "avara_gateway_unlisted_instances",
+        "Instances that came as part of a study in which the PACS does not list them, since the start: an alarm.",
+        value=figures.unlisted_instances(),
+    )
     yield GaugeMetricFamily("avara_gateway_fetches", "Studies that are being fetched.", value=figures.fetches())

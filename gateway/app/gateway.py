@@ -14,7 +14,7 @@ from gateway.admin.state_dir import StateDir
 from gateway.alerts.held import HeldJobs
 from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
-from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, tls_context
+from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import report_kinds, report_places
 from gateway.app.surroundings import Surroundings
 from gateway.captures.inbox import Inbox
@@ -32,6 +32,7 @@ from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
+from gateway.pacs.senders import Senders
 from gateway.reports.receive import ReportHandler
 from gateway.runtime.clock import SYSTEM_CLOCK
 from gateway.runtime.supervise import Supervisor
@@ -67,14 +68,15 @@ class Gateway:
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
         self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received) for p in config.pacs]
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
-        self.intake = Intake(store, cache, open_for_push=self._pushed)
-        self.fetcher = Fetcher(self.pacs, cache, self.intake)
+        self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
+        self.intake = Intake(store, cache, open_for_push=self._pushed, pacs_at=self.senders.names)
+        self.fetcher = Fetcher(self.pacs, cache, self.intake, accept_pushes=config.dicom.accept_pushes)
         self.scp = StorageScp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
             port=config.dicom.port,
             handler=self.probe.before(self.intake),
-            allows=self._allows,
+            allows=self.senders.allows,
             spool_dir=config.state_dir / "spool",
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
@@ -84,6 +86,7 @@ class Gateway:
                 for title in (pacs.ae_title, *pacs.sending_ae_titles)
             ),
             tls=tls_context(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
+            certified=self.senders.certified if config.dicom.tls else None,
             on_commitment=self._committed
             if config.captures.storage_commitment or config.reports.pacs.storage_commitment
             else None,
@@ -113,6 +116,7 @@ class Gateway:
             store=store,
             probe=self.probe,
             echo_self=self._echo_self,
+            senders=self.senders,
             jobs=Jobs(journal),
             destinations=places.proofs(),
             state_dir=self.state_dir,
@@ -133,6 +137,7 @@ class Gateway:
             calling_ae_title=self.config.dicom.ae_title,
             called_ae_title=self.config.dicom.ae_title,
             peer_host="",
+            answers=stored.study_instance_uid,
             body=stored.body,
         )
         await self.fetcher.adopt(stored.study_instance_uid, incoming)
@@ -154,9 +159,6 @@ class Gateway:
     def _last_received(self, ae_titles: Collection[str]) -> float:
         return self.scp.last_received(ae_titles)
 
-    def _allows(self, calling_ae_title: str, host: str) -> bool:
-        return any(calling_ae_title in pacs.sending_ae_titles for pacs in self.pacs)
-
     def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
         return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None
 
@@ -173,6 +175,8 @@ class Gateway:
             critical_reports=lambda: self.reports.critical,
             cache_bytes=lambda: self.cache.size,
             fetches=lambda: self.fetcher.under_way,
+            rejected_associations=lambda: self.senders.rejections,
+            unlisted_instances=lambda: self.fetcher.unlisted,
         )
 
     def alive(self) -> bool:

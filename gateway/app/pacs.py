@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection
+from ipaddress import ip_network
 
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
@@ -15,6 +16,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Retriever
+from gateway.pacs.senders import KnownSender
 from gateway.studies.retrieval import Pacs
 
 
@@ -59,6 +61,18 @@ def pacs_of(
         finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
         retrievers=tuple(retrievers),
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
+    )
+
+
+def sender_of(pacs: PacsConfig) -> KnownSender:
+    """A PACS as it calls us."""
+    titles = frozenset((pacs.ae_title, *pacs.sending_ae_titles))
+    return KnownSender(
+        pacs.name,
+        titles,
+        pacs.host,
+        tuple(ip_network(network) for network in pacs.sending_addresses),
+        frozenset(name.lower() for name in (*titles, pacs.host, *pacs.certificate_names)),
     )
 
 

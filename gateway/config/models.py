@@ -94,6 +94,13 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _sending_network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError("not an address or network: write it like 10.1.2.3 or 10.1.2.0/24") from None
+
+
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -195,6 +202,16 @@ class PacsConfig(Section):
         "the third waits for one of the others, with 1 everything waits for everything.",
     )
     sending_ae_titles: list[Title] = Field([], description="Further AE titles under which it sends to us.")
+    sending_addresses: list[Annotated[str, AfterValidator(_sending_network)]] = Field(
+        [],
+        description="Addresses or networks that it sends from, like `10.1.2.3` or `10.1.2.0/24`. Left out: those that "
+        "`host` resolves to. An association from elsewhere is rejected, and `check` says so.",
+    )
+    certificate_names: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(
+        [],
+        description="With `dicom.tls`: further names that its certificate may have (common name, DNS name or address), "
+        "besides its AE titles and `host`.",
+    )
     retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
         ["c-move"],
         description="How studies are retrieved: `c-move`, `c-get` or `wado-rs`. Of a list, the others bring what the "

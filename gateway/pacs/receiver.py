@@ -7,7 +7,7 @@ handler that waits is back-pressure on the association, and on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -94,3 +94,6 @@ class Status:
 
 AllowsAssociation = Callable[[str, str], bool]
 """(calling AE title, peer host) → whether that AE may associate with us at all."""
+
+IsCertified = Callable[[str, str, Collection[str]], bool]
+"""(calling AE title, peer host, names in its certificate) → whether the certificate is that AE's."""

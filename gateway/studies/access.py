@@ -192,7 +192,9 @@ class StudyAccessHandler:
 
     def _so_far(self, flight: Flight) -> StudyAccess:
         """What can be said of a study whose fetch goes on: deferred URLs for what is on its way."""
-        instances = {i.sop_instance_uid: i for i in reading_order(list(flight.stored.values()))}
+        unlisted = set(flight.unlisted)
+        stored = [i for i in flight.stored.values() if i.sop_instance_uid not in unlisted]
+        instances = {i.sop_instance_uid: i for i in reading_order(stored)}
         index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
         listed = len(instances) + len(flight.missing)
         error = None

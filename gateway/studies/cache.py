@@ -189,6 +189,11 @@ class StudyCache:
         await self._journal.forgotten(study_instance_uid)
         self._freed.append((time.monotonic(), self._forget(study_instance_uid)))
 
+    async def remove(self, object_keys: list[str]) -> None:
+        """Deletes objects of a study whose index is yet to be written; it says what the study's size is then. Raises
+        StoreError."""
+        await self._store.delete(object_keys)
+
     async def sweep(self) -> None:
         """Sets ledger and store right after a crash, or after one of the two was replaced.
 

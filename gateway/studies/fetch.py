@@ -17,6 +17,7 @@ from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
 from gateway.runtime.log_ids import bind
+from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -40,11 +41,15 @@ PUSH_QUIET = 5.0
 class Fetcher:
     """Brings studies into the cache, each at most once at a time."""
 
-    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake) -> None:
-        """*pacs* are asked in this order; the first that has a study serves it."""
+    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake, *, accept_pushes: bool = False) -> None:
+        """*pacs* are asked at once; of those that have a study and answer, the first in this order serves it.
+        *accept_pushes* says whether a PACS may send what it does not list yet."""
         self._pacs = pacs
         self._cache = cache
         self._intake = intake
+        self._accept_pushes = accept_pushes
+        self.unlisted = 0
+        """Instances that came as part of a study and were not in the PACS's list of it, since the start."""
         self._flights: dict[str, Flight] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
         self._unanswered: dict[str, asyncio.Task[StudyRecord | None]] = {}
@@ -151,6 +156,8 @@ class Fetcher:
         flight.held = await self._cache.index(uid)
         if flight.held is not None:
             flight.stored.update(flight.held.instances)
+            if flight.asked_for.is_set():
+                flight.taken.update(flight.held.instances)
         await self._let_push_end(flight)
         located = await self._locate(flight)
         if isinstance(located, NotFound | Unreachable):
@@ -165,7 +172,10 @@ class Fetcher:
         await self._cache.filling(uid)
         flight.outgrown = True
         flight.senders = pacs.sending_ae_titles
+        flight.source = pacs.name
         listing, failure = await StudyRetrieval(flight, pacs, self._intake).run()
+        if flight.unlisted and not self._accept_pushes:
+            await self._remove_unlisted(flight, pacs)
         return await self._conclude(flight, pacs, listing, failure)
 
     async def _let_push_end(self, flight: Flight) -> None:
@@ -232,6 +242,27 @@ class Fetcher:
         self._unanswered[pacs.name] = task
         task.add_done_callback(ended)
         return True
+
+    async def _remove_unlisted(self, flight: Flight, pacs: Pacs) -> None:
+        """Removes what came and is not in the PACS's list: it may be anybody's. A study may grow meanwhile, though, so
+        the list is asked for once more."""
+        uid = flight.study_instance_uid
+        try:
+            again = await pacs.finder.list_instances(uid, urgency=flight.urgency)
+            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in again.instances)
+        except PacsError as e:
+            log.warning("study %s cannot be listed once more: %s", uid, e)
+        for instance_uid in flight.unlisted:
+            instance = flight.stored.pop(instance_uid)
+            flight.came.discard(instance_uid)
+            self.unlisted += 1
+            log.error(
+                "ALARM: instance %s came from PACS %s as part of study %s, and the PACS does not list it there: it is "
+                "removed. Where that PACS sends what it does not list, look into it; else somebody sent it in its name",
+                instance_uid, pacs.name, uid,
+            )  # fmt: skip
+            unpacked = [keys.media(uid, instance_uid, instance.media.extension)] if instance.media else []
+            await self._cache.remove([keys.instance(uid, instance_uid), *unpacked])
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
         if not flight.stored:

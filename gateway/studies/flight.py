@@ -36,6 +36,12 @@ class Flight:
         """Set once :attr:`expected` is known to be all that the PACS has of the study."""
         self.senders: frozenset[str] = frozenset()
         """Calling AE titles of the PACS that it is retrieved from; none before that is known."""
+        self.source = ""
+        """Name of the PACS that it is retrieved from; empty before that is known."""
+        self.came: set[str] = set()
+        """SOP Instance UIDs that reached the store during this flight."""
+        self.taken: set[str] = set()
+        """SOP Instance UIDs that are not taken a second time unless they are asked for again."""
         self.sop_classes: dict[str, set[str]] = {}
         """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
         self.series = SeriesQueue()
@@ -135,10 +141,28 @@ class Flight:
     def arrived(self, instance: Instance) -> None:
         """An instance is in the store."""
         self.stored[instance.sop_instance_uid] = instance
+        self.came.add(instance.sop_instance_uid)
         self.grew = True
         arrival = self._awaited.pop(instance.sop_instance_uid, None)
         if arrival is not None:
             arrival.set_result(instance)
+
+    def asks_again(self, series_instance_uid: str | None = None, sop_instance_uids: Iterable[str] = ()) -> None:
+        """The PACS is being asked for the study, a series or instances of it: what comes of it is taken, even where
+        it came before."""
+        if sop_instance_uids:
+            self.taken.difference_update(sop_instance_uids)
+        elif series_instance_uid is None:
+            self.taken.clear()
+        else:
+            expected = self.expected or {}
+            self.taken = {uid for uid in self.taken if expected.get(uid) != series_instance_uid}
+
+    @property
+    def unlisted(self) -> list[str]:
+        """SOP Instance UIDs that came during this flight and are not in the PACS's list, where that is complete."""
+        expected = self.expected or {}
+        return [uid for uid in self.came if uid not in expected] if self.listed.is_set() else []
 
     def refuse(self, reason: str) -> None:
         """There is no room: what comes from now on is refused, and the fetch ends."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 from gateway.dicom.elements import MalformedDataSet
@@ -61,13 +61,20 @@ class Intake:
     """The handler behind our Storage SCP (an ``InstanceHandler``): attributes and stores instances."""
 
     def __init__(
-        self, store: ObjectStore, cache: StudyCache, *, open_for_push: Callable[[str, str], Flight | None]
+        self,
+        store: ObjectStore,
+        cache: StudyCache,
+        *,
+        open_for_push: Callable[[str, str], Flight | None],
+        pacs_at: Callable[[str, str], Collection[str]],
     ) -> None:
-        """*open_for_push* is asked for a study that no flight expects: (Study Instance UID, calling AE
-        title) → the flight to take it, or None, which refuses it."""
+        """*open_for_push* is asked for a study that no flight expects from this sender: (Study Instance UID, calling
+        AE title) → the flight to take it, or None, which refuses it. *pacs_at* names the PACS that an AE title at an
+        address may be."""
         self._store = store
         self._cache = cache
         self._open_for_push = open_for_push
+        self._pacs_at = pacs_at
         self._flights: dict[str, Flight] = {}
         self._attribution = Attribution(self._flights)
         self._closer_look = asyncio.Semaphore(1)
@@ -131,6 +138,8 @@ class Intake:
                 flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)
                 if flight is not None:
                     instance = as_listed(flight, instance.sop_instance_uid, study_instance_uid, instance)
+        if flight is not None and not self._is_of_its_pacs(flight, incoming):
+            flight = self._open_for_push(flight.study_instance_uid, incoming.calling_ae_title)
         if flight is None:
             log.warning(
                 "refused instance %s of study %s from %s: nobody asked for it",
@@ -141,18 +150,29 @@ class Intake:
         flight.last_arrival = time.monotonic()
         if flight.refusal is not None:
             return Status.OUT_OF_RESOURCES
+        if instance.sop_instance_uid in flight.taken:
+            log.info("instance %s came once more and was not asked for again: not taken", instance.sop_instance_uid)
+            return Status.SUCCESS
+        flight.taken.add(instance.sop_instance_uid)
         try:
             await self._cache.reserve(flight.study_instance_uid, instance.size)
         except (CacheFull, StoreError) as e:
+            flight.taken.discard(instance.sop_instance_uid)
             flight.refuse(str(e))
             return Status.OUT_OF_RESOURCES
         return _Admitted(flight, incoming, prefix, instance)
 
+    def _is_of_its_pacs(self, flight: Flight, incoming: IncomingInstance) -> bool:
+        """Whether it came in answer to the flight's own request, or from the PACS that was asked for the study."""
+        if incoming.answers == flight.study_instance_uid:
+            return True
+        return flight.source in self._pacs_at(incoming.calling_ae_title, incoming.peer_host)
+
     def _start_put(self, admitted: _Admitted) -> None:
         puts = admitted.flight.puts
         uid = admitted.instance.sop_instance_uid
-        # The same instance sent twice, at times with other bytes: the last complete one wins
-        # (field note 12), so the second PUT of a key begins when the first has ended.
+        # An instance that was asked for again, at times with other bytes (field note 12): the last one wins, so the
+        # second PUT of a key begins when the first has ended.
         put = asyncio.create_task(self._put(admitted, after=puts.get(uid)))
         puts[uid] = put
         put.add_done_callback(lambda _: puts.pop(uid) if puts.get(uid) is put else None)
@@ -177,6 +197,7 @@ class Intake:
         except StoreError as e:
             log.warning("instance %s of study %s did not reach the store: %s", instance.sop_instance_uid, study, e)
             flight.store_failure = str(e)
+            flight.taken.discard(instance.sop_instance_uid)
             if isinstance(e, StoreFull):
                 flight.refuse(str(e))
         else:

@@ -144,6 +144,7 @@ class StudyRetrieval:
         """
         flight, series = self._flight, selection.series_instance_uid
         flight.last_arrival = time.monotonic()
+        flight.asks_again(series, selection.sop_instance_uids)
         listed = flight.sop_classes.values() if series is None else [flight.sop_classes.get(series, set())]
         work = retriever.retrieve(
             replace(selection, sop_class_uids=tuple(sorted(set().union(*listed)))),

@@ -28,9 +28,11 @@ class Cache:
 
 
 async def main():
-    intake = Intake(StalledStore(), Cache(), open_for_push=lambda uid, ae: None)
+    intake = Intake(StalledStore(), Cache(), open_for_push=lambda uid, ae: None, pacs_at=lambda ae, host: ["main"])
     for study in sys.argv[2:]:
-        intake.expect(Flight(study))
+        flight = Flight(study)
+        flight.source = "main"
+        intake.expect(flight)
     scp = StorageScp(
         ae_title="US",
         host="127.0.0.1",

@@ -12,8 +12,9 @@ from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_stora
 from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
 from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.errors import ProtocolViolation
-from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, Sender, Status
+from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, IsCertified, Sender, Status
 from gateway.pacs.scu.commitment import OnCommitment, acknowledge, read_report
+from gateway.pacs.senders import is_local, names_of
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
 from gateway.pacs.upper.link import (
@@ -83,9 +84,11 @@ class StorageScp:
         idle: float = IDLE,
         uncompressed_only_from: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
+        certified: IsCertified | None = None,
         on_commitment: OnCommitment | None = None,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
+        *certified* says whether a certificate is the caller's, where TLS is spoken.
         *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment*
         takes what a PACS reports of a storage commitment; without it none is taken."""
         self._ae_title = ae_title
@@ -97,6 +100,7 @@ class StorageScp:
         self._artim, self._idle = artim, idle
         self._uncompressed_only_from = uncompressed_only_from
         self._tls = tls
+        self._certified = certified
         self._on_commitment = on_commitment
         self._server: asyncio.Server | None = None
         self._associations: dict[asyncio.Task[None], Link] = {}
@@ -189,7 +193,7 @@ class StorageScp:
             link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
             return None
         proposal = read_request(content)
-        rejected = self._rejects(proposal, link.peer_host)
+        rejected = self._rejects(proposal, link)
         if rejected is not None:
             log.warning(
                 "rejected an association from %s (%s) to %s: %s",
@@ -197,8 +201,8 @@ class StorageScp:
             )  # fmt: skip
             await link.send(reject_pdu(rejected))
             return None
-        known = self._allows(proposal.calling_ae_title, link.peer_host)
-        accepted, answer = accept(proposal, content, self._choice(proposal) if known else _choose_verification)
+        ours = proposal.calling_ae_title == self._ae_title
+        accepted, answer = accept(proposal, content, _choose_verification if ours else self._choice(proposal))
         link.contexts = frozenset(accepted.contexts)
         link.established = True
         self._share_memory()
@@ -216,7 +220,7 @@ class StorageScp:
 
         return with_commitment
 
-    def _rejects(self, proposal: Proposal, host: str) -> Rejected | None:
+    def _rejects(self, proposal: Proposal, link: Link) -> Rejected | None:
         standing = sum(link.established for link in self._associations.values())
         if self._stopping or standing >= self._max_associations:
             return LOCAL_LIMIT_EXCEEDED
@@ -226,8 +230,14 @@ class StorageScp:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         if proposal.called_ae_title != self._ae_title:
             return CALLED_AE_NOT_RECOGNIZED
-        # We ask ourselves for an echo, and for nothing else: health is proven by traffic (field note 25).
-        if proposal.calling_ae_title != self._ae_title and not self._allows(proposal.calling_ae_title, host):
+        title, host = proposal.calling_ae_title, link.peer_host
+        if title == self._ae_title:
+            # We ask ourselves for an echo, and for nothing else: health is proven by traffic (field note 25).
+            return None if is_local(host, link.our_address) else CALLING_AE_NOT_RECOGNIZED
+        if not self._allows(title, host):
+            return CALLING_AE_NOT_RECOGNIZED
+        certificate = link.peer_certificate
+        if self._certified is not None and not self._certified(title, host, names_of(certificate or {})):
             return CALLING_AE_NOT_RECOGNIZED
         return None
 

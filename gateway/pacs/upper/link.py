@@ -167,6 +167,17 @@ class Link(asyncio.BufferedProtocol):
         name = self._transport.get_extra_info("peername") if self._transport else None
         return str(name[0]) if name else ""
 
+    @property
+    def our_address(self) -> str:
+        """Which of this machine's addresses the other side connected to."""
+        name = self._transport.get_extra_info("sockname") if self._transport else None
+        return str(name[0]) if name else ""
+
+    @property
+    def peer_certificate(self) -> dict[str, object] | None:
+        """What the other side's certificate says; None without TLS."""
+        return self._transport.get_extra_info("peercert") if self._transport else None
+
     # -- receiving
 
     def get_buffer(self, sizehint: int) -> memoryview:
