@@ -10,8 +10,11 @@ from email.utils import parsedate_to_datetime
 
 CONDITIONS = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range")
 
-_RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.I)
-"""Of one range; 18 digits are more bytes than there are on earth."""
+_RANGE = re.compile(r"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE | re.ASCII)
+"""Of one range."""
+
+_BEYOND = 10**18
+"""Bytes, which no object has; a number of 5,000 digits is no larger to us, and Python refuses to read it."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
@@ -58,12 +61,18 @@ def judge_range(header: str, size: int) -> Verdict:
     if match is None or match[1] == match[2] == "":
         return Verdict(200, 0, size)
     if match[1] == "":
-        start, end = max(size - int(match[2]), 0), size
+        start, end = max(size - _number(match[2]), 0), size
     else:
-        start, end = int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
-        if match[2] and int(match[2]) < start:
+        start, last = _number(match[1]), _number(match[2]) if match[2] else _BEYOND
+        if last < start:
             return Verdict(200, 0, size)  # §14.1.1: an invalid one, which is no range
+        end = min(last + 1, size)
     return Verdict(206, start, end) if start < end else Verdict(416)
+
+
+def _number(digits: str) -> int:
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) < 19 else _BEYOND
 
 
 def _range_holds(headers: Mapping[str, str], content: Content) -> bool:
