@@ -18,6 +18,7 @@ import itertools
 import logging
 import random
 import re
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -65,6 +66,9 @@ CHUNK = 256 * 1024
 
 IN_ONE_PIECE = 1024 * 1024
 """Bytes up to which an object is handed to the kernel whole; a larger one would be held twice by a slow store."""
+
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that the kernel holds of an answer that is read slowly; it would take megabytes, and hand them on at once."""
 
 _FULL = re.compile(r"XMinioStorageFull|InsufficientStorage|QuotaExceeded|no space left|no writable volumes", re.I)
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
@@ -168,7 +172,9 @@ class ObjectStore:
         tls = ssl.create_default_context(cafile=self._ca_file) if self._secure else None
         self._puts = PutConnections(limit=self._connections, connect_within=CONNECT_WITHIN, tls=tls)
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls or True, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ssl=tls or True, keepalive_timeout=30, socket_factory=_socket
+            ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=ANSWER_WITHIN),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -229,8 +235,8 @@ class ObjectStore:
         if size <= IN_ONE_PIECE:
             assert self._puts is not None, "use the store as an async context manager"
             path = self._path(key)
-            lines = [f"PUT {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {size}\r\n"]
-            lines += (f"{k}: {v}\r\n" for k, v in self._signer.headers("PUT", self._host, path, headers).items())
+            lines = [f"PUT {path} HTTP/1.1rnHost: {self._host}\r\nContent-Length: {size}\r\n"]
+            lines += (f"{k}: {v}rn" for k, v in self._signer.headers("PUT", self._host, path, headers).items())
             silence = ANSWER_WITHIN + size / SLOWEST
             answer = await self._puts.put(self.endpoint, "".join(lines), body, within=silence)
             if answer is not None and not 300 <= answer.status < 400:
@@ -276,7 +282,11 @@ class ObjectStore:
                 raise self._unavailable(e) from e
             if headers and answer.status != 206:
                 raise StoreError(f"{self} gives the whole object where a range was asked for")
-            yield OpenObject(_info(key, answer), self._chunks(answer))
+            try:
+                yield OpenObject(_info(key, answer), self._chunks(answer))
+            finally:
+                if not answer.content.at_eof():
+                    _let_go(answer)
 
     async def _chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         try:
@@ -513,6 +523,21 @@ class _Source:
         except Exception as e:
             self.error = e
             raise
+
+
+def _socket(found: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = found
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    return made
+
+
+def _let_go(answer: aiohttp.ClientResponse) -> None:
+    """Of an answer that is not read to its end: what was buffered would stay, in a cycle, until the next full collection,
+    a third of a megabyte for each browser that left."""
+    with contextlib.suppress(Exception):
+        answer.content.read_nowait()
+    answer.close()
 
 
 def _info(key: str, answer: aiohttp.ClientResponse) -> ObjectInfo:
