@@ -533,8 +533,8 @@ def _socket(found: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _let_go(answer: aiohttp.ClientResponse) -> None:
-    """Of an answer that is not read to its end: what was buffered would stay, in a cycle, until the next full collection,
-    a third of a megabyte for each browser that left."""
+    """Of an answer that is not read to its end: what was buffered would stay, in a cycle, until the next full
+    collection, a third of a megabyte for each browser that left."""
     with contextlib.suppress(Exception):
         answer.content.read_nowait()
     answer.close()
