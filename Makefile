@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 
 .PHONY: help setup setup-dev demo test test-fast fuzz lint format reference licences bench clean
 
-help: ## Say what there is
+help: ## List the targets
 	@echo "Avara Gateway. Two commands show it:"
-	@echo "  make demo          run the main job for real, and give an account of it"
+	@echo "  make demo          do the main job for real, and report what happened"
 	@echo "  make test          run every check and test"
 	@echo "More:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
@@ -25,7 +25,7 @@ $(VENV)/.installed-dev: pyproject.toml scripts/make-venv
 	@scripts/make-venv $(VENV) '.[dev]'
 	@touch "$@" $(VENV)/.installed
 
-demo: setup ## Run the main job for real; KEEP=1 stays up to play with
+demo: setup ## Do the main job for real; KEEP=1 leaves it running to play with
 	@scripts/install-system-packages --optional orthanc
 	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
 

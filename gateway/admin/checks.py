@@ -1,4 +1,4 @@
-"""``check``: says in order what is right and what is wrong, and how to mend it."""
+"""``check``: says in order what is right and what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _clock() -> Result:
         # adjtimex(2): 5 is TIME_ERROR, the clock is not synchronized.
         if ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256)) != 5:
             return Result("clock", True, "synchronized")
-    return Result("clock", None, "not known to be synchronized: a webhook over five minutes off is refused; run NTP")
+    return Result("clock", None, "not known to be synchronized: webhooks over five minutes off are refused; run NTP")
 
 
 async def _store(store: ObjectStore) -> AsyncIterator[Result]:
@@ -132,7 +132,7 @@ async def _store(store: ObjectStore) -> AsyncIterator[Result]:
         if await store.refuses_anonymous():
             yield Result("store access", True, "a request without a signature is refused")
         else:
-            yield Result("store access", False, f"{store} lets anybody in: remove its anonymous access policy")
+            yield Result("store access", False, f"{store} lets anyone in: remove its anonymous access policy")
     except StoreError as e:
         yield Result("store", False, str(e))
 
@@ -191,7 +191,7 @@ async def _retrieves(what: str, retriever: Retriever, example: tuple[str, Instan
     try:
         if await probe.arrives(study, uid, retrieve):
             return Result(name, True, "sends to us")
-        return Result(name, False, f"it says that it sent an instance, and none came: {remedy}")
+        return Result(name, False, f"it says that it sent an instance, but none arrived: {remedy}")
     except TimeoutError:
         return Result(name, False, f"nothing came within {RETRIEVE_WITHIN:g} s: {remedy}")
     except PacsError as e:

@@ -1,4 +1,4 @@
-"""Health, proven by traffic: a listener that looked healthy has been dead for days elsewhere (field note 25)."""
+"""Health, proven by traffic: elsewhere, a listener that looked healthy had been dead for days (field note 25)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.runtime.supervise import Supervisor
 log = logging.getLogger(__name__)
 
 FRESH = 5.0
-"""Seconds for which a result is told again, so that whoever asks often does not load what is asked."""
+"""Seconds for which a result is repeated, so that frequent questions do not load what they ask about."""
 
 WITHIN = 5.0
 """Seconds for each probe."""
@@ -35,7 +35,7 @@ class Health:
     def __init__(
         self, probes: Mapping[str, Probe], loops: Supervisor, pacs: Callable[[], Mapping[str, bool]] = dict
     ) -> None:
-        """*pacs* says which PACS answer. One that does not is told and is no failure of ours."""
+        """*pacs* says which PACS answer. One that does not is named, but is no failure of ours."""
         self._probes = probes
         self._loops = loops
         self._pacs = pacs

@@ -42,7 +42,7 @@ class WebhookAlert:
         except (ValueError, TypeError):
             usable = False
         if not usable:  # not quoted: a path such as a chat's is a secret
-            raise ValueError("the alert's URL is none: write https://host/path, without a user name")
+            raise ValueError("the alert's URL is not valid: write https://host/path, without a user name")
         if bearer_token is not None and not re.fullmatch(r"[\x21-\x7e]+", bearer_token):
             raise ValueError("the alert's bearer token is empty, or has a space or a character that is not ASCII")
         if signing_key is not None:

@@ -24,7 +24,7 @@ _COLOURS = {"quarantined": "red", "waiting": "yellow", "running": "cyan", "done"
 
 @click.group()
 def jobs() -> None:
-    """Captures and reports under way: list them, look at one, try again, discard.
+    """Captures and reports on their way: list them, look at one, retry, discard.
 
     A job that cannot be done as things are is quarantined: it waits for you. Put right what its last error says,
     then `retry` it; or `discard` it. Nothing is ever dropped by itself.
@@ -37,15 +37,15 @@ def jobs() -> None:
 
 @jobs.command("list")
 @CONFIG
-@click.option("--all", "every", is_flag=True, help="Also those that are over, and our own housekeeping.")
+@click.option("--all", "every", is_flag=True, help="Also finished jobs, and the gateway's own housekeeping.")
 @click.option("--state", type=click.Choice(["waiting", "running", "quarantined", "done", "discarded"]), multiple=True)
 @click.option("--kind", multiple=True, help="Only jobs of this kind, such as capture.store.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most that are shown.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Show at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for scripts.")
 def list_jobs(
     path: Path, every: bool, state: tuple[str, ...], kind: tuple[str, ...], limit: int, as_json: bool
 ) -> None:
-    """Show what is not over yet, the latest first.
+    """Show unfinished jobs, the latest first.
 
     Ends with 1 where a job waits for an operator, so that a monitor can run it.
 
@@ -84,9 +84,9 @@ def list_jobs(
 @jobs.command("show")
 @CONFIG
 @click.argument("number", type=int)
-@click.option("--payload", is_flag=True, help="Also what the job works with; of a report it may hold patient data.")
+@click.option("--payload", is_flag=True, help="Also the job's own data, which for a report may include patient data.")
 def show_job(path: Path, number: int, payload: bool) -> None:
-    """Show one job with everything that happened to it.
+    """Show one job with everything that has happened to it.
 
     \b
     Example: avara-gateway jobs show -c gateway.yaml 17
@@ -112,16 +112,16 @@ def show_job(path: Path, number: int, payload: bool) -> None:
 @jobs.command("retry")
 @CONFIG
 @click.argument("numbers", type=int, nargs=-1)
-@click.option("--quarantined", is_flag=True, help="All that wait for an operator.")
+@click.option("--quarantined", is_flag=True, help="All jobs that wait for an operator.")
 def retry_jobs(path: Path, numbers: tuple[int, ...], quarantined: bool) -> None:
-    """Try jobs again, now and then with pauses, as if they were new.
+    """Try jobs again now, and then with growing pauses, as if they were new.
 
     \b
     Example: avara-gateway jobs retry -c gateway.yaml 17 18
              avara-gateway jobs retry -c gateway.yaml --quarantined
     """
     if bool(numbers) == quarantined:
-        raise click.UsageError("name jobs by their numbers, or say --quarantined for all that wait for you")
+        raise click.UsageError("give the numbers of jobs, or --quarantined for all that wait for you")
 
     async def work(journal: Journal) -> list[int]:
         from gateway.journal import Jobs, JobState
@@ -133,15 +133,15 @@ def retry_jobs(path: Path, numbers: tuple[int, ...], quarantined: bool) -> None:
         return chosen
 
     chosen = _with_journal(path, work)
-    click.echo(f"{_jobs(chosen)} tried again, at once where the gateway runs" if chosen else "no job is quarantined")
+    click.echo(f"{_jobs(chosen)} tried again, at once if the gateway runs" if chosen else "no job is quarantined")
 
 
 @jobs.command("discard")
 @CONFIG
 @click.argument("numbers", type=int, nargs=-1, required=True)
-@click.option("--why", required=True, help="For the record.")
+@click.option("--why", required=True, help="The reason, for the record.")
 def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
-    """End jobs undone. What they were to bring is kept for seven more days, then removed.
+    """Give jobs up. What they were to deliver is kept for seven more days, then removed.
 
     \b
     Example: avara-gateway jobs discard -c gateway.yaml 17 --why "uploaded to the wrong study"
@@ -162,7 +162,7 @@ def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
 @click.argument("number", type=int)
 @click.argument("study_uid")
 def assign_report(path: Path, number: int, study_uid: str) -> None:
-    """Say which study a report is of, where the gateway does not know it, and let it go on.
+    """Say which study a report belongs to, when the gateway does not know, and let it continue.
 
     Avara names a report's study by an id of its own. The gateway knows whose it is once the study was opened through
     it; a report that comes before that waits, with a job of kind report.fetch.
@@ -181,7 +181,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
         await journal.run(lambda c: assign(c, number, study_uid))
 
     _with_journal(path, work)
-    click.echo(f"job {number} is of study {study_uid} and goes on, at once where the gateway runs")
+    click.echo(f"job {number} belongs to study {study_uid} and continues, at once if the gateway is running")
 
 
 def _jobs(numbers: Any) -> str:

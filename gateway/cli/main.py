@@ -50,10 +50,10 @@ def serve(path: Path) -> None:
 @main.command()
 @CONFIG
 def check(path: Path) -> None:
-    """Say in order what is right and what is wrong, and how to mend it.
+    """Say step by step what is right, what is wrong, and how to fix it.
 
     Looks at the configuration, the clock, the store, our own DICOM listener, and each PACS: C-ECHO, C-FIND, and
-    whether it really can move an instance to us. Works beside a running gateway, and without one.
+    whether it really can move an instance to us. Works with or without a running gateway.
 
     \b
     Example: avara-gateway check -c /etc/avara-gateway/gateway.yaml
@@ -113,18 +113,18 @@ def _tell(ok: bool | None, name: str, text: str) -> None:
     metavar="TYPE",
     type=click.Choice(["study.access_requested", "secondary_capture.access_requested", "report.delivered"]),
 )
-@click.option("--study-id", help="Avara's id of the study; made up where left out.")
+@click.option("--study-id", help="Avara's id of the study; made up if left out.")
 @click.option("--study-instance-uid", help="The study, as the PACS knows it.")
-@click.option("--series-instance-uid", help="Of a capture: its series.")
-@click.option("--sop-instance-uid", help="Of a capture: its instance.")
-@click.option("--report-id", help="Of a report; made up where left out.")
-@click.option("--presigned-url", help="Of a report: where its PDF is.")
-@click.option("--plain-text", help="Of a report: its text.")
-@click.option("--critical", is_flag=True, help="Of a report: it is critical.")
+@click.option("--series-instance-uid", help="For a capture: its series.")
+@click.option("--sop-instance-uid", help="For a capture: its instance.")
+@click.option("--report-id", help="For a report: Avara's id of it; made up if left out.")
+@click.option("--presigned-url", help="For a report: the URL of its PDF.")
+@click.option("--plain-text", help="For a report: its text.")
+@click.option("--critical", is_flag=True, help="For a report: marks it as critical.")
 @click.option("--data", help="Further fields of the event's data, as a JSON object.")
-@click.option("--webhook-id", help="To repeat a delivery; made up where left out.")
-@click.option("--url", help="The webhook's URL; the configured gateway on this machine where left out.")
-@click.option("--full", is_flag=True, help="Print URLs whole.")
+@click.option("--webhook-id", help="To repeat a delivery; made up if left out.")
+@click.option("--url", help="The webhook's URL; by default the configured gateway on this machine.")
+@click.option("--full", is_flag=True, help="Print URLs in full.")
 def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None, **options: Any) -> None:
     """Sign and send a test event as Avara would, and print the answer.
 
@@ -203,7 +203,7 @@ def _shortened(value: Any) -> Any:
 def fetch(path: Path, study_uid: str) -> None:
     """Fetch a study into the cache, with a progress bar.
 
-    Works beside a running gateway, and without one.
+    Works with or without a running gateway.
 
     \b
     Example: avara-gateway fetch -c gateway.yaml 1.2.840.113619.2.55.3
@@ -253,9 +253,9 @@ async def _show_progress(study_uid: str, lines: AsyncIterator[dict[str, Any]]) -
 
 
 @main.command()
-@click.option("--keep", is_flag=True, help="Stay up to play with, until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep running afterwards, to play with, until Ctrl-C.")
 def demo(keep: bool) -> None:
-    """Run the main job for real on this machine, and give an account of it.
+    """Do the main job for real on this machine, and report what happened.
 
     Starts a PACS with a small study, the embedded store and the gateway, sends a signed event as Avara would,
     opens every URL that comes back and compares it with what the PACS holds.
@@ -269,7 +269,7 @@ def demo(keep: bool) -> None:
 @click.option("-c", "--config", "path", type=CONFIG_FILE, help="The configuration file.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the file instead, for editors.")
 def config_command(path: Path | None, schema: bool) -> None:
-    """Print the configuration as it is in effect, secrets masked.
+    """Print the configuration in effect, with secrets masked.
 
     \b
     Example: avara-gateway config -c gateway.yaml

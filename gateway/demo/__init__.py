@@ -166,7 +166,7 @@ async def _healthy(http: aiohttp.ClientSession, url: str) -> bool:
 def _explain(console: Console, config: Path, study: str, port: int, directory: Path) -> None:
     command = f"{sys.executable} -m gateway"
     console.print(
-        f"\nIt stays up until Ctrl-C. The log is {directory / 'gateway.log'}. Try:\n"
+        f"\nIt keeps running until Ctrl-C. The log is {directory / 'gateway.log'}. Try:\n"
         f"  {command} send-event -c {config} study.access_requested --study-instance-uid {study}\n"
         f"  {command} check -c {config}\n"
         f"  {command} fetch -c {config} {study}\n"

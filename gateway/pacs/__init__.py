@@ -1,1 +1,1 @@
-"""DIMSE towards the PACS: find, move, store and echo as SCU, and our own Storage SCP."""
+"""The network between us and a PACS: DICOM in both directions, and DICOMweb."""

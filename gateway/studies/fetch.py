@@ -1,4 +1,4 @@
-"""Fetches a study from the PACS into the store: find, bring, reconcile, index last.
+"""Fetches a study from the PACS into the store: find, retrieve, reconcile, index last.
 
 There is one fetch a study at a time, however many ask. What arrived and was stored is the truth, not what the PACS
 says of it (field notes 1 and 2); :mod:`gateway.studies.retrieval` has the conversation with the PACS.
@@ -64,7 +64,7 @@ class Fetcher:
         return len(self._flights)
 
     def fetch(self, study_instance_uid: str) -> Flight:
-        """The flight of a study: the one under way, or a new one. It goes on when nobody waits any more."""
+        """The flight of a study: the one under way, or a new one. It continues when nobody waits for it any more."""
         flight = self._flights.get(study_instance_uid)
         if flight is None:
             flight = self._begin(study_instance_uid)
@@ -72,7 +72,7 @@ class Fetcher:
         return flight
 
     def pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
-        """A flight for a study that a PACS of ours sends unasked; it is compared with the PACS once it is still."""
+        """A flight for a study that a PACS of ours sends unasked; compared with the PACS once nothing more arrives."""
         if not any(calling_ae_title in pacs.sending_ae_titles for pacs in self._pacs):
             return None
         return self._flights.get(study_instance_uid) or self._begin(study_instance_uid)

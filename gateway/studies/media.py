@@ -1,4 +1,4 @@
-"""What is in a DICOM object and not DICOM: documents and video, unpacked for viewers (contract: ``mediaUrls``).
+"""What is in a DICOM object but is not DICOM: documents and video, unpacked for viewers (contract: ``mediaUrls``).
 
 Encapsulated documents carry their bytes in (0042,0011) and say their type in (0042,0012) (PS3.3 C.24.2).
 Video lies in the fragments of Pixel Data (PS3.5 §8.2); it is unpacked where those hold a container that a

@@ -45,7 +45,7 @@ class SeriesQueue:
         self.end()
 
     async def take(self, *, preferred_only: bool = False) -> str | None:
-        """The series to ask for next, taken out; waits for one. None once there is none and will be none."""
+        """The series to ask for next, taken out; waits for one. None once there are none left and no more will come."""
         while True:
             open_ = self._preferred or ([] if preferred_only else self._waiting)
             if open_:

@@ -1,4 +1,4 @@
-"""Brings the instances of one study from one PACS: list, retrieve, compare, ask again, then by the next method.
+"""Retrieves one study from one PACS: list, retrieve, compare, ask again, then by the next method.
 
 The list of expected instances is asked for while the first arrive. It is compared with what is in the store, since
 status words and counters prove nothing (field notes 1 and 2), and what is missing is asked for again, by instance, then
@@ -89,7 +89,7 @@ class StudyRetrieval:
         return listing, failure
 
     def _seems_to_lack(self, listing: InstanceList, failure: PacsError | None) -> bool:
-        """Whether there are signs, where the list is none, that the study is not whole."""
+        """Whether there are signs, without a complete list, that the study is not whole."""
         expected = self._flight.expected_count
         if listing.complete:
             return False

@@ -71,7 +71,7 @@ async def test_a_job_is_shown_with_its_history_and_without_patient_data(desk):
 async def test_a_retried_job_waits_for_a_worker_again(desk):
     path, journal = desk
     code, out, _ = await run("jobs", "retry", "-c", path, "--quarantined")
-    assert (code, out) == (0, "job 1 tried again, at once where the gateway runs\n")
+    assert (code, out) == (0, "job 1 tried again, at once if the gateway runs\n")
     job = await Jobs(journal).get(1)
     assert (job.state, job.attempts) == (JobState.WAITING, 0)
     code, _, error = await run("jobs", "retry", "-c", path, "2")
@@ -112,7 +112,7 @@ async def test_a_report_of_an_unknown_study_is_assigned_to_one(desk):
     job, _ = await Jobs(journal).add("report.fetch", "rep_1", {"report": "rep_1", "study": None})
     code, out, _ = await run("jobs", "assign", "-c", path, job.id, "1.2.840.7")
     assert code == 0
-    assert "goes on" in out
+    assert "continues" in out
     assert (await Jobs(journal).get(job.id)).payload["study"] == "1.2.840.7"
     code, _, error = await run("jobs", "assign", "-c", path, "1", "1.2.840.7")
     assert code == 1

@@ -1,7 +1,7 @@
-"""Takes a multipart body apart as it comes (RFC 2046 §5.1, RFC 2387; PS3.18 §8.6.1.2).
+"""Takes a multipart body apart as it arrives (RFC 2046 §5.1, RFC 2387; PS3.18 §8.6.1.2).
 
 Nothing but the last few bytes is held back, so a part may be of any size. The bytes of a part are passed on as they
-are; its own header fields are skipped, since a DICOM file says itself what it is.
+are; its own header fields are skipped, since a DICOM file itself says what it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A DIMSE request and its responses, as every service of ours that asks a PACS needs them (PS3.7 §9)."""
+"""A DIMSE request and its responses, for each service that we use as SCU (PS3.7 §9)."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class GetRetriever:
                 raise ProtocolViolation(f"{peer} sent command {field:#06x} in the course of a C-GET")
 
     async def _next(self, association: Association) -> Message:
-        """The next message; a large one that is still coming is no silence (field note 5)."""
+        """The next message; a large one that is still arriving does not count as silence (field note 5)."""
         loop = asyncio.get_running_loop()
         peer, limit = association.peer, association.peer.timeouts.idle
         began = loop.time()

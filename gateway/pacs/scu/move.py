@@ -29,7 +29,7 @@ class MoveRetriever:
         self, client: PacsClient, *, destination: str, last_received: Callable[[], float] = lambda: 0.0
     ) -> None:
         """*last_received* says when our Storage SCP last got bytes from this PACS (monotonic seconds): an instance
-        that takes minutes to come is no idleness."""
+        that takes minutes to arrive does not count as idleness."""
         self._client = client
         self._destination = destination
         self._last_received = last_received

@@ -1,7 +1,7 @@
-"""How instances are brought here: the interface that every method has, and what C-MOVE and C-GET share.
+"""How instances are retrieved: the interface that every method has, and what C-MOVE and C-GET share.
 
 PS3.4 C.4.2 (C-MOVE) and C.4.3 (C-GET) differ in where the instances come from, not in how they are asked for
-nor in how the PACS says how it went.
+nor in how the PACS reports the result.
 """
 
 from __future__ import annotations
