@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.app.errors import Misconfigured
 from gateway.app.surroundings import Surroundings
+from gateway.avara.api import AvaraApi
 from gateway.config import Config
 from gateway.config.models import AvaraConfig
 from gateway.config.reports import ReportHl7Config, ReportsConfig
@@ -19,6 +20,7 @@ from gateway.reports.folder.deliver import Folder, FolderDelivery
 from gateway.reports.hl7 import mllp
 from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
 from gateway.reports.hl7.message import Addendum, FieldMap, Profile, TextForm
+from gateway.reports.inquiry import Inquiry
 from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS
 from gateway.reports.pdf.download import PdfDownload, ask_avara
 
@@ -58,6 +60,8 @@ def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Collection
         objects=store,
         download=_download(parts.config).fetch,
         ask_again=_asks_avara(parts.config.avara),
+        inquiry=_inquiry(parts.config),
+        pacs=list(parts.finders.values()),
         destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders)},
         channels=channels,
         keep_for=keep_for,
@@ -102,6 +106,14 @@ def _asks_avara(avara: AvaraConfig) -> AskAgain | None:
         return await ask_avara(key.get_secret_value(), study_id, report_id, base_url=avara.api_url)
 
     return ask
+
+
+def _inquiry(config: Config) -> Inquiry | None:
+    key = config.avara.api_key
+    if key is None:
+        return None
+    api = AvaraApi(key.get_secret_value(), base_url=config.avara.api_url)
+    return Inquiry(api, organization=config.reports.organization)
 
 
 def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:

@@ -145,7 +145,8 @@ class AvaraConfig(Section):
     api_url: Origin = Field("https://api.avarasoftware.com", description="Avara's API.")
     api_key: SecretStr | None = Field(
         None,
-        description="Key of Avara's API, to ask for a report again whose URL has expired; needs the extra `avara`.",
+        description="Key of Avara's API, to ask who signed a report, of which study it is, and for a report again "
+        "whose URL has expired (which needs the extra `avara`).",
     )
     api_key_file: Path | None = Field(None, description="File with that key.")
     answer_within: Annotated[Duration, Field(ge=1)] = Field(

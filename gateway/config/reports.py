@@ -94,6 +94,12 @@ class ReportsConfig(Section):
         description="How long a report's text is kept where an HL7 receiver has addenda `combined`; one that comes "
         "later is sent as with `separate`.",
     )
+    organization: str | None = Field(
+        None,
+        max_length=64,
+        description="Whom the radiologists work for: the Verifying Organization of a structured report. Left out: the "
+        "facility that Avara names.",
+    )
     retry_for: Annotated[Duration, Field(ge=60)] = Field(
         72 * 3600.0, description="How long each delivery is tried before an operator has to decide."
     )

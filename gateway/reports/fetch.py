@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.alerts import end_alert, raise_alert
+from gateway.avara.api import ApiError
 from gateway.journal import Job, JobState, Journal, Transaction, jobs, study_reports
 from gateway.journal import reports as table
 from gateway.journal.journal import study_of
@@ -23,9 +24,14 @@ from gateway.journal.reports import ReportVersion
 from gateway.journal.study_reports import StudyReport
 from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.pacs.errors import PacsError
+from gateway.pacs.scu.lookup import Records
+from gateway.pacs.scu.retrieve import Finder
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError
+from gateway.reports.identity import differences
+from gateway.reports.inquiry import Inquiry, lacking, snapshot_of
 from gateway.reports.pdf.check import check_pdf
 from gateway.reports.pdf.download import UrlExpired
 from gateway.reports.report import worded
@@ -34,6 +40,9 @@ log = logging.getLogger(__name__)
 
 TEXT_ALONE_AFTER = 3600.0
 """Seconds after which a report whose PDF still cannot be fetched goes out as text: its URL is dead by then."""
+
+TOLD_WITHIN = 180.0
+"""Seconds after which a report goes out without what Avara's API does not tell of it."""
 
 PDF = "application/pdf"
 
@@ -54,20 +63,24 @@ class ReportFetcher:
         objects: ObjectStore,
         download: Download,
         ask_again: AskAgain | None,
+        inquiry: Inquiry | None,
+        pacs: Sequence[Finder],
         destinations: Mapping[str, Sequence[str]],
         channels: Collection[str],
         keep_for: float,
         keep_texts_for: float,
         added: Callable[[], None],
     ) -> None:
-        """*ask_again* is None where Avara cannot be asked for a new URL. *destinations* are, by kind of job, the
-        names of the places that a report is brought to; *channels* those of what alerts are sent by. *keep_for* is
-        seconds, and so is *keep_texts_for*, for which texts are kept that a later addendum is sent with; *added* is
-        called when a job was added."""
+        """*ask_again* and *inquiry* are None where Avara cannot be asked; *pacs* are asked whose a study is.
+        *destinations* are, by kind of job, the names of the places that a report is brought to; *channels* those of
+        what alerts are sent by. *keep_for* is seconds, and so is *keep_texts_for*, for which texts are kept that a
+        later addendum is sent with; *added* is called when a job was added."""
         self._journal = journal
         self._objects = objects
         self._download = download
         self._ask_again = ask_again
+        self._inquiry = inquiry
+        self._records = Records(pacs)
         self._destinations = destinations
         self._channels = channels
         self._keep_for = keep_for
@@ -79,13 +92,18 @@ class ReportFetcher:
         try:
             if job.payload.get("key") is None:
                 return await self._bring(job)
+            if self._inquiry is not None and "told" not in job.payload:
+                return await self._inquire(job, self._inquiry)
             await self._check(job)
         except ObjectNotFound as e:
             raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
         await self._keep_text(job)
-        known = await self._journal.run(lambda c: self._release(c, job))
+        study = await self._which_study(job.payload)
+        if study is not None:
+            await self._compare(job.payload, study)
+        known = await self._journal.run(lambda c: self._release(c, job, study))
         self._added()
         if not known:
             raise TryLater(
@@ -120,6 +138,54 @@ class ReportFetcher:
         url = await self._ask_again(job.payload["study_id"], job.payload["report"])
         return await self._download(url)
 
+    # -- what Avara tells of it besides
+
+    async def _inquire(self, job: Job, inquiry: Inquiry) -> Ended:
+        late = time.time() - job.payload["received"] > TOLD_WITHIN
+        try:
+            told = await inquiry.ask(job.payload["study_id"], job.payload["report"], last=late)
+        except ApiError as e:
+            if e.transient and not late:
+                raise TryLater(str(e)) from e
+            told = lacking(str(e))
+        lacks = told.signing.lacks
+        said = f"it goes out without what Avara does not tell: {lacks}" if lacks else "Avara has told who signed it"
+        return Step(said, {**job.payload, "told": told.to_json()})
+
+    async def _which_study(self, payload: Mapping[str, Any]) -> str | None:
+        """The study that a report is of: as the event, an operator or an access says, else as Avara's API does, else
+        the only one of the patient whom the event names. Raises TryLater, CannotBeDone."""
+        known: str | None = payload.get("study") or await self._journal.run(lambda c: study_of(c, payload["study_id"]))
+        told = (payload.get("told") or {}).get("study_instance_uid")
+        if known and told and known != told and not payload.get("assigned"):
+            raise CannotBeDone(
+                f"Avara's event or access names study {known}, and its API {told}: find out which it is, and say it: "
+                "avara-gateway jobs assign"
+            )
+        if known or told:
+            return known or told
+        try:
+            return await self._records.only_study_of(payload.get("patient_id") or "")
+        except PacsError as e:
+            raise TryLater(f"which study of the patient it is cannot be asked: {e}") from e
+
+    async def _compare(self, payload: Mapping[str, Any], study: str) -> None:
+        """Whether the report's patient is the study's. Raises TryLater, CannotBeDone."""
+        snapshot = snapshot_of((payload.get("told") or {}).get("snapshot"))
+        if snapshot is None or payload.get("assigned"):
+            return
+        try:
+            record = await self._records.find(study)
+        except PacsError as e:
+            raise TryLater(f"whose study it is cannot be asked: {e}") from e
+        if record is None:
+            raise TryLater(f"study {study} is in no PACS: is it the right one, and does the PACS show it to us?")
+        if different := differences(snapshot, record):
+            raise CannotBeDone(
+                f"its patient, as Avara has it, is not that of study {study}: {', '.join(different)} differ. Where it "
+                "is that study's all the same, or another's, say so: avara-gateway jobs assign"
+            )
+
     async def _check(self, job: Job) -> None:
         """Whether it is a PDF that opens. Raises TryLater, CannotBeDone, StoreError."""
         content = await self._objects.get(job.payload["key"])
@@ -151,47 +217,56 @@ class ReportFetcher:
         await self._objects.put(key, content, content_type="text/plain; charset=utf-8")
 
     async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
-        """Lets the text go out by itself, once; the payload that says so."""
-
-        def note(c: Transaction) -> Mapping[str, Any]:
-            payload = job.payload
-            study = self._study(c, job)
-            if payload.get("text_sent") or not worded(payload["text"]) or study is None:
+        """Lets the text go out by itself, once, where its study is known and its patient is the study's; the payload
+        that says so."""
+        payload = job.payload
+        if payload.get("text_sent"):
+            return payload
+        log.warning("report %s has no PDF that can be delivered: %s", payload["report"], reason)
+        if not worded(payload["text"]):
+            return payload
+        if self._inquiry is not None and "told" not in payload:
+            try:
+                told = await self._inquiry.ask(payload["study_id"], payload["report"], last=True)
+            except ApiError as e:
+                told = lacking(str(e))
+            payload = {**payload, "told": told.to_json()}
+        try:
+            study = await self._which_study(payload)
+            if study is None:
                 return payload
-            self._deliver(c, job, study, pdf=False)
-            jobs.note(c, job.id, "its text goes out without it")
-            return {**payload, "text_sent": True}
+            await self._compare(payload, study)
+        except (TryLater, CannotBeDone) as e:
+            log.warning("the text of report %s does not go out by itself: %s", payload["report"], e)
+            return payload
+        await self._keep_text(job)
 
-        if not job.payload.get("text_sent"):
-            log.warning("report %s has no PDF that can be delivered: %s", job.payload["report"], reason)
-            await self._keep_text(job)
-        payload = await self._journal.run(note)
+        def send(c: Transaction) -> None:
+            self._deliver(c, payload, study, pdf=False)
+            jobs.note(c, job.id, "its text goes out without it")
+
+        await self._journal.run(send)
         self._added()
-        return payload
+        return {**payload, "text_sent": True}
 
     # -- which study, which version, and where to
 
-    def _study(self, c: Transaction, job: Job) -> str | None:
-        study: str | None = job.payload.get("study") or study_of(c, job.payload["study_id"])
-        return study
-
-    def _release(self, c: Transaction, job: Job) -> bool:
-        """Lets a report go out, and ends its job; False where its study is not known."""
-        study = self._study(c, job)
+    def _release(self, c: Transaction, job: Job, study: str | None) -> bool:
+        """Lets a report go out, and ends its job; False where its *study* is not known."""
         if study is None:
             raise_alert(c, self._channels, alerts.unknown_study(job.payload, job.id))
             return False
         unknown = alerts.unknown_study(job.payload, job.id)
-        end_alert(c, self._channels, dataclasses.replace(unknown, at=time.time()))
-        said = self._deliver(c, job, study, pdf=True)
+        end_alert(c, self._channels, dataclasses.replace(unknown, at=c.now))
+        said = self._deliver(c, job.payload, study, pdf=True)
         jobs.end(c, job, JobState.DONE, said, _kept(job.payload, study=study))
         if jobs.user_of(c, job.payload["key"]) is None:  # else it goes once the last delivery has ended
             jobs.clean(c, job.payload["key"], after=self._keep_for)
         return True
 
-    def _deliver(self, c: Transaction, job: Job, study: str, *, pdf: bool) -> str:
+    def _deliver(self, c: Transaction, payload: Mapping[str, Any], study: str, *, pdf: bool) -> str:
         """Adds the deliveries of a report, unless they were added for the same content before; what was done."""
-        payload = job.payload
+        told = payload.get("told") or {}
         known = table.versions(c, payload["report"])
         content = _content_of(payload, pdf=pdf)
         for version in known:
@@ -200,8 +275,8 @@ class ReportFetcher:
         place = study_reports.settle(
             c,
             StudyReport(payload["report"], payload["study_id"], study, payload["received"]),
-            addendum=payload.get("addendum"),
-            original=payload.get("adds_to"),
+            addendum=told.get("addendum"),
+            original=told.get("adds_to"),
         )
         version = ReportVersion(
             payload["report"],
@@ -217,7 +292,7 @@ class ReportFetcher:
             "report": version.report_id, "study_id": payload["study_id"], "study": study, "version": version.version,
             "critical": payload["critical"], "text": worded(payload["text"]), "received": version.received,
             "key": payload["key"] if pdf else None, "ordinal": place.ordinal, "original": place.original,
-            "signing": payload.get("signing"),
+            "signing": told.get("signing"),
         }  # fmt: skip
         places = []
         for kind, destinations in self._destinations.items():
@@ -236,7 +311,7 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
         raise jobs.Unfit(f"job {job_id} is no report that waits for its study")
     if job.state not in (JobState.WAITING, JobState.QUARANTINED):
         raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
-    payload = {**job.payload, "study": study_instance_uid}
+    payload = {**job.payload, "study": study_instance_uid, "assigned": True}
     jobs.reschedule(c, job, f"an operator says that it is of study {study_instance_uid}", payload=payload)
     return job
 

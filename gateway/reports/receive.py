@@ -60,6 +60,7 @@ class ReportHandler:
         payload: dict[str, Any] = {
             "report": data.report_id, "study_id": data.study_id, "study": data.study_instance_uid,
             "critical": data.is_critical, "text": worded(data.plain_text), "url": data.presigned_url, "received": now,
+            "patient_id": data.external_patient_id,
         }  # fmt: skip
         study_reports.know(c, StudyReport(data.report_id, data.study_id, data.study_instance_uid, now))
         _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")

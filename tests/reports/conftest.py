@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -91,6 +92,75 @@ async def avara():
     await stand_in.server.start_server()
     yield stand_in
     await stand_in.server.close()
+
+
+class FakeApi:
+    """Avara's REST API, as far as docs/contract.md has it, with what it is told to know."""
+
+    KEY = "key-of-the-api"
+
+    def __init__(self):
+        self.studies = {}
+        """By Avara's id: studyInstanceUid and reports."""
+        self.users = {"usr_1": {"firstName": "Joan", "lastName": "O'Hara", "suffix1": "MD", "npiNumber": "1234567890"}}
+        self.failing = {}
+        """By the beginning of a path: the status that it is answered with."""
+        self.pages = 100
+        self.asked = []
+        application = web.Application()
+        application.router.add_get("/v1/autoScribe/{what:.+}", self._answer)
+        self.server = TestServer(application, host="127.0.0.1")
+
+    @property
+    def section(self):
+        return {"avara": {"api_key": self.KEY, "api_url": f"http://127.0.0.1:{self.server.port}"}}
+
+    def sign(self, report_id="rep_1", *, study=None, study_id="stu_1", addendum=False, patient=None, **more):
+        """A report was signed."""
+        known = self.studies.setdefault(study_id, {"studyInstanceUid": study or STUDY, "reports": []})
+        snapshot = {"patientName": "Renée Müller", "mrn": "DEMO-001", "dateOfBirth": "1970-01-01"} | (patient or {})
+        known["reports"].append({
+            "reportId": report_id, "studyId": study_id, "isAddendum": addendum, "userId": "usr_1",
+            "signedAt": f"2026-11-24T0{len(known['reports'])}:00:00.000Z", "isCritical": False, "status": "completed",
+            "snapshotMetadata": snapshot, "somethingNew": [1],
+        } | more)  # fmt: skip
+
+    async def _answer(self, request):
+        what = request.match_info["what"]
+        self.asked.append(what)
+        if request.headers.get("Authorization") != f"Bearer {self.KEY}":
+            return web.json_response({"error": "no"}, status=401)
+        for beginning, status in self.failing.items():
+            if what.startswith(beginning):
+                return web.json_response({"error": "Jane Doe is known here"}, status=status)
+        if what == "reports" and (known := self.studies.get(request.query.get("studyId"))):
+            return web.json_response({"studyId": request.query["studyId"], **known})
+        if what.startswith("users/") and (user := self.users.get(what[6:])):
+            return web.json_response(user | {"userId": what[6:]})
+        if what == "studies":
+            begin = int(request.query.get("cursor", 0))
+            listed = [
+                {
+                    "studyId": name, "studyInstanceUid": s["studyInstanceUid"],
+                    "updatedAt": s.get("updatedAt", datetime.now(UTC).isoformat()),
+                    "reportIds": [{"reportId": r["reportId"], "status": r["status"]} for r in s["reports"]],
+                }
+                for name, s in self.studies.items()
+            ]  # fmt: skip
+            page = listed[begin : begin + self.pages]
+            more = begin + self.pages < len(listed)
+            return web.json_response(
+                {"studies": page, "hasMore": more, "cursor": str(begin + self.pages) if more else None}
+            )
+        return web.json_response({"error": "not found"}, status=404)
+
+
+@pytest.fixture
+async def api():
+    fake = FakeApi()
+    await fake.server.start_server()
+    yield fake
+    await fake.server.close()
 
 
 @pytest.fixture

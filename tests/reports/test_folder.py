@@ -33,7 +33,8 @@ def test_a_report_is_written_with_its_text_and_a_sidecar_that_tells_of_both(tmp_
     assert (tmp_path / f"{STEM}.txt").read_bytes() == report.plain_text.encode()
     sidecar = json.loads((tmp_path / f"{STEM}.json").read_bytes())
     assert sidecar == {
-        "reportId": report.report_id, "version": 1, "isCritical": False, "received": "2026-11-24T06:00:00+00:00",
+        "reportId": report.report_id, "version": 1, "isCritical": False, "isAddendum": False,
+        "received": "2026-11-24T06:00:00+00:00",
         "studyId": report.study_id, "studyInstanceUid": STUDY_UID, "accessionNumber": "ACC0001",
         "patientId": "MRN0001", "issuerOfPatientId": "HOSP",
         "documentSeriesInstanceUid": report.series_instance_uid, "documentSopInstanceUid": report.document_uid,

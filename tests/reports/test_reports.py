@@ -500,7 +500,7 @@ async def test_what_waits_and_what_was_critical_is_counted_for_prometheus(pacs, 
     assert "avara_gateway_critical_reports_total 1.0" in said
 
 
-async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hospital_of, monkeypatch):
+async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hospital_of, monkeypatch, api):
     asked = []
 
     async def ask(api_key, study_id, report_id, *, base_url):
@@ -508,12 +508,12 @@ async def test_a_dead_url_is_asked_for_anew_where_there_is_an_api_key(pacs, hosp
         return hospital.avara.url("/fresh.pdf")
 
     monkeypatch.setattr("gateway.app.reports.ask_avara", ask)
-    hospital = await hospital_of(pacs, sections={"avara": {"api_key": "key"}})
+    hospital = await hospital_of(pacs, sections=api.section)
     hospital.avara.status["/report.pdf"] = 403
     hospital.avara.documents["/fresh.pdf"] = PDF
     await hospital.deliver()
     await hospital.ended("report.store", "done")
-    assert asked == [("key", "stu_1", "rep_1")]
+    assert asked == [(api.KEY, "stu_1", "rep_1")]
     assert document(reports_in(pacs)[0]) == PDF
 
 

@@ -208,6 +208,14 @@ class DicomWeb:
         found, _ = await self._search("/studies", Claim(Lane.QUERY), [*query, ("limit", str(limit))])
         return [uid for a in found if is_usable(uid := said(a, STUDY_INSTANCE_UID))][:limit]
 
+    async def studies_of(self, *, patient_id: str = "", accession_number: str = "") -> list[str]:
+        """Study Instance UIDs of the studies that have exactly this. Raises PacsError."""
+        wanted = {PATIENT_ID: patient_id, ACCESSION_NUMBER: accession_number}
+        query = [(f"{tag:08X}", value) for tag, value in wanted.items() if value]
+        found, _ = await self._search("/studies", Claim(Lane.QUERY), query)
+        same = (a for a in found if all(said(a, tag) == value for tag, value in wanted.items() if value))
+        return [uid for a in same if is_usable(uid := said(a, STUDY_INSTANCE_UID))]
+
     async def list_instances(
         self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
     ) -> InstanceList:

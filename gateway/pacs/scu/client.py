@@ -180,6 +180,19 @@ class PacsClient:
             pass
         return found
 
+    async def studies_of(self, *, patient_id: str = "", accession_number: str = "") -> list[str]:
+        """Study Instance UIDs of the studies that have exactly this, by a C-FIND at STUDY level. Raises PacsError."""
+        wanted = {PATIENT_ID: patient_id, ACCESSION_NUMBER: accession_number}
+        found: list[str] = []
+        async with self._query("", opened) as association:
+            keys = wanted | {STUDY_INSTANCE_UID: ""}
+            async for raw in self._find(association, "STUDY", keys, set(keys)):
+                # A PACS that ignores a key answers with everything.
+                same = all(string(raw.get(tag)) == value for tag, value in wanted.items() if value)
+                if same and is_usable(uid := string(raw.get(STUDY_INSTANCE_UID))):
+                    found.append(uid)
+        return found
+
     async def list_instances(
         self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
     ) -> InstanceList:

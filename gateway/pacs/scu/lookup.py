@@ -7,6 +7,7 @@ that is silent costs its patience once, and not each time.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 PATIENCE = 1.0
 """Seconds for which one that comes first in the order is waited for, once another has answered."""
+
+_WILD = re.compile(r"[*?\\]|[^ -~]")
+"""What C-FIND matches more than itself by, or takes for another value (PS3.4 C.2.2.2)."""
 
 Answers = Mapping[str, T | PacsError]
 """What those that have answered said, or how asking them failed, by name."""
@@ -114,6 +118,18 @@ class Records:
                 raise answer
         if len(answers) < len(names):
             raise PacsUnreachable("a PACS that was asked before has not answered yet")
+        return None
+
+    async def only_study_of(self, identifier: str) -> str | None:
+        """The one study whose Patient ID, or else whose Accession Number, is *identifier*; None where there is none, or
+        more than one. Every PACS has to answer, since each may have another: raises PacsError where one does not."""
+        wanted = identifier.strip()
+        if not wanted or _WILD.search(wanted):
+            return None
+        for key in ("patient_id", "accession_number"):
+            answers = await asyncio.gather(*(finder.studies_of(**{key: wanted}) for finder in self._pacs))
+            if found := {uid for studies in answers for uid in studies}:
+                return found.pop() if len(found) == 1 else None
         return None
 
 

@@ -102,6 +102,9 @@ class Finder(Protocol):
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
 
+    async def studies_of(self, *, patient_id: str = "", accession_number: str = "") -> list[str]:
+        """Study Instance UIDs of the studies that have exactly this. Raises PacsError."""
+
     async def list_instances(
         self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
     ) -> InstanceList:
