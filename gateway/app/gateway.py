@@ -12,14 +12,17 @@ from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
 from gateway.admin.state_dir import StateDir
 from gateway.alerts.held import HeldJobs
+from gateway.app import account
 from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import report_kinds, report_places
+from gateway.app.stores import kept_secret
 from gateway.app.surroundings import Surroundings
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
 from gateway.journal import Jobs, Journal, StudyState
+from gateway.journal.events import EventLog
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
 from gateway.objects import ObjectStore
@@ -70,7 +73,16 @@ class Gateway:
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
         self.intake = Intake(store, cache, open_for_push=self._pushed, pacs_at=self.senders.names)
-        self.fetcher = Fetcher(self.pacs, cache, self.intake, accept_pushes=config.dicom.accept_pushes)
+        self.events = EventLog(
+            journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep
+        )
+        self.fetcher = Fetcher(
+            self.pacs,
+            cache,
+            self.intake,
+            accept_pushes=config.dicom.accept_pushes,
+            on_ended=account.fetches(self.events),
+        )
         self.scp = StorageScp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,

@@ -7,6 +7,7 @@ import logging
 import math
 from functools import partial
 
+from gateway.app import account
 from gateway.app.gateway import Gateway
 from gateway.app.stores import free_for_uploads, kept_secret, presigner
 from gateway.avara.endpoint import WebhookEndpoint
@@ -92,6 +93,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
         bodies=server.bodies,
+        account=account.webhooks(gateway.events),
     )
 
 

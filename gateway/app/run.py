@@ -94,6 +94,7 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "inbox", gateway.inbox.watch, stalls_after=3 * HANGS_AFTER),
         loop(loops, "inbox notifications", gateway.inbox.listen),
         loop(loops, "alerts of held jobs", gateway.held.watch),
+        loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
         *http_parts(gateway),
     ]
     if config.metrics.port is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -16,6 +16,16 @@ class Answer(BaseModel):
     def to_json(self) -> bytes:
         """The body to send."""
         return self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_none=True)
+
+    @property
+    def outcome(self) -> str:
+        """What it comes to, in words for an operator."""
+        return "answered"
+
+    @property
+    def trouble(self) -> bool:
+        """Whether somebody may want to know why it is no better."""
+        return False
 
 
 class SopManifest(Answer):
@@ -78,6 +88,21 @@ class StudyAccess(Answer):
     error: str | None = None
     media_urls: Sequence[MediaUrl] | None = None
     manifest: Manifest | None = None
+    deferred: int = Field(0, exclude=True)
+    """How many of the URLs are of instances that are still on their way."""
+
+    @property
+    def outcome(self) -> str:
+        """As :class:`Answer` has it."""
+        if not self.authorized:
+            return f"not authorized: {self.error}"
+        urls = f"authorized, {len(self.urls)} URLs, {self.deferred} of them deferred"
+        return f"{urls}: {self.error}" if self.error else urls
+
+    @property
+    def trouble(self) -> bool:
+        """As :class:`Answer` has it."""
+        return self.error is not None
 
 
 class SecondaryCaptureAccess(Answer):
@@ -87,8 +112,23 @@ class SecondaryCaptureAccess(Answer):
     upload_urls: Sequence[str] = ()
     error: str | None = None
 
+    @property
+    def outcome(self) -> str:
+        """As :class:`Answer` has it."""
+        return f"{len(self.upload_urls)} upload URL" if self.authorized else f"not authorized: {self.error}"
+
+    @property
+    def trouble(self) -> bool:
+        """As :class:`Answer` has it."""
+        return not self.authorized
+
 
 class ReportAcknowledged(Answer):
     """The answer to ``report.delivered``: it is kept."""
 
     success: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """As :class:`Answer` has it."""
+        return "acknowledged: it is kept"

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -34,6 +35,35 @@ MARGIN = 0.05
 Handler = Callable[[Event, Delivery], Awaitable[Answer]]
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An event and what became of it, for whoever keeps account."""
+
+    event: Event
+    webhook_id: str
+    remote: str
+    """The address that it came from."""
+    status: int
+    outcome: str
+    """In words for an operator."""
+    trouble: bool
+    """Whether somebody may want to know why it is no better."""
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request that was turned away before it was an event."""
+
+    remote: str
+    webhook_id: str
+    """As it says, which nothing proves; empty where it says none."""
+    reason: str
+
+
+Account = Callable[[Answered | Refused], None]
+
+
 class Refusal(Exception):
     """A handler cannot take an event; Avara is told with this HTTP status, and may deliver it again."""
 
@@ -53,9 +83,11 @@ class WebhookEndpoint:
         max_body: int,
         answer_within: float,
         bodies: Turns,
+        account: Account,
     ) -> None:
         """*max_body* is bytes; *answer_within* seconds from the request's headers; *bodies* are the turns of those
-        whose signature is not known yet."""
+        whose signature is not known yet; *account* is told of every request and must not wait."""
+        self._account = account
         self._bodies = bodies
         self._deliveries = Deliveries()
         self._verifier = verifier
@@ -88,40 +120,48 @@ class WebhookEndpoint:
             return _error(400, "the body is not what its headers say", {"Connection": "close"})
         except BadSignature as e:
             log.warning("refused a webhook from %s: %s", request.remote, e)
+            self._account(Refused(request.remote or "", request.headers.get("webhook-id", "")[:256], str(e)))
             return _error(401, str(e), {"Connection": "close"})
         except NotJson as e:
             return _error(400, str(e))
         except DoesNotFit as e:
             log.warning("refused an event: %s", e)
+            self._account(Refused(request.remote or "", signed.webhook_id, str(e)))
             return _error(422, str(e))
         bind(webhook=signed.webhook_id, event=event.id)
         if (study := getattr(event.data, "study_instance_uid", None)) is not None:
             bind(study=study)
         delivery = Delivery(signed.webhook_id, began + self._answer_within)
-        answer = await self._once(event, delivery, signed.timestamp)
+        answer, outcome, trouble = await self._once(event, delivery, signed.timestamp)
         took = (loop.time() - began) * 1000
-        log.info("%s %s (webhook %s): %d in %.0f ms", event.type, event.id, signed.webhook_id, answer.status, took)
+        log.info(
+            "%s %s: %s; %d in %.0f ms, from %s",
+            event.type, event.id, outcome, answer.status, took, request.remote,
+        )  # fmt: skip
+        self._account(Answered(event, signed.webhook_id, request.remote or "", answer.status, outcome, trouble, took))
         return answer
 
-    async def _once(self, event: Event, delivery: Delivery, timestamp: int) -> web.Response:
-        """The answer, which is the one that was given before where this is a delivery that was answered."""
+    async def _once(self, event: Event, delivery: Delivery, timestamp: int) -> tuple[web.Response, str, bool]:
+        """The answer, which is the one that was given before where this is a delivery that was answered; what it comes
+        to, and whether that is trouble."""
         try:
             async with asyncio.timeout_at(delivery.deadline):
                 given = await self._deliveries.begin(delivery.webhook_id, timestamp)
         except Replayed as e:
-            return _error(409, str(e))
+            return _error(409, str(e)), f"refused: {e}", True
         except TimeoutError:
-            return _error(503, "this event is being answered; deliver it again")
+            return _error(503, "this event is being answered; deliver it again"), "still being answered", True
         if given is not None:
-            return web.Response(status=given.status, body=given.body, content_type="application/json")
+            again = web.Response(status=given.status, body=given.body, content_type="application/json")
+            return again, "answered as before", False
         kept = None
         try:
-            answer = await self._answer(event, delivery)
+            answer, outcome, trouble = await self._answer(event, delivery)
             if answer.status < 300 and isinstance(answer.body, bytes):
                 kept = Response(answer.status, answer.body)
         finally:
             self._deliveries.end(delivery.webhook_id, kept)
-        return answer
+        return answer, outcome, trouble
 
     async def _body(self, request: web.Request, turn: Turn) -> bytes:
         body = bytearray()
@@ -135,19 +175,20 @@ class WebhookEndpoint:
             if len(body) > self._max_body:
                 raise _BodyTooLarge
 
-    async def _answer(self, event: Event, delivery: Delivery) -> web.Response:
+    async def _answer(self, event: Event, delivery: Delivery) -> tuple[web.Response, str, bool]:
         try:
             async with asyncio.timeout_at(delivery.deadline):
                 answer = await self._handlers[event.type](event, delivery)
         except Refusal as e:
-            return _error(e.status, str(e))
+            return _error(e.status, str(e)), f"refused: {e}", True
         except TimeoutError:
             log.error("no answer to event %s (webhook %s) in time", event.id, delivery.webhook_id)
-            return _error(503, "the gateway could not answer in time; deliver the event again")
+            return _error(503, "the gateway could not answer in time; deliver the event again"), "not in time", True
         except Exception:
             log.exception("event %s (webhook %s) failed", event.id, delivery.webhook_id)
-            return _error(500, "the gateway failed to handle this event; its log has the details")
-        return web.Response(body=answer.to_json(), content_type="application/json")
+            failed = _error(500, "the gateway failed to handle this event; its log has the details")
+            return failed, "an error of the gateway itself: its log has the details", True
+        return web.Response(body=answer.to_json(), content_type="application/json"), answer.outcome, answer.trouble
 
 
 class _BodyTooLarge(Exception):

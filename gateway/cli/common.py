@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.journal import Journal
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -51,3 +54,46 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     except app.CANNOT_START as e:
         click.echo(f"avara-gateway: {app.why(e)}", err=True)
         raise SystemExit(1) from None
+
+
+@asynccontextmanager
+async def open_journal(config: Config) -> AsyncIterator[Journal]:
+    """The journal of a gateway that runs, or does not."""
+    from gateway import app
+
+    state_dir = config.state_dir
+    file = app.journal_file(state_dir)
+    try:
+        there = file.is_file()
+    except PermissionError:
+        raise Failed(f"{file} cannot be read: run this as the gateway's own user, or as root") from None
+    if not there:
+        raise Failed(f"there is no journal {file}: has the gateway run with this configuration?")
+    journal = await _opened(state_dir, f"sqlite:///{file}")
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def _opened(state_dir: Path, url: str) -> Journal:
+    """The journal; one of an older version is brought up to date only where no gateway runs that would then find its
+    tables changed beneath it."""
+    from gateway import app
+    from gateway.journal import Journal, OlderSchema
+
+    try:
+        return await Journal.open(url, migrate=False)
+    except OlderSchema as e:
+        try:
+            with app.state_dir(state_dir):
+                return await Journal.open(url)
+        except app.AlreadyRunning:
+            raise Failed(f"{e}, and that one runs: restart the gateway in this version first") from None
+
+
+def operator() -> str:
+    """Who runs this command, by the names of the system's users."""
+    name = getpass.getuser()
+    behind = os.environ.get("SUDO_USER", "")
+    return f"{behind} as {name}" if behind and behind != name else name

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.common import CONFIG, Failed, load_config, run
+from gateway.cli.common import CONFIG, Failed, load_config, open_journal, operator, run
 
 if TYPE_CHECKING:
     from gateway.journal import Job, Journal
@@ -129,7 +128,7 @@ def retry_jobs(path: Path, numbers: tuple[int, ...], quarantined: bool) -> None:
         table = Jobs(journal)
         chosen = list(numbers) or [j.id for j in await table.list([JobState.QUARANTINED], limit=100_000)]
         for number in chosen:
-            await table.retry(number)
+            await table.retry(number, by=operator())
         return chosen
 
     chosen = _with_journal(path, work)
@@ -151,7 +150,7 @@ def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
         from gateway.journal import Jobs
 
         for number in numbers:
-            await Jobs(journal).discard(number, f"by an operator: {why}")
+            await Jobs(journal).discard(number, f"by an operator ({operator()}): {why}")
 
     _with_journal(path, work)
     click.echo(f"{_jobs(numbers)} discarded")
@@ -194,47 +193,13 @@ def _with_journal(path: Path, work: Callable[[Journal], Awaitable[Any]]) -> Any:
     async def opened() -> Any:
         from gateway.journal.jobs import Unfit
 
-        async with _journal(config.state_dir) as journal:
+        async with open_journal(config) as journal:
             try:
                 return await work(journal)
             except Unfit as e:
                 raise Failed(str(e)) from e
 
     return run(opened())
-
-
-@asynccontextmanager
-async def _journal(state_dir: Path) -> AsyncIterator[Journal]:
-    from gateway import app
-
-    file = app.journal_file(state_dir)
-    try:
-        there = file.is_file()
-    except PermissionError:
-        raise Failed(f"{file} cannot be read: run this as the gateway's own user, or as root") from None
-    if not there:
-        raise Failed(f"there is no journal {file}: has the gateway run with this configuration?")
-    journal = await _opened(state_dir, f"sqlite:///{file}")
-    try:
-        yield journal
-    finally:
-        await journal.close()
-
-
-async def _opened(state_dir: Path, url: str) -> Journal:
-    """The journal; one of an older version is brought up to date only where no gateway runs that would then find its
-    tables changed beneath it."""
-    from gateway import app
-    from gateway.journal import Journal, OlderSchema
-
-    try:
-        return await Journal.open(url, migrate=False)
-    except OlderSchema as e:
-        try:
-            with app.state_dir(state_dir):
-                return await Journal.open(url)
-        except app.AlreadyRunning:
-            raise Failed(f"{e}, and that one runs: restart the gateway in this version first") from None
 
 
 def _about(job: Job) -> Mapping[str, str]:

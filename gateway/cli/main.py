@@ -15,6 +15,7 @@ import click
 from gateway import __version__
 from gateway.cli.common import CONFIG, CONFIG_FILE, Failed, load_config, run
 from gateway.cli.jobs import jobs
+from gateway.cli.trace import trace
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -295,3 +296,4 @@ def _reachable(host: str) -> str:
 
 
 main.add_command(jobs)
+main.add_command(trace)

@@ -352,6 +352,12 @@ class MetricsConfig(Section):
     port: PeerPort | None = Field(None, description="Its port. Left out: there are none.")
 
 
+class EventsConfig(Section):
+    """What is remembered of what happened, for `avara-gateway trace`."""
+
+    keep: Annotated[Duration, Field(ge=3600)] = Field(30 * 86400.0, description="How long events are kept.")
+
+
 class LogConfig(Section):
     """The log, on standard error."""
 
@@ -377,6 +383,7 @@ class Config(Section):
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
     metrics: MetricsConfig = MetricsConfig()
+    events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

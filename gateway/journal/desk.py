@@ -97,14 +97,15 @@ class Jobs:
             lambda c: [PausedLane(r.kind, r.lane, r.since, r.failures, r.next_at, r.reason) for r in c.execute(wanted)]
         )
 
-    async def retry(self, job_id: int) -> Job:
-        """Lets a job that waits or is quarantined be tried now. Raises Unfit."""
+    async def retry(self, job_id: int, *, by: str = "") -> Job:
+        """Lets a job that waits or is quarantined be tried now; *by* names the operator. Raises Unfit."""
+        who = f"an operator ({by})" if by else "an operator"
 
         def begin(c: Transaction) -> Job:
             job = _known(c, job_id)
             if job.state not in (JobState.WAITING, JobState.QUARANTINED):
                 raise Unfit(f"job {job_id} is {job.state.value}: there is nothing to retry")
-            table.reschedule(c, job, "an operator asked for it to be tried again")
+            table.reschedule(c, job, f"{who} asked for it to be tried again")
             return _known(c, job_id)
 
         return await self._journal.run(begin)

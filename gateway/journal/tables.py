@@ -181,3 +181,25 @@ alerts = Table(
     Column("ended", Float),
 )
 """What people were told of, so that they are told of it once; ``ended`` is null while it stands."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("trouble", Boolean, nullable=False),
+    Index("events_by_time", "at"),
+    Index("events_by_kind", "kind", "id"),
+)
+"""What happened, for whoever asks why."""
+
+event_keys = Table(
+    "event_keys",
+    metadata,
+    Column("event_id", Integer, ForeignKey("events.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(256), primary_key=True),
+    Index("event_keys_by_key", "key"),
+)
+"""By which an event is found."""

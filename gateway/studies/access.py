@@ -240,4 +240,5 @@ class StudyAccessHandler:
             ]
             or None,
             manifest=prepared.manifest,
+            deferred=len(on_their_way),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
@@ -38,12 +38,25 @@ PUSH_QUIET = 5.0
 """Seconds without a new instance after which a pushed study is taken to have been sent."""
 
 
+OnEnded = Callable[[Flight, Outcome, float], None]
+
+
 class Fetcher:
     """Brings studies into the cache, each at most once at a time."""
 
-    def __init__(self, pacs: Sequence[Pacs], cache: StudyCache, intake: Intake, *, accept_pushes: bool = False) -> None:
+    def __init__(
+        self,
+        pacs: Sequence[Pacs],
+        cache: StudyCache,
+        intake: Intake,
+        *,
+        accept_pushes: bool = False,
+        on_ended: OnEnded = lambda *_: None,
+    ) -> None:
         """*pacs* are asked at once; of those that have a study and answer, the first in this order serves it.
-        *accept_pushes* says whether a PACS may send what it does not list yet."""
+        *accept_pushes* says whether a PACS may send what it does not list yet. *on_ended* is told of each flight, how
+        it ended, and after how many seconds; it must not wait."""
+        self._on_ended = on_ended
         self._pacs = pacs
         self._cache = cache
         self._intake = intake
@@ -149,7 +162,9 @@ class Fetcher:
         finally:
             del self._flights[flight.study_instance_uid]
             flight.end(outcome)
-            _tell(flight, outcome, time.monotonic() - began)
+            took = time.monotonic() - began
+            _tell(flight, outcome, took)
+            self._on_ended(flight, outcome, took)
 
     async def _fetch(self, flight: Flight) -> Outcome:
         uid = flight.study_instance_uid
@@ -165,6 +180,8 @@ class Fetcher:
                 await self._write_index(flight, complete=False, pacs="")
             return located
         pacs, record = located
+        flight.record = record
+        flight.pacs = pacs.name
         flight.expected_count = record.instances
         unchanged = flight.held is not None and flight.held.complete and not flight.grew
         if flight.held is not None and unchanged and record.instances == len(flight.stored):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.pacs.lanes import Urgency
+from gateway.pacs.scu.client import StudyRecord
 from gateway.runtime.log_ids import current
 from gateway.studies.index import Instance, StudyIndex
 from gateway.studies.outcome import Outcome
@@ -48,6 +49,10 @@ class Flight:
         """What is still to be asked for, where the study is retrieved series by series."""
         self.expected_count: int | None = None
         """Number of Study Related Instances (0020,1208), where the PACS says it."""
+        self.record: StudyRecord | None = None
+        """What the PACS that serves it says of the study; None while none has answered."""
+        self.pacs = ""
+        """Name of the PACS that serves it."""
         self.last_arrival = time.monotonic()
         """Monotonic seconds; when the latest instance came in."""
         self.held: StudyIndex | None = None

@@ -20,7 +20,7 @@ EVENT = {"id": "whe_1", "type": "study.access_requested", "data": {"studyId": "s
 
 class Server:
     def __init__(self, url, http):
-        self.url, self.http, self.events = url, http, []
+        self.url, self.http, self.events, self.accounts = url, http, [], []
         self.behave = None
 
     async def handle(self, event, delivery):
@@ -45,6 +45,7 @@ async def server():
             max_body=1000,
             answer_within=1.0,
             bodies=Turns(8, share=8, least_rate=1, grace=60),
+            account=made.accounts.append,
         )
         application = web.Application()
         application.router.add_route("*", "/webhooks/avara", endpoint.handle)

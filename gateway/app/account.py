@@ -1,0 +1,76 @@
+"""What is noted of what happens, in words: the time line that ``trace`` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.avara.endpoint import Answered, Refused
+from gateway.journal.events import EventKind, EventLog
+from gateway.studies.flight import Flight
+from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+
+_NAMES = {
+    "study_instance_uid": "study",
+    "series_instance_uid": "series",
+    "sop_instance_uid": "instance",
+    "study_id": "avara",
+    "report_id": "report",
+}
+"""Fields of an event's data, and what a key names that has their value."""
+
+
+def webhooks(events: EventLog) -> Callable[[Answered | Refused], None]:
+    """Notes what Avara asked and was answered, and who was turned away."""
+
+    def note(what: Answered | Refused) -> None:
+        if isinstance(what, Refused):
+            keys = [f"webhook:{what.webhook_id}" if what.webhook_id else None, f"peer:{what.remote}"]
+            events.note(EventKind.REFUSED, f"webhook from {what.remote} refused: {what.reason}", keys, trouble=True)
+            return
+        data = what.event.data
+        keys = [f"{name}:{value}" for field, name in _NAMES.items() if (value := getattr(data, field, None))]
+        keys += [f"webhook:{what.webhook_id}", f"event:{what.event.id}"]
+        text = (
+            f"{what.event.type} {what.event.id} (webhook {what.webhook_id}): {what.outcome}; {what.status} in "
+            f"{what.milliseconds:.0f} ms, from {what.remote}"
+        )
+        patient = getattr(data, "external_patient_id", None)
+        events.note(EventKind.WEBHOOK, text, keys, patient_keys=[patient] if patient else [], trouble=what.trouble)
+
+    return note
+
+
+def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
+    """Notes how fetches ended. One that only found that nothing has changed is no news."""
+
+    def note(flight: Flight, outcome: Outcome, seconds: float) -> None:
+        if isinstance(outcome, Complete) and outcome.index is flight.held:
+            return
+        text, trouble = _told(flight, outcome)
+        record = flight.record
+        events.note(
+            EventKind.FETCH,
+            f"{text}; {seconds:.1f} s",
+            [f"study:{flight.study_instance_uid}"],
+            patient_keys=[record.accession_number, record.patient_id] if record is not None else [],
+            trouble=trouble,
+        )
+
+    return note
+
+
+def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
+    source = f" from PACS {flight.pacs}" if flight.pacs else ""
+    match outcome:
+        case Complete(index):
+            return f"complete: {len(index.instances)} instances{source}", False
+        case Partial(index, missing, reason):
+            named = f" ({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''})" if missing else ""
+            lacks = f"{len(missing)} missing{named}" if missing else "perhaps not all"
+            return f"partial: {len(index.instances)} instances{source}, {lacks}: {reason}", True
+        case NotFound():
+            return "in no PACS: each was asked, and none has it", True
+        case Unreachable(reason):
+            return f"not fetched{source}: {reason}", True
+        case NotStored(reason):
+            return f"not stored: {reason}", True

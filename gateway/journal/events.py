@@ -1,0 +1,168 @@
+"""What happened, for whoever asks why: a time line across webhook, fetch, PACS, store, upload, report and operator.
+
+An event has a text in words and any number of keys, by which it is found: UIDs, Avara's ids, a webhook's id, a job's
+number. Accession numbers and patient IDs are kept as keyed hashes only: they can be searched for, and not read.
+
+What notes an event does not wait: events are collected, and written a moment later, many in one transaction. What must
+not be lost is written by the transactions that do the work (a job's history is); this is for people.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import logging
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, delete, insert, select
+
+from gateway.journal.journal import Journal, JournalError
+from gateway.journal.tables import event_keys, events
+from gateway.journal.transaction import Transaction
+from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime.supervise import progress
+
+log = logging.getLogger(__name__)
+
+WRITES_EVERY = 0.5
+"""Seconds between two transactions."""
+
+MOST_WAITING = 20_000
+"""Events that wait for the journal; past them the oldest are let go, and their number is told."""
+
+AT_ONCE = 500
+"""Events in one transaction."""
+
+PURGES_EVERY = 3600.0
+
+MAX_TEXT, MAX_KEY, MAX_KEYS = 2000, 256, 40
+
+
+class EventKind(enum.Enum):
+    """What kind of thing happened."""
+
+    WEBHOOK = "webhook"
+    """Avara asked, and was answered."""
+    REFUSED = "refused"
+    """Somebody asked and was turned away: a webhook, an association, a URL."""
+    FETCH = "fetch"
+    """A study came from the PACS, or did not."""
+    CACHE = "cache"
+    """What lies in the cache was dropped, or replaced."""
+    OPERATOR = "operator"
+    """Somebody of the hospital did something by command or page."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEvent:
+    """Something that happened. Its text holds identifiers, never patient data."""
+
+    at: float
+    """Unix seconds."""
+    kind: EventKind
+    text: str
+    keys: tuple[str, ...]
+    trouble: bool = False
+    """Whether somebody may want to know why."""
+
+
+class EventLog:
+    """Collects events, and writes them to the journal in its own time."""
+
+    def __init__(self, journal: Journal, *, secret: bytes, keep_for: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        """*secret* keys the hashes of what names a patient; *keep_for* is seconds."""
+        self._journal = journal
+        self._secret = secret
+        self._keep_for = keep_for
+        self._clock = clock
+        self._waiting: deque[JournalEvent] = deque()
+        self._let_go = 0
+
+    def note(
+        self,
+        kind: EventKind,
+        text: str,
+        keys: Iterable[str | None],
+        *,
+        patient_keys: Iterable[str] = (),
+        trouble: bool = False,
+    ) -> None:
+        """Something happened. *patient_keys* are accession numbers and patient IDs, of which hashes are kept."""
+        every = [key[:MAX_KEY] for key in keys if key] + [self.hidden(key) for key in patient_keys if key.strip()]
+        if len(self._waiting) >= MOST_WAITING:
+            self._waiting.popleft()
+            self._let_go += 1
+        found = tuple(dict.fromkeys(every))[:MAX_KEYS]
+        self._waiting.append(JournalEvent(self._clock.now(), kind, text[:MAX_TEXT], found, trouble))
+
+    def hidden(self, value: str) -> str:
+        """The key under which an accession number or a patient ID is kept."""
+        return "hash:" + hmac.new(self._secret, value.strip().encode(), hashlib.sha256).hexdigest()[:40]
+
+    async def run(self) -> None:
+        """Writes what was noted, and forgets what is old, until it is cancelled."""
+        purge_at = self._clock.monotonic()
+        while True:
+            progress()
+            try:
+                await self.flush()
+                if self._clock.monotonic() >= purge_at:
+                    purge_at = self._clock.monotonic() + PURGES_EVERY
+                    await self._journal.run(lambda c: forget(c, c.now - self._keep_for))
+            except JournalError as e:
+                log.warning("events wait: %s", e)
+            await self._clock.sleep(WRITES_EVERY)
+
+    async def flush(self) -> None:
+        """Writes all that was noted so far. Raises JournalError."""
+        if self._let_go:
+            count, self._let_go = self._let_go, 0
+            log.warning("%d events were not kept: the journal is slower than what happens", count)
+        while self._waiting:
+            batch = [self._waiting[n] for n in range(min(AT_ONCE, len(self._waiting)))]
+            await self._journal.run(lambda c, batch=batch: write(c, batch))  # type: ignore[misc]
+            for _ in batch:
+                self._waiting.popleft()
+
+
+def write(c: Transaction, batch: Sequence[JournalEvent]) -> None:
+    """Keeps events."""
+    for event in batch:
+        row = {"at": event.at, "kind": event.kind.value, "text": event.text, "trouble": event.trouble}
+        inserted = c.execute(insert(events).values(row)).inserted_primary_key
+        assert inserted is not None
+        if event.keys:
+            c.execute(insert(event_keys).values([{"event_id": inserted[0], "key": key} for key in event.keys]))
+
+
+def find(c: Transaction, keys: Collection[str], limit: int) -> list[JournalEvent]:
+    """The latest *limit* events that have one of *keys*, in order."""
+    named = select(event_keys.c.event_id).where(event_keys.c.key.in_(keys)).distinct()
+    wanted = select(events).where(events.c.id.in_(named)).order_by(events.c.at.desc(), events.c.id.desc()).limit(limit)
+    return _events(c, wanted)
+
+
+def latest(c: Transaction, kind: EventKind, limit: int) -> list[JournalEvent]:
+    """The latest *limit* events of a kind, in order."""
+    wanted = select(events).where(events.c.kind == kind.value).order_by(events.c.id.desc()).limit(limit)
+    return _events(c, wanted)
+
+
+def _events(c: Transaction, wanted: Select[Any]) -> list[JournalEvent]:
+    rows = list(c.execute(wanted))
+    keys: dict[int, list[str]] = {row.id: [] for row in rows}
+    of_rows = select(event_keys).where(event_keys.c.event_id.in_(keys)).order_by(event_keys.c.event_id)
+    for row in c.execute(of_rows):
+        keys[row.event_id].append(row.key)
+    return [
+        JournalEvent(row.at, EventKind(row.kind), row.text, tuple(keys[row.id]), row.trouble) for row in reversed(rows)
+    ]
+
+
+def forget(c: Transaction, before: float) -> int:
+    """Forgets events older than *before* (unix seconds); how many."""
+    return c.execute(delete(events).where(events.c.at < before)).rowcount
