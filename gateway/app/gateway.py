@@ -15,7 +15,7 @@ from gateway.alerts.held import HeldJobs
 from gateway.app import account
 from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
-from gateway.app.pacs import client_tls, dicomweb_of, pacs_of, sender_of, tls_context
+from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import report_kinds, report_places
 from gateway.app.stores import kept_secret
 from gateway.app.surroundings import Surroundings
@@ -90,6 +90,7 @@ class Gateway:
             handler=self.probe.before(self.intake),
             allows=self.senders.allows,
             spool_dir=config.state_dir / "spool",
+            spelled=ae_title_spelling(config),
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
                 title

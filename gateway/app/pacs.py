@@ -116,3 +116,14 @@ def tls_context(tls: TlsConfig | None, purpose: ssl.Purpose) -> ssl.SSLContext |
     context.verify_mode = ssl.CERT_REQUIRED  # both sides show theirs (PS3.15 B.9)
     context.load_cert_chain(tls.certificate_file, tls.key_file)
     return context
+
+
+def ae_title_spelling(config: Config) -> Callable[[str], str]:
+    """Gives an AE title as the configuration spells it, where ``dicom.ae_title_case`` lets others spell it so or so."""
+    if config.dicom.ae_title_case == "exact":
+        return str
+    titles = [config.dicom.ae_title]
+    for pacs in config.pacs:
+        titles += (pacs.ae_title, *pacs.sending_ae_titles)
+    spelled = {title.upper(): title for title in titles}
+    return lambda title: spelled.get(title.upper(), title)

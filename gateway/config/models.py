@@ -170,6 +170,11 @@ class DicomConfig(Section):
 
     ae_title: Title = Field("AVARAGW", description="Our AE title; the PACS must know it.")
     host: Host = Field("0.0.0.0", description="Address that the Storage SCP listens on.")  # noqa: S104
+    ae_title_case: Literal["exact", "ignore"] = Field(
+        "exact",
+        description="Whether AE titles that others say must be spelled as here (`exact`, as PS3.5 has it), or may "
+        "differ in upper and lower case.",
+    )
     port: Port = Field(11112, description="Port that the Storage SCP listens on.")
     advertised_host: Host | None = Field(
         None, description="Our address as the PACS has to have it; only for messages that say what to register."

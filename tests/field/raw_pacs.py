@@ -7,6 +7,7 @@ Its database (:class:`Held`) is not read out of the files: the two may differ, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections.abc import AsyncIterator, Iterable
@@ -178,7 +179,7 @@ class RawPacs:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            writer.close()
+            await _closed(writer)
 
     async def _answer(self, wire: Wire, contexts, context_id: int, command, data: bytes) -> None:
         request = command[dimse.COMMAND_FIELD]
@@ -237,7 +238,7 @@ class RawPacs:
             await wire.pdu()
             return done
         finally:
-            writer.close()
+            await _closed(writer)
 
     async def _store(self, wire: Wire, contexts, chosen: list[Held]) -> int:
         by_pair = {(a, t[0]): n for n, (_, a, t) in contexts.items()}
@@ -281,6 +282,12 @@ class RawPacs:
         parts = [b"\r\n--x\r\nContent-Type: application/dicom\r\n\r\n" + (h.part10 or part10(h)) for h in held]
         headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=x'}
         return web.Response(body=b"".join(parts) + b"\r\n--x--\r\n", headers=headers)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def part10(h: Held) -> bytes:

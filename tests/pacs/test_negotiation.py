@@ -27,6 +27,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
+from gateway.dicom.sop_classes import VERIFICATION
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import StorageScp
@@ -34,7 +35,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.link import data_pdus
-from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, VERIFICATION, Context, accept, read_request
+from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_request
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

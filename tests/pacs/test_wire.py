@@ -298,12 +298,17 @@ async def test_what_breaks_the_protocol_is_aborted_and_stores_nothing(receiver, 
         assert (await peer.associate())[0] == 2
 
 
-async def test_a_uid_that_is_a_path_is_refused(receiver):
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [("../../etc/passwd", "../../etc/passwd"), ("1.2.*", ""), ("1\\2", ""), ("x" * 100, ""), ("", "")],
+)
+async def test_a_name_in_place_of_a_uid_is_handed_on_where_it_can_be_worked_with(receiver, said, taken):
+    """That no key is a path is promised in tests/field."""
     async with connected(receiver) as peer:
         await peer.associate()
-        await peer.send(c_store(b"x", uid="../../etc/passwd"))
-        assert await peer.status() == 0xC000
-    assert receiver.received == []
+        await peer.send(c_store(b"x", uid=said))
+        assert await peer.status() == 0
+    assert [instance.sop_instance_uid for instance, *_ in receiver.received] == [taken]
 
 
 async def test_a_handler_that_fails_is_a_processing_failure(receiver, monkeypatch):

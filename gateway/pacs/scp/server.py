@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
@@ -42,6 +43,7 @@ from gateway.pacs.upper.negotiation import (
     read_request,
     reject_pdu,
 )
+from gateway.pacs.upper.pdus import Titles, read_titles
 from gateway.pacs.upper.spool import SPOOL_ABOVE
 from gateway.runtime.log_ids import bind, next_association, step
 
@@ -86,11 +88,14 @@ class StorageScp:
         tls: ssl.SSLContext | None = None,
         certified: IsCertified | None = None,
         on_commitment: OnCommitment | None = None,
+        spelled: Callable[[str], str] = str,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
         *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment*
-        takes what a PACS reports of a storage commitment; without it none is taken."""
+        takes what a PACS reports of a storage commitment; without it none is taken. *spelled* gives an AE title as the
+        configuration spells it, for those that say it otherwise."""
+        self._spelled = spelled
         self._ae_title = ae_title
         self._host, self._port = host, port
         self._handler = handler
@@ -192,12 +197,18 @@ class StorageScp:
         if pdu_type != ASSOCIATE_RQ:
             link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
             return None
-        proposal = read_request(content)
-        rejected = self._rejects(proposal, link)
+        # Who asks is judged before anything else is looked at: a stranger costs nothing (PS3.8 §9.3.4).
+        titles = read_titles(content)
+        titles = replace(titles, calling=self._spelled(titles.calling), called=self._spelled(titles.called))
+        rejected = self._rejects(titles, link)
+        if rejected is None:
+            proposal = read_request(content, titles)
+            if proposal.application_context != APPLICATION_CONTEXT:
+                rejected = APPLICATION_CONTEXT_NOT_SUPPORTED
         if rejected is not None:
             log.warning(
                 "rejected an association from %s (%s) to %s: %s",
-                proposal.calling_ae_title, link.peer_host, proposal.called_ae_title, rejected,
+                titles.calling, link.peer_host, titles.called, rejected,
             )  # fmt: skip
             await link.send(reject_pdu(rejected))
             return None
@@ -220,17 +231,15 @@ class StorageScp:
 
         return with_commitment
 
-    def _rejects(self, proposal: Proposal, link: Link) -> Rejected | None:
+    def _rejects(self, titles: Titles, link: Link) -> Rejected | None:
         standing = sum(link.established for link in self._associations.values())
         if self._stopping or standing >= self._max_associations:
             return LOCAL_LIMIT_EXCEEDED
-        if not proposal.protocol_versions & 1:
+        if not titles.protocol_versions & 1:
             return PROTOCOL_VERSION_NOT_SUPPORTED
-        if proposal.application_context != APPLICATION_CONTEXT:
-            return APPLICATION_CONTEXT_NOT_SUPPORTED
-        if proposal.called_ae_title != self._ae_title:
+        if titles.called != self._ae_title:
             return CALLED_AE_NOT_RECOGNIZED
-        title, host = proposal.calling_ae_title, link.peer_host
+        title, host = titles.calling, link.peer_host
         if title == self._ae_title:
             # We ask ourselves for an echo, and for nothing else: health is proven by traffic (field note 25).
             return None if is_local(host, link.our_address) else CALLING_AE_NOT_RECOGNIZED
@@ -340,7 +349,8 @@ def _choose_verification(context: Context) -> str | None:
 
 
 def _choose(context: Context) -> str | None:
-    served = context.abstract_syntax == VERIFICATION or is_storage_class(context.abstract_syntax)
+    what = context.abstract_syntax
+    served = what == VERIFICATION or (_is_name(what) and is_storage_class(what))
     return _first(context) if served else None
 
 

@@ -55,6 +55,7 @@ _UID_PADDED = frozenset((
 ))  # fmt: skip
 
 _HEADER = struct.Struct("<HHI")
+_GROUP_LENGTH = _HEADER.pack(0, 0, 4)
 _SHORT_ELEMENT = struct.Struct("<HHIH")
 
 Command = Mapping[int, int | str]
@@ -82,16 +83,24 @@ def encode(command: Command) -> bytes:
 
 
 def decode(raw: bytes | bytearray) -> dict[int, int | str]:
-    """The command of its bytes; elements that nobody here asks for are left out. Raises MalformedCommand."""
+    """The command of its bytes; elements that nobody here asks for are left out. Raises MalformedCommand.
+
+    It ends where its group length (0000,0000) says, or with its group: some append an element of another one (Orthanc
+    to a C-GET that failed), which is none of a command set (PS3.7 §6.3.1).
+    """
     command: dict[int, int | str] = {}
     at, end = 0, len(raw)
+    if end >= 12 and raw[:8] == _GROUP_LENGTH:
+        end = min(12 + int.from_bytes(raw[8:12], "little"), end)
     while at < end:
         if end - at < 8:
             raise MalformedCommand("command set ends within an element")
         group, element, length = _HEADER.unpack_from(raw, at)
         at += 8
-        if group != 0 or length > end - at:
-            raise MalformedCommand("command set has an element of another group, or longer than itself")
+        if group != 0:
+            break
+        if length > end - at:
+            raise MalformedCommand("command set has an element longer than itself")
         if element in _TEXT:
             command[element] = raw[at : at + length].decode("ascii", "replace").strip(" \0")
         elif length == 2:

@@ -1,28 +1,20 @@
 """A-ASSOCIATE: what is proposed and what is accepted (PS3.8 §7.1, PS3.7 Annex D).
 
-The PDUs are read and written by pynetdicom's codecs; what to accept is decided here.
+What the PDUs look like is in :mod:`gateway.pacs.upper.pdus`; what they mean, and what to accept, here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-    SCP_SCU_RoleSelectionNegotiation,
-)
-from pynetdicom.presentation import PresentationContext
-
 from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION
+from gateway.dicom.sop_classes import STORAGE_COMMITMENT
 from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN
 from gateway.pacs.errors import ProtocolViolation
-from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ, MAX_PDU
+from gateway.pacs.upper import pdus
+from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, MAX_PDU
+from gateway.pacs.upper.pdus import ContextItem, Titles
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
@@ -111,173 +103,98 @@ Chooses = Callable[[Context], str | None]
 the empty string where none of its transfer syntaxes is."""
 
 
-def _user_information(primitive: A_ASSOCIATE, roles: Iterable[SCP_SCU_RoleSelectionNegotiation] = ()) -> None:
-    length = MaximumLengthNotification()
-    length.maximum_length_received = MAX_PDU
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    primitive.user_information = [length, implementation, version, *roles]
-
-
-def _role(abstract_syntax: str, *, scu: bool, scp: bool) -> SCP_SCU_RoleSelectionNegotiation:
-    role = SCP_SCU_RoleSelectionNegotiation()
-    role.sop_class_uid = abstract_syntax
-    role.scu_role, role.scp_role = scu, scp
-    return role
-
-
-def _context(context_id: int, context: Context, result: int | None = None) -> PresentationContext:
-    item = PresentationContext()
-    item.context_id = context_id
-    item.abstract_syntax = context.abstract_syntax
-    item.transfer_syntax = list(context.transfer_syntaxes)
-    if result is not None:
-        item.result = result
-    return item
+def _user_information(roles: Mapping[str, tuple[bool, bool]]) -> bytes:
+    return pdus.user_information(MAX_PDU, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, roles)
 
 
 def request_pdu(calling_ae_title: str, called_ae_title: str, contexts: Sequence[Context]) -> bytes:
     """An A-ASSOCIATE-RQ that proposes *contexts* under the IDs 1, 3, 5, …; 128 at most (PS3.8 §9.3.2.2)."""
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = APPLICATION_CONTEXT
-    primitive.calling_ae_title = calling_ae_title
-    primitive.called_ae_title = called_ae_title
-    primitive.presentation_context_definition_list = [_context(2 * n + 1, c) for n, c in enumerate(contexts)]
-    scps = dict.fromkeys(c.abstract_syntax for c in contexts if c.as_scp)
-    _user_information(primitive, [_role(syntax, scu=False, scp=True) for syntax in scps])
-    pdu = A_ASSOCIATE_RQ()
-    pdu.from_primitive(primitive)
-    encoded: bytes = pdu.encode()
-    return encoded
+    items = [
+        pdus.context_item(pdus.REQUESTED_CONTEXT, ContextItem(2 * n + 1, 0, c.abstract_syntax, c.transfer_syntaxes))
+        for n, c in enumerate(contexts)
+    ]
+    roles = {c.abstract_syntax: (False, True) for c in contexts if c.as_scp}
+    return pdus.associate_rq(called_ae_title, calling_ae_title, APPLICATION_CONTEXT, [*items, _user_information(roles)])
 
 
-def read_request(content: bytes) -> Proposal:
-    """The proposal in the content of an A-ASSOCIATE-RQ. Raises ProtocolViolation."""
-    primitive = _decode(A_ASSOCIATE_RQ(), ASSOCIATE_RQ, content)
-    try:
-        roles = {
-            str(item.sop_class_uid): (bool(item.scu_role), bool(item.scp_role))
-            for item in primitive.user_information
-            if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
-        }
-        contexts = {
-            item.context_id or 0: Context(str(item.abstract_syntax), tuple(str(t) for t in item.transfer_syntax))
-            for item in primitive.presentation_context_definition_list
-        }
-        return Proposal(
-            primitive.calling_ae_title.strip(),
-            primitive.called_ae_title.strip(),
-            str(primitive.application_context_name or ""),
-            contexts,
-            _max_pdu(primitive),
-            roles,
-            int.from_bytes(content[:2], "big"),
-        )
-    except (AttributeError, TypeError, ValueError) as e:
-        raise ProtocolViolation("an A-ASSOCIATE-RQ that lacks a mandatory item") from e
+def read_request(content: bytes, titles: Titles | None = None) -> Proposal:
+    """The proposal in the content of an A-ASSOCIATE-RQ, whose *titles* may have been read, and judged, before.
+
+    Raises ProtocolViolation.
+    """
+    titles = titles or pdus.read_titles(content)
+    items = pdus.read_items(content)
+    return Proposal(
+        titles.calling,
+        titles.called,
+        items.application_context,
+        {c.context_id: Context(c.abstract_syntax, c.transfer_syntaxes) for c in items.contexts},
+        _max_pdu(items.max_length),
+        items.roles,
+        titles.protocol_versions,
+    )
 
 
 def accept(proposal: Proposal, content: bytes, chooses: Chooses) -> tuple[Accepted, bytes]:
     """What we accept of *proposal*, and the A-ASSOCIATE-AC that says so."""
-    primitive = _decode(A_ASSOCIATE_RQ(), ASSOCIATE_RQ, content)
     accepted: dict[int, Context] = {}
-    results = []
+    items = []
     for context_id, context in proposal.contexts.items():
         chosen = chooses(context)
         if chosen:
             accepted[context_id] = Context(context.abstract_syntax, (chosen,))
-            results.append(_context(context_id, accepted[context_id], 0))
+            result = ContextItem(context_id, 0, "", (chosen,))
         else:
             refusal = ABSTRACT_SYNTAX_NOT_SUPPORTED if chosen is None else TRANSFER_SYNTAXES_NOT_SUPPORTED
             # What it proposed may be no UID at all; of a refused context only ID and reason are read (PS3.8 §9.3.3.2).
-            results.append(_context(context_id, Context(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN,)), refusal))
-    primitive.presentation_context_definition_results_list = results
-    primitive.result, primitive.result_source = 0, 1
+            result = ContextItem(context_id, refusal, "", (IMPLICIT_LITTLE_ENDIAN,))
+        items.append(pdus.context_item(pdus.ACCEPTED_CONTEXT, result))
     served = {c.abstract_syntax for c in accepted.values()}
     # We are the SCP of whatever we accept; a requestor that wants to be one is told no. Where it wants nothing
     # else, silence says so: without an answer the default roles hold (PS3.7 D.3.3.4.2). A PACS that brings the
     # result of a storage commitment is its SCP, though.
-    roles = [
-        _role(s, scu=scu, scp=True) if s == STORAGE_COMMITMENT and scp else _role(s, scu=True, scp=False)
+    roles = {
+        s: (scu, True) if s == STORAGE_COMMITMENT and scp else (True, False)
         for s, (scu, scp) in proposal.roles.items()
         if s in served and (scu or s == STORAGE_COMMITMENT)
-    ]
-    _user_information(primitive, roles)
-    pdu = A_ASSOCIATE_AC()
-    pdu.from_primitive(primitive)
-    return Accepted(accepted, proposal.max_pdu), pdu.encode()
+    }
+    answer = pdus.associate_ac(content, APPLICATION_CONTEXT, [*items, _user_information(roles)])
+    return Accepted(accepted, proposal.max_pdu), answer
 
 
 def reject_pdu(rejected: Rejected) -> bytes:
     """The A-ASSOCIATE-RJ that says *rejected*."""
-    return bytes((ASSOCIATE_RJ, 0, 0, 0, 0, 4, 0, rejected.result, rejected.source, rejected.reason))
+    return pdus.associate_rj(rejected.result, rejected.source, rejected.reason)
 
 
 def read_answer(pdu_type: int, content: bytes, proposed: Sequence[Context]) -> Accepted | Rejected:
     """What the other side said to :func:`request_pdu`. Raises ProtocolViolation."""
     if pdu_type == ASSOCIATE_RJ:
-        primitive = _decode(A_ASSOCIATE_RJ(), ASSOCIATE_RJ, content)
-        return Rejected(primitive.result or 0, primitive.result_source or 0, primitive.diagnostic or 0)
+        if len(content) < 4:
+            raise ProtocolViolation("an A-ASSOCIATE-RJ that ends within its reason")
+        return Rejected(*content[1:4])
     if pdu_type != ASSOCIATE_AC:
         raise ProtocolViolation(f"the answer to an A-ASSOCIATE-RQ is a PDU of type {pdu_type:#04x}")
-    primitive = _decode(A_ASSOCIATE_AC(), ASSOCIATE_AC, content)
-    by_id = {2 * n + 1: c for n, c in enumerate(proposed)}
-    # Only a clear no counts: some PACS say nothing, and send all the same.
-    no_scp = {
-        str(item.sop_class_uid)
-        for item in primitive.user_information
-        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and not item.scp_role
-    }
+    items = pdus.read_items(content)
     accepted = {}
-    for item in primitive.presentation_context_definition_results_list:
-        context_id = item.context_id or 0
-        wanted = by_id.get(context_id)
-        if item.result == 0 and wanted is not None and item.transfer_syntax:
-            as_scp = wanted.as_scp and wanted.abstract_syntax not in no_scp
-            accepted[context_id] = Context(wanted.abstract_syntax, (str(item.transfer_syntax[0]),), as_scp)
-    return Accepted(accepted, _max_pdu(primitive))
+    for item in items.contexts:
+        at = (item.context_id - 1) // 2
+        if item.result != 0 or item.context_id % 2 == 0 or at >= len(proposed):
+            continue
+        wanted = proposed[at]
+        # Some leave the accepted syntax out where there was nothing to choose.
+        syntax = next((s for s in item.transfer_syntaxes if s), "") or (
+            wanted.transfer_syntaxes[0] if len(wanted.transfer_syntaxes) == 1 else ""
+        )
+        if syntax:
+            # Only a clear no counts: some PACS say nothing of the role, and send all the same.
+            _, scp = items.roles.get(wanted.abstract_syntax, (True, True))
+            accepted[item.context_id] = Context(wanted.abstract_syntax, (syntax,), wanted.as_scp and scp)
+    return Accepted(accepted, _max_pdu(items.max_length))
 
 
-_FIXED = 68
-"""Bytes of an A-ASSOCIATE-RQ or -AC before its items (PS3.8 Tables 9-11 and 9-17)."""
-
-_USER_INFORMATION = 0x50
-_ITEMS = {ASSOCIATE_RQ: frozenset((0x10, 0x20, _USER_INFORMATION)), ASSOCIATE_AC: frozenset((0x10, 0x21, 0x50))}
-_SUB_ITEMS = frozenset(range(0x51, 0x5A))
-
-
-def _decode(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC | A_ASSOCIATE_RJ, pdu_type: int, content: bytes) -> A_ASSOCIATE:
-    if pdu_type in _ITEMS:
-        content = content[:_FIXED] + _known_items(content[_FIXED:], _ITEMS[pdu_type])
-    header = bytes((pdu_type, 0)) + len(content).to_bytes(4, "big")
-    try:
-        pdu.decode(header + content)
-        return pdu.to_primitive()
-    except Exception as e:  # the codec meets bytes from outside, and raises whatever they lead it to
-        raise ProtocolViolation(f"a PDU of type {pdu_type:#04x} that cannot be read") from e
-
-
-def _known_items(items: bytes, known: frozenset[int]) -> bytes:
-    """*items* without those of a type that nobody knows: they are to be ignored (PS3.8 §9.3.1)."""
-    kept, at = [], 0
-    while at + 4 <= len(items):
-        end = at + 4 + int.from_bytes(items[at + 2 : at + 4], "big")
-        if end > len(items):
-            raise ProtocolViolation("a PDU with an item that is longer than itself")
-        if items[at] == _USER_INFORMATION:
-            sub_items = _known_items(items[at + 4 : end], _SUB_ITEMS)
-            kept.append(items[at : at + 2] + len(sub_items).to_bytes(2, "big") + sub_items)
-        elif items[at] in known:
-            kept.append(items[at:end])
-        at = end
-    return b"".join(kept)
-
-
-def _max_pdu(primitive: A_ASSOCIATE) -> int:
-    length = primitive.maximum_length_received
+def _max_pdu(length: int) -> int:
     if not length:
         return UNLIMITED
     # Less than this is no room for a header and some data; nobody means it.
-    return min(max(int(length), 128), 4 * UNLIMITED)
+    return min(max(length, 128), 4 * UNLIMITED)
