@@ -138,3 +138,41 @@ async def test_a_handler_that_hangs_is_answered_for_in_time(server):
     status, answer, _ = await server.post(body())
     assert asyncio.get_running_loop().time() - began < 1.0
     assert (status, set(answer)) == (503, {"error"})
+
+
+async def test_a_captured_delivery_is_not_done_again(server):
+    headers = sign(KEY, "msg_1", body())
+    first = await server.post(body(), headers)
+    assert (await server.post(body(), headers))[:2] == first[:2]
+    assert len(server.events) == 1
+    assert (await server.post(body(), sign(KEY, "msg_2", body())))[0] == 200
+    assert len(server.events) == 2
+
+
+async def test_a_delivery_that_failed_is_done_again(server):
+    async def refuse():
+        raise Refusal(503, "not now")
+
+    server.behave = refuse
+    assert (await server.post(body()))[0] == 503
+    server.behave = None
+    assert (await server.post(body()))[0] == 200
+    assert len(server.events) == 2
+
+
+async def test_nothing_of_a_body_is_read_whose_headers_cannot_be_right(server):
+    """It is answered while nothing but the headers has come."""
+    old = {name: "1000000000" if name == "webhook-timestamp" else v for name, v in sign(KEY, "m", b"").items()}
+    for headers in ({}, {"webhook-id": "msg_1"}, old):
+        reader, writer = await asyncio.open_connection("127.0.0.1", aiohttp.client.URL(server.url).port)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        writer.write(f"POST /webhooks/avara HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n{lines}\r\n".encode())
+        async with asyncio.timeout(5):  # far below the time that a body has
+            assert b" 401 " in await reader.readline()
+        writer.close()
+
+
+async def test_a_body_that_says_gzip_and_is_none_is_a_400(server):
+    status, answer, _ = await server.post(b"no gzip", sign(KEY, "msg_1", b"no gzip") | {"Content-Encoding": "gzip"})
+    assert (status, set(answer)) == (400, {"error"})
+    assert server.events == []

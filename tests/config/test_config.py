@@ -235,3 +235,17 @@ def test_sizes_are_understood(text, size):
 def test_no_text_makes_a_size_crash(text):
     with contextlib.suppress(ValueError):
         assert parse_size(text) >= 0
+
+
+@pytest.mark.parametrize(
+    "key", ["whsec_", "whsec_!!!!", "whsec_MfKQ9r8GKYqrTwjU PD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GK", KEY[6:]]
+)
+def test_a_webhook_key_that_no_signature_could_be_made_with_is_refused(write, key):
+    assert "avara.webhook_keys.0" in mistakes(write(f"{LEAST}avara: {{webhook_keys: ['{key}']}}\n"), {})[0]
+
+
+def test_proxies_are_networks_and_what_is_none_says_how_to_write_one(write):
+    text = f"{LEAST}avara: {{webhook_keys: ['{KEY}']}}\nhttp: {{trusted_proxies: [PROXIES]}}\n"
+    assert load(write(text.replace("PROXIES", "10.1.2.3")), {}).http.trusted_proxies == ["10.1.2.3/32"]
+    told = mistakes(write(text.replace("PROXIES", "proxy.example")), {})
+    assert "write it like 10.1.2.0/24" in told[0]

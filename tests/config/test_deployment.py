@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -87,3 +88,14 @@ def test_making_secrets_makes_what_compose_wants_and_never_overwrites(tmp_path):
 @pytest.mark.parametrize("script", ["make-venv", "install-system-packages", "make-secrets"])
 def test_scripts_are_plain_shell(script):
     subprocess.run(["sh", "-n", str(ROOT / "scripts" / script)], check=True)
+
+
+def test_the_unit_lets_the_gateway_open_all_files_that_its_settings_can_ask_for():
+    from gateway.app.http import FOR_AN_ASSOCIATION, OUR_FILES
+    from gateway.web.server import Bounds
+
+    unit = (ROOT / "deploy/avara-gateway.service").read_text()
+    [limit] = re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)
+    kept = OUR_FILES + FOR_AN_ASSOCIATION * 1000  # the most that dicom.max_associations can be
+    most = Bounds.of(connections=20_000, descriptors=int(limit), kept=kept)  # and http.max_connections
+    assert most.connections == 20_000

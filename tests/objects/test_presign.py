@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from minio import Minio
 
 from gateway.objects import Credentials, Presigner
-from gateway.objects.sigv4 import check_key
+from gateway.objects.sigv4 import PresignedCheck, check_key
 
 CREDENTIALS = Credentials("access", "very-secret")
 NOW = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
@@ -61,3 +62,81 @@ def test_a_path_in_front_of_the_bucket_cannot_be_signed():
 
 def test_a_secret_key_is_never_shown():
     assert "very-secret" not in repr(CREDENTIALS)
+
+
+class Clock:
+    def __init__(self, at=NOW):
+        self.at = at
+
+    def now(self):
+        return self.at.timestamp()
+
+    def monotonic(self):
+        return self.at.timestamp()
+
+    async def sleep(self, seconds):
+        self.at += timedelta(seconds=seconds)
+
+
+def check(at=NOW):
+    return PresignedCheck(CREDENTIALS, "eu-1", "dicom", Clock(at))
+
+
+def parts(url):
+    path, _, query = url.partition("?")
+    return unquote(path.split("/dicom/", 1)[1]), query
+
+
+PRESIGNER = Presigner(
+    endpoint_url="https://gateway.example:8443", region="eu-1", bucket="dicom", credentials=CREDENTIALS
+)
+HOST = "gateway.example:8443"
+
+
+@given(allowed_keys, st.integers(1, 7 * 86400))
+def test_what_was_presigned_here_is_let_in_under_its_own_name_and_method(key, seconds):
+    [url] = PRESIGNER.get_urls([key], expires_in=seconds, now=NOW)
+    found, query = parts(url)
+    assert found == key
+    assert check().allows("GET", HOST, key, query)
+    assert check(NOW + timedelta(seconds=seconds - 1)).allows("GET", HOST, key, query)
+    for wrong in (
+        check().allows("PUT", HOST, key, query),
+        check().allows("HEAD", HOST, key, query),
+        check().allows("GET", "gateway.example", key, query),
+        check().allows("GET", HOST, key + "x", query),
+        check(NOW + timedelta(seconds=seconds)).allows("GET", HOST, key, query),
+        check(NOW - timedelta(minutes=16)).allows("GET", HOST, key, query),
+    ):
+        assert not wrong
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda q: q + "0",
+        lambda q: q[:-1] + ("0" if q[-1] != "0" else "1"),
+        lambda q: q + "&acl=",
+        lambda q: q + "&X-Amz-Expires=60",
+        lambda q: q.replace("Expires=60", "Expires=61"),
+        lambda q: q.replace("Expires=60", "Expires=" + "9" * 5000),
+        lambda q: q.replace("Expires=60", "Expires=0"),
+        lambda q: q.replace("SignedHeaders=host", "SignedHeaders=host%3Brange"),
+        lambda q: q.replace("20261124T010203Z", "20261124T010204Z"),
+        lambda q: q.replace("20261124T010203Z", "99999999T999999Z"),
+        lambda q: q.replace("access", "other"),
+        lambda q: q.replace("eu-1", "us-1"),
+        lambda q: q.partition("&X-Amz-Signature")[0],
+        lambda q: "",
+        lambda q: "&".join(f"x{n}=" for n in range(1000)),
+    ],
+)
+def test_nothing_that_was_altered_is_let_in(alter):
+    key, query = parts(PRESIGNER.put_url("inbox/a", expires_in=60, now=NOW))
+    assert check().allows("PUT", HOST, key, query)
+    assert not check().allows("PUT", HOST, key, alter(query))
+
+
+@given(st.text(max_size=200), st.text(max_size=50))
+def test_no_query_makes_the_check_crash(query, key):
+    assert not check().allows("GET", HOST, key, query)

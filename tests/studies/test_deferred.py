@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.demo.sample import sample_study
 from gateway.studies.deferred import DeferredUrls
 from tests.conftest import KEY, data_set
+from tests.objects.test_faces import CASES
 
 STUDY, SAMPLE = sample_study()
 HELD = {i.sop_instance_uid: data_set(i.content) for i in SAMPLE}
@@ -78,6 +79,25 @@ async def test_ranges_head_and_cors_are_those_of_the_store(slow):
         assert (allowed.status, allowed.headers["Access-Control-Allow-Headers"]) == (204, "range")
     async with slow.http.put(url, data=b"x") as put:
         assert put.status == 405
+
+
+async def test_the_finer_points_of_http_are_those_of_the_face(slow):
+    """What is right, section by section, and what the stores themselves make of it: tests/objects/test_faces.py."""
+    url = deferred(await slow.ask(STUDY))[0]
+    whole = await slow.open(url)
+    async with slow.http.head(url) as head:
+        own = {"etag": head.headers["ETag"], "modified": head.headers["Last-Modified"]}
+    for case in CASES:
+        headers = {name: value.format(**own) for name, value in case.headers.items()}
+        if case.status == 416:
+            headers["Range"] = headers["Range"].replace("=10-", f"={len(whole)}-")
+        async with slow.http.request(case.method, url, headers=headers) as answer:
+            assert answer.status == case.status, case
+            if case.method == "GET" and case.status == 200:
+                assert await answer.read() == whole
+            if case.status == 206:
+                first, last = map(int, answer.headers["Content-Range"].split()[1].split("/")[0].split("-"))
+                assert await answer.read() == whole[first : last + 1]
 
 
 async def test_an_altered_or_expired_url_is_refused(slow):
