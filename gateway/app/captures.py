@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.app.surroundings import Surroundings
+from gateway.app.shared import SharedParts
 from gateway.captures.check import Policy, UploadChecker
 from gateway.captures.jobs import CHECK
 from gateway.journal.worker import Kind
 
 
-def capture_kinds(parts: Surroundings) -> dict[str, Kind]:
+def capture_kinds(parts: SharedParts) -> dict[str, Kind]:
     """The kinds of jobs that bring what was uploaded into the PACS."""
     config = parts.config.captures
     targets = config.targets or [parts.config.pacs[0].name]

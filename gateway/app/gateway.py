@@ -17,8 +17,8 @@ from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import report_kinds, report_places
+from gateway.app.shared import SharedParts
 from gateway.app.stores import kept_secret
-from gateway.app.surroundings import Surroundings
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
 from gateway.journal import Jobs, Journal, StudyState
@@ -115,7 +115,7 @@ class Gateway:
         self.reports = ReportHandler(
             journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
         )
-        parts = Surroundings(
+        parts = SharedParts(
             config, journal, store, self.clients, self.finders, on_stored=self._adopt, wake=self.worker.wake
         )
         places = report_places(config.reports)

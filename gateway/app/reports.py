@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gateway.app.errors import Misconfigured
-from gateway.app.surroundings import Surroundings
+from gateway.app.shared import SharedParts
 from gateway.avara.api import AvaraApi
 from gateway.config import Config
 from gateway.config.models import AvaraConfig
@@ -49,7 +49,7 @@ def report_places(config: ReportsConfig) -> ReportPlaces:
     )
 
 
-def report_kinds(parts: Surroundings, places: ReportPlaces, channels: Collection[str]) -> dict[str, Kind]:
+def report_kinds(parts: SharedParts, places: ReportPlaces, channels: Collection[str]) -> dict[str, Kind]:
     """The kinds of jobs that bring reports to where the hospital looks. Raises Misconfigured, OSError."""
     config = parts.config.reports
     retry_for, keep_for = config.retry_for, config.keep_after_delivered

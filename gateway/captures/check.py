@@ -27,6 +27,7 @@ from gateway.pacs.errors import PacsError
 from gateway.pacs.scu.client import PacsClient, StudyRecord
 from gateway.pacs.scu.lookup import Questions, Records
 from gateway.pacs.scu.retrieve import Finder
+from gateway.runtime.log_ids import bind
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class UploadChecker:
         slot = await self._journal.run(lambda c: slots.get(c, payload.slot))
         if slot is None:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
+        bind(study=slot.study_instance_uid)
         try:
             upload = await fetch_to_file(self._store, key, self._spool_dir, self._policy.max_size)
         except ObjectTooLarge:

@@ -30,6 +30,7 @@ from gateway.pacs.receiver import Body
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.store import CannotTranscode, OutgoingInstance, Stored, store
 from gateway.pacs.scu.transcode import data_set_of, transcoded
+from gateway.runtime.log_ids import bind
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,7 @@ class Outbox:
     async def _do(self, job: Job) -> Ended:
         """Stores one object, or goes on with its commitment. Raises TryLater, CannotBeDone, UnreadablePayload."""
         payload = job.read(StoreObject)
+        bind(study=payload.study_instance_uid)
         client = self._targets.get(payload.target)
         if client is None:
             raise CannotBeDone(f"no PACS is named {payload.target} any more: name one so, or discard this job")

@@ -17,6 +17,7 @@ from gateway.pacs.scu.client import StudyRecord
 from gateway.pacs.scu.lookup import Records
 from gateway.pacs.scu.retrieve import Finder
 from gateway.reports.report import Report, signing_of, worded
+from gateway.runtime.log_ids import bind
 
 
 class Delivery:
@@ -48,6 +49,7 @@ class Delivery:
     async def study(self, job: Job) -> StudyRecord:
         """What the PACS says of the report's study. Raises TryLater, also where none has it: it may be on its way."""
         uid = job.payload["study"]
+        bind(study=uid)
         try:
             record = await self._records.find(uid)
         except PacsError as e:

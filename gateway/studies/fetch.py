@@ -16,7 +16,7 @@ from gateway.objects import StoreError
 from gateway.pacs.errors import PacsError
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
-from gateway.runtime.log_ids import bind
+from gateway.runtime.log_ids import bind, step
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
@@ -174,7 +174,8 @@ class Fetcher:
             if flight.asked_for.is_set():
                 flight.taken.update(flight.held.instances)
         await self._let_push_end(flight)
-        located = await self._locate(flight)
+        with step(log, "finding the PACS that has the study"):
+            located = await self._locate(flight)
         if isinstance(located, NotFound | Unreachable):
             if flight.grew:
                 await self._write_index(flight, complete=False, pacs="")
@@ -304,7 +305,8 @@ class Fetcher:
         instances = {i.sop_instance_uid: i for i in reading_order(flight.stored.values())}
         index = StudyIndex(flight.study_instance_uid, instances, complete, pacs)
         if index != flight.held:
-            await self._cache.filled(index)
+            with step(log, "writing the index, %d instances", len(instances)):
+                await self._cache.filled(index)
         return index
 
 

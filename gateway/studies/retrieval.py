@@ -18,6 +18,7 @@ from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
+from gateway.runtime.log_ids import step
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 
@@ -102,7 +103,10 @@ class StudyRetrieval:
             flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
 
         try:
-            listing = await self._pacs.finder.list_instances(flight.study_instance_uid, found, urgency=flight.urgency)
+            with step(log, "listing the study in PACS %s", self._pacs.name):
+                listing = await self._pacs.finder.list_instances(
+                    flight.study_instance_uid, found, urgency=flight.urgency
+                )
         except PacsError as e:
             listing = InstanceList((), complete=False, reason=str(e))
         finally:
@@ -159,7 +163,8 @@ class StudyRetrieval:
             total_limit=TOTAL_LIMIT,
         )
         try:
-            await self._until_refused(work)
+            with step(log, "%s of %s", retriever.method, f"series {series}" if series else "the study"):
+                await self._until_refused(work)
         except PacsError as e:
             log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
             return e

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from gateway.app.run import STOPPED_WITHIN
 from gateway.config import load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,6 +85,19 @@ def test_making_secrets_makes_what_compose_wants_and_never_overwrites(tmp_path):
     assert made["avara_webhook_keys"].startswith("whsec_")
     subprocess.run(["sh", str(script)], check=True, capture_output=True)
     assert {p.name: p.read_text() for p in (tmp_path / "secrets").iterdir()} == made
+
+
+def test_the_unit_waits_for_ready_wants_signs_of_life_and_is_given_time_to_stop():
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(ROOT / "deploy/avara-gateway.service")
+    service = unit["Service"]
+    assert (service["Type"], service["NotifyAccess"], service["Restart"]) == ("notify", "main", "on-failure")
+    assert int(service["WatchdogSec"]) > 10
+    assert int(service["TimeoutStopSec"]) > STOPPED_WITHIN
+    assert int(service["LimitNOFILE"]) >= 65536
+    assert "AF_UNIX" in service["RestrictAddressFamilies"]  # the service manager's socket
+    assert float(COMPOSE["services"]["gateway"]["stop_grace_period"].rstrip("s")) > STOPPED_WITHIN
 
 
 @pytest.mark.parametrize("script", ["make-venv", "install-system-packages", "make-secrets"])

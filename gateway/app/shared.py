@@ -1,4 +1,4 @@
-"""What the use cases that bring objects into a PACS are built from, besides their own settings."""
+"""The parts of a gateway that the use cases which bring objects into a PACS share, besides their own settings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gateway.pacs.scu.retrieve import Finder
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """The parts of a gateway that they share."""
+class SharedParts:
+    """What captures and reports are both built from."""
 
     config: Config
     journal: Journal
