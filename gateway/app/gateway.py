@@ -91,6 +91,7 @@ class Gateway:
             allows=self.senders.allows,
             spool_dir=config.state_dir / "spool",
             spelled=ae_title_spelling(config),
+            max_instance=config.dicom.max_instance_size,
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
                 title

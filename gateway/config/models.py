@@ -182,6 +182,9 @@ class DicomConfig(Section):
     max_associations: Annotated[int, Field(ge=1, le=1000)] = Field(
         64, description="Associations that are taken at once."
     )
+    max_instance_size: Annotated[Size, Field(ge=1_000_000)] = Field(
+        8_000_000_000, description="Largest instance that is taken from a PACS over DICOM."
+    )
     accept_pushes: bool = Field(False, description="Whether a PACS may send studies that were not asked for.")
     tls: TlsConfig | None = Field(None, description="TLS for the Storage SCP; left out: none.")
 

@@ -20,7 +20,7 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.retrieve import Selection
-from gateway.pacs.upper import dimse, negotiation, pdus
+from gateway.pacs.upper import dimse, negotiation, pdus, spool
 from gateway.pacs.upper.negotiation import Context, accept, read_answer, read_request, request_pdu
 from gateway.studies.outcome import Complete
 from tests.field.inputs import CT, SERIES, STUDY, elements, encoded, held
@@ -268,3 +268,96 @@ def test_what_we_write_others_read():
     ours.decode(answered)
     [result] = ours.to_primitive().presentation_context_definition_results_list
     assert (result.context_id, result.result, result.transfer_syntax) == (1, 0, [EXPLICIT])
+
+
+class TestWhatAPeerMaySend:
+    """Bounds on what comes on an association that stands: disk and time of one peer are not everybody's."""
+
+    async def associated(self, us, service=CT):
+        pdu_type, _, wire = await us.answer(rq(contexts=[proposed(1, service, [EXPLICIT])]))
+        assert pdu_type == 2
+        return wire
+
+    async def aborted(self, wire):
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    pdu_type, _ = await wire.pdu()
+                    if pdu_type == 7:
+                        return True
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return True
+
+    def store(self):
+        return {
+            dimse.COMMAND_FIELD: dimse.C_STORE_RQ, dimse.MESSAGE_ID: 1, dimse.DATA_SET_TYPE: 1, dimse.PRIORITY: 0,
+            dimse.AFFECTED_SOP_CLASS_UID: CT, dimse.AFFECTED_SOP_INSTANCE_UID: "1.2.3",
+        }  # fmt: skip
+
+    async def test_an_echo_that_announces_a_data_set_is_answered_and_gets_none(self, tmp_path):
+        """PS3.7 §9.3.5: C-ECHO has no data set. One without an end spooled 4 GB in 12 s."""
+        async with Scp(tmp_path) as us:
+            wire = await self.associated(us, VERIFICATION)
+            echo = {dimse.COMMAND_FIELD: dimse.C_ECHO_RQ, dimse.MESSAGE_ID: 1, dimse.DATA_SET_TYPE: 1}
+            wire.send(1, echo)
+            _, answer, _ = await wire.message()
+            assert answer[dimse.STATUS] == 0
+            wire.send(1, echo, b"x" * 100_000)
+            assert await self.aborted(wire)
+            assert list(tmp_path.iterdir()) == []
+
+    async def test_a_data_set_that_is_no_instance_is_bounded(self, tmp_path):
+        async with Scp(tmp_path) as us:
+            wire = await self.associated(us)
+            report = {dimse.COMMAND_FIELD: dimse.N_EVENT_REPORT_RQ, dimse.MESSAGE_ID: 1, dimse.DATA_SET_TYPE: 1}
+            wire.send(1, report, bytes(3 * 1024 * 1024))
+            assert await self.aborted(wire)
+
+    @pytest.mark.parametrize("spool_above", [1000, 10_000_000])
+    async def test_an_instance_that_is_too_large_is_refused_and_the_next_one_taken(self, tmp_path, caplog, spool_above):
+        async with Scp(tmp_path, max_instance=1_000_000, spool_above=spool_above) as us:
+            wire = await self.associated(us)
+            for size, status in ((1_500_000, 0xA700), (1_000_000, 0)):
+                wire.send(1, self.store(), bytes(size))
+                _, answer, _ = await wire.message()
+                assert answer[dimse.STATUS] == status
+            assert len(us.taken) == 1
+        assert any("dicom.max_instance_size" in r.getMessage() for r in caplog.records)
+
+    async def test_an_instance_without_an_end_ends_the_association(self, tmp_path):
+        async with Scp(tmp_path, max_instance=1_000_000) as us:
+            wire = await self.associated(us)
+            wire.send(1, self.store(), bytes(4_000_000))
+            assert await self.aborted(wire)
+            assert us.taken == []
+
+    async def test_a_disk_that_is_nearly_full_takes_no_spool_file(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(spool, "KEEPS_FREE", 1 << 60)
+        async with Scp(tmp_path, spool_above=1000) as us:
+            wire = await self.associated(us)
+            wire.send(1, self.store(), bytes(100_000))
+            _, answer, _ = await wire.message()
+            assert answer[dimse.STATUS] == 0xA700
+
+    @pytest.mark.parametrize("what", ["empty PDUs", "empty fragments", "fragments of a byte"])
+    async def test_fragments_with_next_to_nothing_in_them_end_the_association(self, tmp_path, what):
+        """Empty ones from a few associations took 3.7 s of the event loop."""
+        pdv = struct.pack(">IBB", 2, 1, 1) if what == "empty fragments" else struct.pack(">IBB", 3, 1, 1) + b"\0"
+        pdu = struct.pack(">BxI", 4, 0) if what == "empty PDUs" else struct.pack(">BxI", 4, len(pdv)) + pdv
+        async with Scp(tmp_path) as us:
+            wire = await self.associated(us)
+            wire.writer.write(pdu * 3000)
+            assert await self.aborted(wire)
+
+    async def test_small_fragments_of_a_peer_that_means_well_are_taken(self, tmp_path):
+        """PS3.8 D.1: a peer may choose a PDU as small as it likes; 116 bytes were seen."""
+        data = bytes(200_000)
+        async with Scp(tmp_path) as us:
+            wire = await self.associated(us)
+            wire.send(1, self.store())
+            for at in range(0, len(data), 110):
+                piece = data[at : at + 110]
+                pdv = struct.pack(">IBB", len(piece) + 2, 1, 2 * (at + 110 >= len(data))) + piece
+                wire.writer.write(struct.pack(">BxI", 4, len(pdv)) + pdv)
+            _, answer, _ = await wire.message()
+            assert answer[dimse.STATUS] == 0

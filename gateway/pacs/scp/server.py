@@ -20,11 +20,13 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
 from gateway.pacs.upper.link import (
     ASSOCIATE_RQ,
+    MAX_INSTANCE,
     RELEASE_RQ,
     ConnectionClosed,
     Link,
     Message,
     ServiceProvider,
+    TooLarge,
     data_pdus,
 )
 from gateway.pacs.upper.negotiation import (
@@ -89,12 +91,15 @@ class StorageScp:
         certified: IsCertified | None = None,
         on_commitment: OnCommitment | None = None,
         spelled: Callable[[str], str] = str,
+        max_instance: int = MAX_INSTANCE,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
         *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment*
         takes what a PACS reports of a storage commitment; without it none is taken. *spelled* gives an AE title as the
-        configuration spells it, for those that say it otherwise."""
+        configuration spells it, for those that say it otherwise. Instances of more than *max_instance* bytes are
+        refused."""
+        self._max_instance = max_instance
         self._spelled = spelled
         self._ae_title = ae_title
         self._host, self._port = host, port
@@ -145,6 +150,7 @@ class StorageScp:
 
     def _connected(self, link: Link) -> None:
         link.messages_ahead = 1
+        link.max_instance = self._max_instance
         if len(self._associations) >= self._max_associations + WAITING_CONNECTIONS:
             log.warning("closed a connection from %s: too many wait to associate", link.peer_host)
             link.close(linger=0)
@@ -309,6 +315,12 @@ async def take_in(
 ) -> int:
     """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
     command = message.command
+    if isinstance(message.failure, TooLarge):
+        log.error(
+            "refused an instance from %s: %s: raise dicom.max_instance_size where it is to be taken",
+            sender.calling_ae_title, message.failure.strerror,
+        )  # fmt: skip
+        return Status.OUT_OF_RESOURCES
     if message.failure is not None:
         log.error(
             "refused an instance from %s: it cannot be written to %s (%s): free space there",

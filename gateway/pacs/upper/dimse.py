@@ -40,6 +40,9 @@ N_EVENT_REPORT_RQ, N_EVENT_REPORT_RSP = 0x0100, 0x8100
 N_ACTION_RQ, N_ACTION_RSP = 0x0130, 0x8130
 C_CANCEL_RQ = 0x0FFF
 
+WITHOUT_DATA_SET = frozenset((C_ECHO_RQ, C_ECHO_RSP, C_STORE_RSP, C_CANCEL_RQ))
+"""Messages that have none by definition, whatever their Command Data Set Type says (PS3.7 §9.3)."""
+
 NO_DATA_SET = 0x0101
 """Command Data Set Type of a message without a data set; any other value announces one (PS3.7 E.1)."""
 

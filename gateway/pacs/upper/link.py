@@ -12,6 +12,7 @@ more; acknowledging at once is worth a factor of 4 to 18 (docs/performance.md).
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections import deque
@@ -33,6 +34,18 @@ MAX_CONTROL_PDU = 512 * 1024
 
 MAX_COMMAND = 16 * 1024
 """Bytes of one command set; C-MOVE responses with an Error Comment are a few hundred."""
+
+MAX_DATA_SET = 1024 * 1024
+"""Bytes of a data set that is no instance: identifiers, reports of storage commitment."""
+
+MAX_INSTANCE = 8 * 1024**3
+"""Bytes of an instance, where nothing else is said."""
+
+FRAGMENTS_ALLOWED = 1000
+"""Fragments of any size that an association may begin with; from then on they must have a size on average."""
+
+LEAST_FRAGMENT = 32
+"""Bytes, on average. Smaller ones are work for us and none for the sender: a megabyte of empty ones takes a second."""
 
 MESSAGES_AHEAD = 64
 """Messages that may wait for their reader before the connection is no longer read."""
@@ -81,6 +94,8 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, spool_dir: Path, *, spool_above: int, on_connected: Callable[[Link], None] | None = None):
         self._spool_dir = spool_dir
+        self.max_instance = MAX_INSTANCE
+        """Bytes of an instance; what is larger is read to its end, kept nowhere, and refused."""
         self.spool_above = spool_above
         """Bytes of a data set that are held in memory; holds for the next one."""
         self._on_connected = on_connected
@@ -95,6 +110,9 @@ class Link(asyncio.BufferedProtocol):
         self._pdv_flags = 0
         self._state = self._pdu_header
         self._command = bytearray()
+        self._fragments = 0
+        self._fragment_bytes = 0
+        self._data_left = 0  # bytes that the present data set may still have
         self._message: Message | None = None
         self._spool: Spool | None = None
         self._context: int | None = None  # the one that the present message came in
@@ -219,6 +237,8 @@ class Link(asyncio.BufferedProtocol):
                 raise _Violation(f"P-DATA-TF of {length} bytes, more than announced", ServiceProvider.INVALID_PARAMETER)
             self._pdu_left = length
             self._needed = 6
+            if not length:
+                self._count_fragment(0)
             if length:
                 self._state = self._pdv_header
             return data
@@ -273,6 +293,7 @@ class Link(asyncio.BufferedProtocol):
                 else "command fragment within a data set",
                 ServiceProvider.UNEXPECTED_PDU,
             )
+        self._count_fragment(length)
         self._pdu_left -= length + 4
         self._pdv_left, self._pdv_context, self._pdv_flags = length - 2, context_id, flags
         self._context = context_id
@@ -290,12 +311,30 @@ class Link(asyncio.BufferedProtocol):
                 raise _Violation("command set too long", ServiceProvider.INVALID_PARAMETER)
             self._command += fragment
         else:
-            assert self._spool is not None
-            if self._spool.add(fragment):
-                self._flush()
+            self._take_data(fragment)
         if not self._pdv_left:
             self._pdv_done()
         return data[len(fragment) :]
+
+    def _count_fragment(self, length: int) -> None:
+        self._fragments += 1
+        self._fragment_bytes += length
+        if self._fragments > FRAGMENTS_ALLOWED and self._fragment_bytes < self._fragments * LEAST_FRAGMENT:
+            raise _Violation("fragments with next to nothing in them", ServiceProvider.INVALID_PARAMETER)
+
+    def _take_data(self, fragment: memoryview) -> None:
+        assert self._spool is not None
+        assert self._message is not None
+        self._data_left -= len(fragment)
+        if self._data_left >= 0:
+            if self._spool.add(fragment):
+                self._flush()
+            return
+        if dimse.number(self._message.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RQ:
+            raise _Violation(f"a data set of more than {MAX_DATA_SET} bytes", ServiceProvider.INVALID_PARAMETER)
+        if self._data_left < -self.max_instance:
+            raise _Violation("an instance without an end", ServiceProvider.INVALID_PARAMETER)
+        self._spool.refuse(TooLarge(self.max_instance))
 
     def _pdv_done(self) -> None:
         self._state = self._pdv_header if self._pdu_left else self._pdu_header
@@ -307,9 +346,11 @@ class Link(asyncio.BufferedProtocol):
             except dimse.MalformedCommand as e:
                 raise _Violation(str(e), ServiceProvider.INVALID_PARAMETER) from e
             self._command.clear()
-            if dimse.number(command, dimse.DATA_SET_TYPE) == dimse.NO_DATA_SET:
+            field = dimse.number(command, dimse.COMMAND_FIELD)
+            if dimse.number(command, dimse.DATA_SET_TYPE) == dimse.NO_DATA_SET or field in dimse.WITHOUT_DATA_SET:
                 self._deliver(Message(self._pdv_context, command))
             else:
+                self._data_left = self.max_instance if field == dimse.C_STORE_RQ else MAX_DATA_SET
                 self._message = Message(self._pdv_context, command)
                 self._spool = Spool(self._spool_dir, spool_above=self.spool_above)
             return
@@ -431,6 +472,13 @@ class Link(asyncio.BufferedProtocol):
         for message in self._messages:
             message.close()
         self._messages.clear()
+
+
+class TooLarge(OSError):
+    """A data set that is larger than what is taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"it has more than {limit} bytes")
 
 
 class ConnectionClosed(PacsUnreachable):

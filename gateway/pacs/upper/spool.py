@@ -6,6 +6,7 @@ An unnamed file leaves nothing behind, whatever kills the process (PS3.8 has no 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import tempfile
 from io import FileIO
@@ -13,6 +14,9 @@ from pathlib import Path
 
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
+
+KEEPS_FREE = 512 * 1024 * 1024
+"""Bytes of their disk that all spool files leave to others: the journal, and the embedded store, may lie on it."""
 
 BLOCK = 1024 * 1024
 """Bytes; what is collected before it is written to the spool file at once."""
@@ -97,16 +101,27 @@ class Spool:
         self._held += len(fragment)
         return self._held >= (min(BLOCK, self._spool_above) if self._file is not None else self._spool_above)
 
+    def refuse(self, reason: OSError) -> None:
+        """Throws away what was collected, and what is still added; :meth:`body` raises *reason*."""
+        if self._failed is None:
+            self._failed = reason
+            self._parts, self._held = [], 0
+
     async def flush(self) -> None:
         """Moves what is held to the file. A full disk is remembered, and told by :meth:`body`."""
         parts, self._parts, self._held = self._parts, [], 0
         try:
-            await asyncio.to_thread(self._write, parts)
+            if self._failed is None:
+                await asyncio.to_thread(self._write, parts)
         except OSError as e:
-            self._failed = e
+            self._failed = self._failed or e
+        if self._failed is not None:
             self.close()
 
     def _write(self, parts: list[bytes]) -> None:
+        disk = os.statvfs(self._directory)
+        if disk.f_bavail * disk.f_frsize < KEEPS_FREE:
+            raise OSError(errno.ENOSPC, f"less than {KEEPS_FREE // 1_000_000} MB are left there")
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
         for part in parts:
