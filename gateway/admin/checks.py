@@ -84,7 +84,8 @@ class Checks:
                 yield Result(name, True, "can be reached")
             except GatewayError as e:
                 yield Result(name, False, str(e))
-        yield await _jobs(self.jobs)
+        async for result in _jobs(self.jobs):
+            yield result
 
 
 async def _state_dir(state_dir: StateDir) -> Result:
@@ -105,14 +106,23 @@ def _loops(loops: Supervisor) -> Sequence[Result]:
     ]
 
 
-async def _jobs(jobs: Jobs) -> Result:
+async def _jobs(jobs: Jobs) -> AsyncIterator[Result]:
     try:
-        held = await jobs.list([JobState.QUARANTINED])
+        held, paused = await jobs.list([JobState.QUARANTINED]), await jobs.paused_lanes()
     except JournalError as e:
-        return Result("jobs", False, str(e))
+        yield Result("jobs", False, str(e))
+        return
+    for lane in paused:
+        yield Result(
+            f"jobs: {lane.kind} for {lane.lane}",
+            False,
+            f"not answered {lane.failures} times in a row, since {moment(lane.since)}; asked again by itself: "
+            f"{lane.reason}",
+        )
     if not held:
-        return Result("jobs", True, "none waits for you")
-    return Result(
+        yield Result("jobs", True, "none waits for you")
+        return
+    yield Result(
         "jobs", None, f"{len(held)} wait for you, the latest since: {held[0].last_error}; see avara-gateway jobs list"
     )
 

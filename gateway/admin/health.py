@@ -33,12 +33,18 @@ class Health:
     """Runs probes and asks the loops, and tells which of them fail; the log has the details, since anybody may ask."""
 
     def __init__(
-        self, probes: Mapping[str, Probe], loops: Supervisor, pacs: Callable[[], Mapping[str, bool]] = dict
+        self,
+        probes: Mapping[str, Probe],
+        loops: Supervisor,
+        pacs: Callable[[], Mapping[str, bool]] = dict,
+        lanes: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
-        """*pacs* says which PACS answer. One that does not is named, but is no failure of ours."""
+        """*pacs* says which PACS answer, *lanes* which places that jobs are for. One that does not is named, but is no
+        failure of ours."""
         self._probes = probes
         self._loops = loops
         self._pacs = pacs
+        self._lanes = lanes
         self._failing: dict[str, str] = {}
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
@@ -82,9 +88,14 @@ class Health:
                 else {"status": "failing", "since": moment(state.since), "reason": state.reason}
                 for state in states
             },
-            "pacs": {name: "ok" if answers else "not answering" for name, answers in self._pacs().items()},
+            "pacs": _answering(self._pacs()),
+            "jobs": _answering(self._lanes()),
         }
         return web.json_response(body, status=200 if fine else 503)
+
+
+def _answering(places: Mapping[str, bool]) -> dict[str, str]:
+    return {name: "ok" if answers else "not answering" for name, answers in places.items()}
 
 
 def moment(at: float) -> str:

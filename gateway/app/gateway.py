@@ -37,7 +37,6 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
 from gateway.pacs.senders import Senders
 from gateway.reports.receive import ReportHandler
-from gateway.runtime.clock import SYSTEM_CLOCK
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
@@ -66,6 +65,7 @@ class Gateway:
         self.loops = loops
         self.embedded = embedded
         self.journal = journal
+        self.clock = journal.clock
         self.store = store
         self.cache = cache
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
@@ -110,7 +110,7 @@ class Gateway:
         channels = alert_channels(config.alerting)
         self.worker = Worker(journal)
         self.held = HeldJobs(
-            journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=SYSTEM_CLOCK
+            journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=self.clock
         )
         self.inbox = Inbox(store, journal, added=self.worker.wake)
         self.reports = ReportHandler(
@@ -213,4 +213,5 @@ class Gateway:
             },
             self.loops,
             lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},
+            lambda: {f"{lane.kind} {lane.lane}".rstrip(): not lane.paused for lane in self.worker.lanes()},
         )

@@ -43,7 +43,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
     clients = Clients([ipaddress.ip_network(network) for network in config.http.trusted_proxies])
     server = WebServer(_bounds(config), clients, cors)
     browsers = gateway.store.with_connections(server.bounds.downloads)
-    deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url)
+    deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url, clock=gateway.clock)
     waiting = DeferredInstances(
         deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=browsers, cors=cors, server=server
     )
@@ -68,7 +68,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         fetcher=gateway.fetcher,
         cache=gateway.cache,
         journal=gateway.journal,
-        presigner=presigner(config, gateway.store),
+        presigner=presigner(config, gateway.store, gateway.clock),
         deferred=deferred,
         revalidate_after=config.cache.revalidate_after,
         url_expiry=int(config.cache.url_expiry),
@@ -76,7 +76,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
     )
     captures = CaptureAccessHandler(
         journal=gateway.journal,
-        presigner=presigner(config, gateway.store),
+        presigner=presigner(config, gateway.store, gateway.clock),
         pacs=list(gateway.finders.values()),
         is_cached=gateway.is_cached,
         opened=gateway.inbox.slot_opened,

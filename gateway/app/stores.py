@@ -12,6 +12,7 @@ from pathlib import Path
 from gateway.config import Config
 from gateway.objects import Credentials, ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore
+from gateway.runtime.clock import Clock
 from gateway.studies.cache import Budget
 
 FREE_SPACE_FRESH = 0.25
@@ -55,10 +56,14 @@ def kept_secret(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def presigner(config: Config, store: ObjectStore) -> Presigner:
+def presigner(config: Config, store: ObjectStore, clock: Clock) -> Presigner:
     """Makes URLs for browsers."""
     return Presigner(
-        endpoint_url=config.public_endpoint, region=store.region, bucket=store.bucket, credentials=store.credentials
+        endpoint_url=config.public_endpoint,
+        region=store.region,
+        bucket=store.bucket,
+        credentials=store.credentials,
+        clock=clock,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.avara.answers import SecondaryCaptureAccess
@@ -55,7 +54,7 @@ class CaptureAccessHandler:
         refusal = await self._refusal(data.study_instance_uid, delivery.deadline)
         if refusal is not None:
             return _refused(refusal)
-        now = time.time()
+        now = self._journal.clock.now()
         wanted = Slot(
             id=secrets.token_hex(16),
             webhook_id=delivery.webhook_id,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from gateway.captures.jobs import CHECK, CheckUpload, check_subject
@@ -54,7 +53,7 @@ class Inbox:
             open_slots = True
             try:
                 open_slots = bool(await self._journal.run(slots.open_slots))
-                if open_slots or time.monotonic() - self._listed_at >= LOOKS_ANYWAY_EVERY:
+                if open_slots or self._journal.clock.monotonic() - self._listed_at >= LOOKS_ANYWAY_EVERY:
                     await self.look()
             except GatewayError as e:
                 log.warning("the inbox cannot be looked at: %s", e)
@@ -78,7 +77,7 @@ class Inbox:
     async def look(self) -> None:
         """Lists the inbox once. Raises StoreError, JournalError."""
         found = [info async for info in self._store.list(slots.INBOX)]
-        self._listed_at = time.monotonic()
+        self._listed_at = self._journal.clock.monotonic()
         if not found:
             return
         done = await self._journal.run(lambda c: self._note(c, found))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import click
 from gateway.cli.common import CONFIG, Failed, load_config, open_journal, operator, run
 
 if TYPE_CHECKING:
-    from gateway.journal import Job, Journal
+    from gateway.journal import Job, Journal, PausedLane
 
 _COLOURS = {"quarantined": "red", "waiting": "yellow", "running": "cyan", "done": "green"}
 
@@ -57,7 +57,7 @@ def list_jobs(
         [] if every else [JobState.WAITING, JobState.RUNNING, JobState.QUARANTINED]
     )
 
-    async def work(journal: Journal) -> tuple[list[Job], dict[str, int]]:
+    async def work(journal: Journal) -> tuple[list[Job], dict[str, int], Sequence[PausedLane]]:
         from gateway.journal import Jobs
         from gateway.journal.jobs import CLEAN
 
@@ -68,12 +68,17 @@ def list_jobs(
         for (name, where), number in (await Jobs(journal).counts()).items():
             if cleaning or name != CLEAN:
                 counts[where.value] = counts.get(where.value, 0) + number
-        return list(found), counts
+        return list(found), counts, await Jobs(journal).paused_lanes()
 
-    found, counts = _with_journal(path, work)
+    found, counts, paused = _with_journal(path, work)
     for job in found:
         click.echo(json.dumps(_line(job)) if as_json else _shown(job))
     if not as_json:
+        for lane in paused:
+            click.echo(
+                f"{lane.kind} for {lane.lane}: not answered {lane.failures} times in a row, since "
+                f"{_moment(lane.since)}; asked again by itself, what waits for it goes on then\n        {lane.reason}"
+            )
         known = ", ".join(f"{n} {where}" for where, n in sorted(counts.items()))
         click.echo(f"{len(found)} shown; in all: {known}" if counts else "no job yet")
     if counts.get("quarantined"):

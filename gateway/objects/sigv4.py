@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,8 +63,9 @@ def quote_key(key: str) -> str:
 class Signer:
     """Signs for one set of credentials in one region."""
 
-    def __init__(self, credentials: Credentials, region: str) -> None:
+    def __init__(self, credentials: Credentials, region: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._credentials = credentials
+        self._clock = clock
         self._region = region
         self._day = ""
         self._key = b""
@@ -95,16 +95,16 @@ class Signer:
         to_sign = f"AWS4-HMAC-SHA256\n{moment}\n{self.scope(moment[:8])}\n{digest}"
         return hmac.digest(self.signing_key(moment[:8]), to_sign.encode(), "sha256").hex()
 
-    def _now(self) -> str:
-        """YYYYMMDDTHHMMSSZ; written once a second, since thousands of requests share it."""
-        second = int(time.time())
+    def now(self) -> str:
+        """This moment, YYYYMMDDTHHMMSSZ; written once a second, since thousands of requests share it."""
+        second = int(self._clock.now())
         if second != self._second:
             self._second, self._moment = second, datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ")
         return self._moment
 
     def headers(self, method: str, host: str, path: str, headers: Mapping[str, str], query: str = "") -> dict[str, str]:
         """The headers of a request with an Authorization; *path* and *query* are quoted, *query* sorted."""
-        moment = self._now()
+        moment = self.now()
         signed = {"x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": moment, **headers}
         canonical = {"host": host, **{name.lower(): value for name, value in signed.items()}}
         names = sorted(canonical)
@@ -125,7 +125,9 @@ class Presigner:
     the store, whatever name the gateway itself uses (field note 20).
     """
 
-    def __init__(self, *, endpoint_url: str, region: str, bucket: str, credentials: Credentials) -> None:
+    def __init__(
+        self, *, endpoint_url: str, region: str, bucket: str, credentials: Credentials, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         parts = urlsplit(endpoint_url)
         if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
             raise ValueError(f"not an endpoint URL: {endpoint_url!r}; a path in front of the bucket cannot be signed")
@@ -133,7 +135,7 @@ class Presigner:
         self._host = parts.netloc.removesuffix(default)
         self._base = f"{parts.scheme}://{self._host}"
         self._prefix = f"/{bucket}/"
-        self._signer = Signer(credentials, region)
+        self._signer = Signer(credentials, region, clock=clock)
 
     def get_urls(self, keys: Sequence[str], *, expires_in: int, now: datetime | None = None) -> list[str]:
         """A GET URL for each key, in that order, valid for *expires_in* seconds."""
@@ -146,7 +148,7 @@ class Presigner:
     def _urls(self, method: str, keys: Sequence[str], expires_in: int, now: datetime | None) -> list[str]:
         if not 0 < expires_in <= MAX_EXPIRY:
             raise ValueError(f"a presigned URL lives 1 to {MAX_EXPIRY} seconds, not {expires_in}")
-        moment = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        moment = now.strftime("%Y%m%dT%H%M%SZ") if now is not None else self._signer.now()
         query = _presigned_query(self._signer, moment, expires_in)
         before = f"{method}\n{self._prefix}"
         after = f"\n{query}\nhost:{self._host}\n\nhost\n{UNSIGNED_PAYLOAD}".encode()

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -120,7 +119,7 @@ class ReportFetcher:
         except ReportError as e:
             if not e.transient:
                 raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
-            late = time.time() - job.payload["received"] > TEXT_ALONE_AFTER
+            late = self._journal.clock.now() - job.payload["received"] > TEXT_ALONE_AFTER
             raise TryLater(str(e), await self._without_pdf(job, str(e)) if late else None) from e
         sha256 = hashlib.sha256(content).hexdigest()
         key = _key(job.payload["report"], sha256, "pdf")
@@ -141,7 +140,7 @@ class ReportFetcher:
     # -- what Avara tells of it besides
 
     async def _inquire(self, job: Job, inquiry: Inquiry) -> Ended:
-        late = time.time() - job.payload["received"] > TOLD_WITHIN
+        late = self._journal.clock.now() - job.payload["received"] > TOLD_WITHIN
         try:
             told = await inquiry.ask(job.payload["study_id"], job.payload["report"], last=late)
         except ApiError as e:

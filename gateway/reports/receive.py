@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -43,7 +42,7 @@ class ReportHandler:
             # Never acknowledged: what is acknowledged has to be kept.
             raise Refusal(501, "this hospital's gateway takes no reports")
         try:
-            new = await self._journal.run(lambda c: self._keep(c, event, delivery.webhook_id, time.time()))
+            new = await self._journal.run(lambda c: self._keep(c, event, delivery.webhook_id, c.now))
         except JournalError as e:
             log.error("report %s is not acknowledged: %s", event.data.report_id, e)
             raise Refusal(503, "the report cannot be kept now; deliver it again") from e

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,6 +94,7 @@ class StudyAccessHandler:
         self._fetcher = fetcher
         self._cache = cache
         self._journal = journal
+        self._clock = journal.clock
         self._presigner = presigner
         self._deferred = deferred
         self._revalidate_after = revalidate_after
@@ -110,7 +110,7 @@ class StudyAccessHandler:
         async with self._cache.pinned(uid):
             # Before the answer leaves: a report may name this study by Avara's id alone, and the URLs
             # must outlive an eviction that begins now.
-            validity = time.time() + self._url_expiry
+            validity = self._clock.now() + self._url_expiry
             await self._note(event, validity)
             answer = await self._answer(uid, delivery)
             if answer.urls:
@@ -126,7 +126,7 @@ class StudyAccessHandler:
             log.error("event %s is not noted: %s", event.id, e)
 
     async def _answer(self, uid: str, delivery: Delivery) -> StudyAccess:
-        now = time.monotonic()
+        now = self._clock.monotonic()
         held = None
         if self._fetcher.flight(uid) is None:
             try:
@@ -210,9 +210,9 @@ class StudyAccessHandler:
 
     def _note_validated(self, uid: str) -> None:
         if len(self._validated) > 10_000:
-            oldest = time.monotonic() - self._revalidate_after
+            oldest = self._clock.monotonic() - self._revalidate_after
             self._validated = {u: t for u, t in self._validated.items() if t > oldest}
-        self._validated[uid] = time.monotonic()
+        self._validated[uid] = self._clock.monotonic()
 
     def _with_urls(self, index: StudyIndex, error: str | None = None) -> StudyAccess:
         uid = index.study_instance_uid

@@ -158,7 +158,11 @@ class StudyCache:
                 return
             # The ledger was read a while ago, and a URL may have been handed out since.
             now = await self._journal.cached_study(study.study_instance_uid)
-            if now is not None and now.urls_valid_until <= time.time() and await self.drop(study.study_instance_uid):
+            if (
+                now is not None
+                and now.urls_valid_until <= self._journal.clock.now()
+                and await self.drop(study.study_instance_uid)
+            ):
                 log.info("evicted study %s: %d bytes", study.study_instance_uid, study.size)
         if self._lacks(size):
             raise CacheFull(

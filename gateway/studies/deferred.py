@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from aiohttp import web
 
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.objects.serving import serve_object
+from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
@@ -38,14 +38,15 @@ WAIT = 120.0
 class DeferredUrls:
     """Makes deferred URLs, and checks them when they come back."""
 
-    def __init__(self, secret: bytes, public_url: str) -> None:
+    def __init__(self, secret: bytes, public_url: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
         """*secret* has to stay the same over restarts; *public_url* is the gateway's, without a path."""
         self._secret = secret
+        self._clock = clock
         self._base = f"{urlsplit(public_url).scheme}://{urlsplit(public_url).netloc}"
 
     def urls(self, study_instance_uid: str, sop_instance_uids: Sequence[str], *, expires_in: int) -> list[str]:
         """A URL for each instance, valid for *expires_in* seconds."""
-        expires = int(time.time()) + expires_in
+        expires = int(self._clock.now()) + expires_in
         study = keys.segment(study_instance_uid)
         prefix = self._base + PATH.split("{", maxsplit=1)[0] + study
         return [
@@ -58,7 +59,7 @@ class DeferredUrls:
         if not (expires.isascii() and expires.isdecimal() and len(expires) < 13 and signature.isascii()):
             return False
         right = self._sign(study, instance, int(expires))
-        return hmac.compare_digest(right, signature) and time.time() < int(expires)
+        return hmac.compare_digest(right, signature) and self._clock.now() < int(expires)
 
     def _sign(self, study: str, instance: str, expires: int) -> str:
         said = f"{study}/{instance}/{expires}".encode()

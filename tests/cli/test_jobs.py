@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from gateway.app import state_dir
 from gateway.captures.jobs import CheckUpload
 from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.journal.desk import DISCARDED_KEPT_FOR
@@ -118,3 +120,39 @@ async def test_a_report_of_an_unknown_study_is_assigned_to_one(desk):
     assert code == 1
     assert "is no report that waits for its study" in error
     assert (await run("jobs", "assign", "-c", path, job.id, "../etc"))[0] == 2
+
+
+async def test_a_place_that_does_not_answer_is_listed_with_its_reason(desk):
+    path, journal = desk
+    await journal.run(
+        lambda c: c.connection.exec_driver_sql(
+            "INSERT INTO paused_lanes VALUES ('report.folder', 'share', 1700000000, 5, 1700000060, 'the share hangs')"
+        )
+    )
+    _, out, _ = await run("jobs", "list", "-c", path)
+    assert "report.folder for share: not answered 5 times in a row" in out
+    assert "the share hangs" in out
+
+
+async def test_a_journal_of_an_older_version_is_not_migrated_beneath_a_gateway_that_runs(write, tmp_path):  # noqa: F811
+    path, document = write({"name": "main", "ae_title": "PACS", "host": "127.0.0.1", "port": 104})
+    directory = Path(document["state_dir"])
+    directory.mkdir()
+    with sqlite3.connect(directory / "journal.db") as db:
+        db.executescript((Path(__file__).parent.parent / "journal" / "schema-0003.sql").read_text())
+    schema = "SELECT version_num FROM alembic_version"
+    with state_dir(directory):  # as the older gateway holds it
+        code, _, error = await run("jobs", "list", "-c", path)
+        assert code == 1
+        assert "older version" in error
+        assert "restart the gateway in this version first" in error
+        assert db.execute(schema).fetchall() == [("0003",)]
+    code, out, _ = await run("jobs", "list", "-c", path)
+    assert "capture.store" in out
+    assert db.execute(schema).fetchall() != [("0003",)]
+    db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.commit()
+    code, _, error = await run("jobs", "retry", "-c", path, "--quarantined")
+    db.close()
+    assert code == 1
+    assert "newer version of the gateway (schema 9999): install that version" in error
