@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
 WIDTH, PANEL, LEFT = 900, 260, 300
 COLOURS = ("#1f6f8b", "#99a8b2")
+COURSES = ("#1f6f8b", "#c06014")
 
 Point = tuple[float, float]
 
@@ -69,3 +71,43 @@ def _line(title: str, points: Sequence[Point], limit: float = 1.0) -> str:
         drawn.append(_text(x, y - 10, f"{value:.3g}", "middle"))
         drawn.append(_text(x, y0 + 18, f"{size:g}", "middle"))
     return "".join(drawn)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Figures over time: one line for each name."""
+
+    title: str
+    lines: Mapping[str, Sequence[Point]]
+    """Name → seconds and the figure."""
+
+
+def courses(panels: Sequence[Panel], shaded: Sequence[tuple[float, float, str]] = ()) -> str:
+    """An SVG of figures over time; *shaded* times, from, until and why, are grey and tell why when pointed at."""
+    until = max((x for panel in panels for points in panel.lines.values() for x, _ in points), default=1.0)
+    drawn = []
+    for n, panel in enumerate(panels):
+        most = max((y for points in panel.lines.values() for _, y in points), default=1.0) * 1.1 or 1.0
+        per_second, per_unit = (WIDTH - 100) / until, (PANEL - 90) / most
+        body = [_text(20, 30, panel.title, weight="bold")]
+        for began, ended, why in shaded:
+            x, width = 60 + began * per_second, max((ended - began) * per_second, 1)
+            body.append(
+                f'<rect x="{x:.1f}" y="50" width="{width:.1f}" height="{PANEL - 90}" fill="#ddd">'
+                f"<title>{escape(why)}</title></rect>"
+            )
+        for number, (name, points) in enumerate(panel.lines.items()):
+            colour = COURSES[number]
+            places = " ".join(f"{60 + x * per_second:.1f},{PANEL - 40 - y * per_unit:.1f}" for x, y in points)
+            body.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="1.2"/>')
+            place = f'x="{300 + 200 * number}" y="30" fill="{colour}" font-weight="bold"'
+            body.append(f"<text {place}>{escape(name)}</text>")
+        body.append(f'<path d="M60 50V{PANEL - 40}H{WIDTH - 40}" fill="none" stroke="black"/>')
+        body.append(_text(55, 56, f"{most / 1.1:.3g}", "end"))
+        body.append(_text(WIDTH - 40, PANEL - 22, f"{until / 60:.0f} min", "end"))
+        drawn.append(f'<g transform="translate(0 {n * PANEL})">{"".join(body)}</g>')
+    height = PANEL * max(len(panels), 1)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
+        f'font-size="13"><rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>\n'
+    )

@@ -180,7 +180,6 @@ FAULTS = [
     Fault("the RIS is silent", wire("ris", silent=True)),
     Fault("the RIS takes a message and its answer is lost", wire("ris", loses_answers=True)),
     Fault("connections to the RIS are reset", again_and_again("ris", "reset")),
-    Fault("messages to the RIS are altered", wire("ris", corrupts_every=97)),
     Fault("the RIS is killed", away("ris")),
     Fault("the mail server is silent", wire("mail", silent=True)),
     Fault("connections to the mail server are half closed", again_and_again("mail", "half_close")),

@@ -162,8 +162,8 @@ class Hospital:
         """A modality sends a new study to a PACS; its Study Instance UID."""
         study = generate_uid(None)
         instances = list(synthetic_ct(study, count, size, size))
-        await pacs.add(*(i.content for i in instances))
         self.known.studies[study] = {i.sop_instance_uid for i in instances}
+        await pacs.add(*(i.content for i in instances))
         return study
 
     # -- what Avara and browsers do. Each raises NotServed.

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from gateway.demo.orthanc import dies_with_us
-from gateway.objects import Credentials, ObjectStore
+from gateway.objects import Credentials, ObjectStore, StoreUnavailable
 
 from .jumpy import AHEAD
 
@@ -112,16 +112,7 @@ class GatewayProcess:
 
     def figures(self) -> dict[str, float]:
         """Memory, descriptors and threads at this moment."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-            descriptors = len([*Path(f"/proc/{self.pid}/fd").iterdir()])
-            return {
-                "MB": int(status.split("VmRSS:")[1].split()[0]) / 1000,
-                "threads": float(status.split("Threads:")[1].split()[0]),
-                "descriptors": float(descriptors),
-            }
-        except (OSError, IndexError):
-            return {}
+        return figures_of(self.pid)
 
     # -- what it keeps
 
@@ -133,7 +124,8 @@ class GatewayProcess:
             keys = Credentials(configured["access_key"], configured["secret_key"])
         else:
             pid = self.store_process()
-            assert pid is not None, "its store is not running"
+            if pid is None:
+                raise StoreUnavailable("the store's process is not there")
             port = re.search(r"-s3\.port=(\d+)", " ".join(command_of(pid)))
             assert port is not None
             endpoint = f"127.0.0.1:{port[1]}"
@@ -150,6 +142,19 @@ class GatewayProcess:
             sqlite3.connect(f"file:{self.state_dir}/journal.db?mode=ro", uri=True, timeout=10)
         ) as c:
             return c.execute("SELECT id, kind, state, last_error, created FROM jobs").fetchall()
+
+
+def figures_of(pid: int) -> dict[str, float]:
+    """As :meth:`GatewayProcess.figures`; empty once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return {
+            "MB": int(status.split("VmRSS:")[1].split()[0]) / 1000,
+            "threads": float(status.split("Threads:")[1].split()[0]),
+            "descriptors": float(len([*Path(f"/proc/{pid}/fd").iterdir()])),
+        }
+    except (OSError, IndexError):
+        return {}
 
 
 def children_of(pid: int) -> list[int]:

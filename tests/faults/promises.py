@@ -144,10 +144,12 @@ async def _indexes(hospital: Hospital) -> list[str]:
 
 async def _litter(hospital: Hospital) -> list[str]:
     gateway, found = hospital.gateway, []
-    with contextlib.suppress(StoreError):
+    try:
         async with gateway.store() as store:
             for prefix in OURS:
                 found += [f"{o.key} is left in the store" async for o in store.list(prefix)]
+    except (StoreError, OSError) as e:
+        found.append(f"the store cannot be looked at: {e}")
     spool = gateway.state_dir / "spool"
     if spool.is_dir():
         found += [f"{path.name} is left in the spool" for path in spool.iterdir()]
