@@ -56,13 +56,12 @@ class Disk:
     async def full(self, *, leaves: int = 0) -> AsyncIterator[None]:
         """All of it but so many bytes is taken."""
         filler = self.path / "filler"
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             os.posix_fallocate(file.fileno(), 0, max(self.room - leaves, 1))
+            file.seek(0, os.SEEK_END)
             with contextlib.suppress(OSError):  # down to the last block
                 while leaves == 0:
-                    file.seek(0, os.SEEK_END)
                     file.write(bytes(4096))
-                    file.flush()
         try:
             yield
         finally:
