@@ -12,3 +12,11 @@ async def hospital(tmp_path_factory):
     async with Hospital(tmp_path_factory.mktemp("hospital")) as made:
         await made.gateway.start()
         yield made
+
+
+@pytest.fixture(scope="session")
+async def patient_hospital(tmp_path_factory):
+    """One whose gateway waits for a silent PACS for as long as the configuration has it by itself."""
+    async with Hospital(tmp_path_factory.mktemp("patient"), hasty=False) as made:
+        await made.gateway.start()
+        yield made

@@ -11,6 +11,9 @@ from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 
+BLOCK = 4096
+"""Bytes."""
+
 
 @cache
 def why_not() -> str:
@@ -53,15 +56,16 @@ class Disk:
         return found.f_bavail * found.f_frsize
 
     @asynccontextmanager
-    async def full(self, *, leaves: int = 0) -> AsyncIterator[None]:
-        """All of it but so many bytes is taken."""
-        filler = self.path / "filler"
-        with filler.open("wb", buffering=0) as file:
-            os.posix_fallocate(file.fileno(), 0, max(self.room - leaves, 1))
-            file.seek(0, os.SEEK_END)
-            with contextlib.suppress(OSError):  # down to the last block
-                while leaves == 0:
-                    file.write(bytes(4096))
+    async def full(self) -> AsyncIterator[None]:
+        """All of it is taken, to the last block."""
+        filler, taken, piece = self.path / "filler", 0, self.room
+        with filler.open("wb") as file:
+            while piece >= BLOCK:
+                try:
+                    os.posix_fallocate(file.fileno(), taken, piece)
+                    taken += piece
+                except OSError:
+                    piece //= 2
         try:
             yield
         finally:

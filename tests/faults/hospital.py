@@ -73,8 +73,10 @@ class Acknowledged:
 class Hospital:
     """The whole of it. An async context manager; :attr:`gateway` is to be started."""
 
-    def __init__(self, directory: Path, *, relayed_store: bool = False, **sections: Any) -> None:
-        """*relayed_store*: the store is one beside the gateway, behind a relay; else it is the embedded one."""
+    def __init__(self, directory: Path, *, relayed_store: bool = False, hasty: bool = True, **sections: Any) -> None:
+        """*relayed_store*: the store is one beside the gateway, behind a relay; else it is the embedded one. *hasty*:
+        silence is given up within seconds, so that tests heal soon; else it is as the configuration has it by itself.
+        *sections* go over those of the configuration."""
         self.directory = directory
         self.main, self.second = MortalOrthanc("MAIN"), MortalOrthanc("SECOND")
         self.ris, self.mail, self.avara = Hl7Receiver(), MailServer(), Avara()
@@ -83,6 +85,7 @@ class Hospital:
         self.folders = [directory / "ris", directory / "archive"]
         self.known = Acknowledged()
         self._relayed_store = relayed_store
+        self._hasty = hasty
         self._sections = sections
         self._stack = AsyncExitStack()
 
@@ -122,7 +125,7 @@ class Hospital:
             await pacs.register(AE_TITLE, self.relays["gateway"].port)
         for folder in self.folders:
             folder.mkdir(exist_ok=True)
-        timeouts = {"connect_timeout": "2s", "respond_timeout": "5s", "idle_timeout": "8s"}
+        timeouts = {"connect_timeout": "2s", "respond_timeout": "5s", "idle_timeout": "8s"} if self._hasty else {}
         document = {
             "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
             "avara": {"webhook_keys": [KEY]},

@@ -39,6 +39,7 @@ class _Connection:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     carried: int = 0
+    half_closed: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
 
@@ -100,6 +101,7 @@ class Relay:
     def half_close(self) -> None:
         """Tells each client that its server will say no more (FIN), while the server goes on to read."""
         for connection in list(self._open):
+            connection.half_closed = True
             with contextlib.suppress(OSError):
                 connection.client.write_eof()
 
@@ -149,7 +151,8 @@ class Relay:
                 await self._pass(connection, data, writer, up=up)
             while self.wire.silent:  # an end is something said, too
                 await asyncio.sleep(0.02)
-            writer.write_eof()
+            if up or not connection.half_closed:
+                writer.write_eof()
         except (OSError, ConnectionError):
             # One side has reset it: the other one is told so.
             _reset(connection.client)
@@ -161,7 +164,7 @@ class Relay:
         while self.wire.silent:
             await asyncio.sleep(0.02)
         wire = self.wire
-        if wire.loses_answers and not up:
+        if (wire.loses_answers or connection.half_closed) and not up:
             return
         if wire.corrupts_every:
             data = _corrupted(data, connection.carried, wire.corrupts_every)

@@ -13,10 +13,7 @@ from .promises import broken
 SHORT = [
     "the PACS is silent",
     "what the PACS sends is cut off",
-    "the PACS is killed",
     "the RIS takes a message and its answer is lost",
-    "connections to the mail server are half closed",
-    "the store is killed",
     "the store hangs",
     "the gateway is killed",
     "the descriptors run out",
