@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test test-fast fuzz lint format reference licences bench clean
+.PHONY: soak kills help setup setup-dev demo test test-fast fuzz lint format reference licences bench clean
 
 help: ## List the targets
 	@echo "Avara Gateway. Two commands show it:"
@@ -42,6 +42,14 @@ fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARG
 	for target in acceptor request answer command elements structure upload; do \
 	    echo "$$target"; $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 || exit 1; \
 	done)
+
+soak: setup-dev ## Every fault again and again under mixed load for MINUTES (30), TIMES (3) a large hospital's; a verdict
+	@scripts/install-system-packages orthanc
+	@$(BIN)/python -m tests.faults soak $(or $(MINUTES),30) $(or $(TIMES),3)
+
+kills: setup-dev ## N (100) rounds of kill -9 of the gateway, its store and both, under mixed work
+	@scripts/install-system-packages orthanc
+	@$(BIN)/python -m tests.faults kills $(or $(N),100)
 
 lint: setup-dev ## Run ruff, mypy, the layer check and the check of what is imported against what is declared
 	@$(BIN)/ruff check .
