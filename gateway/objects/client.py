@@ -67,7 +67,7 @@ CHUNK = 256 * 1024
 IN_ONE_PIECE = 1024 * 1024
 """Bytes up to which an object is handed to the kernel whole; a larger one would be held twice by a slow store."""
 
-RECEIVE_BUFFER = 64 * 1024
+RECEIVE_BUFFER = 128 * 1024
 """Bytes that the kernel holds of an answer that is read slowly; it would take megabytes, and hand them on at once."""
 
 _FULL = re.compile(r"XMinioStorageFull|InsufficientStorage|QuotaExceeded|no space left|no writable volumes", re.I)

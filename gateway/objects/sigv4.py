@@ -185,8 +185,14 @@ class PresignedCheck:
         if not (_MOMENT.fullmatch(moment) and _SECONDS.fullmatch(expires) and signature.isascii()):
             return False
         # Nothing but what we write: what a store would take besides (sub-resources, other headers) was not signed.
-        ours = _presigned_query(self._signer, moment, int(expires))
-        if len(pairs) != len(found) + 1 or found != dict(parse_qsl(ours)):
+        ours = {
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": self._signer.credential(moment[:8]),
+            "X-Amz-Date": moment,
+            "X-Amz-Expires": expires,
+            "X-Amz-SignedHeaders": "host",
+        }
+        if len(pairs) != len(ours) + 1 or found != ours:
             return False
         try:
             began = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
@@ -196,7 +202,8 @@ class PresignedCheck:
         now = self._clock.now()
         if not (began - MAX_SKEW <= now < began + int(expires) and 0 < int(expires) <= MAX_EXPIRY):
             return False
-        request = f"{method}\n{path}\n{ours}\nhost:{host}\n\nhost\n{UNSIGNED_PAYLOAD}"
+        signed = _presigned_query(self._signer, moment, int(expires))
+        request = f"{method}\n{path}\n{signed}\nhost:{host}\n\nhost\n{UNSIGNED_PAYLOAD}"
         return hmac.compare_digest(self._signer.signature(request, moment), signature)
 
 

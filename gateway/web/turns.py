@@ -44,6 +44,7 @@ class Turn:
         self._moved = 0
         self._waited = 0.0
         self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.ended = False
         """Whether it was told to end."""
 
@@ -77,6 +78,18 @@ class Turn:
         """Bytes for each second in which the client was waited for."""
         waited = self.waited
         return self._moved / waited if waited else float("inf")
+
+    def watch(self, lost: Callable[[], bool]) -> None:
+        """Ends the request once it is *lost*. A timer and no task: every image of every study is a turn."""
+        if lost():
+            self.end()
+        else:
+            self._timer = self._loop.call_later(_LOOK_EVERY, self.watch, lost)
+
+    def over(self) -> None:
+        """The request has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def end(self) -> None:
         """Makes the request end with :class:`TooSlow`."""
@@ -114,37 +127,29 @@ class Turns:
         turn = Turn(client, limit)
         self._taken.add(turn)
         self._by_client[client] += 1
-        looking = asyncio.create_task(self._look_after(turn, gone))
         try:
             async with limit:
+                turn.watch(lambda: gone() or turn.waited > self._grace + turn.moved_bytes / self._least_rate)
                 yield turn
         except TimeoutError:
             if turn.ended:
                 raise TooSlow("its client is too slow, or left") from None
             raise
         finally:
-            looking.cancel()
+            turn.over()
             self._taken.discard(turn)
             self._by_client[client] -= 1
             if not self._by_client[client]:
                 del self._by_client[client]
             self._freed.set()
 
-    async def _look_after(self, turn: Turn, gone: Callable[[], bool]) -> None:
-        while not (gone() or turn.waited > self._grace + turn.moved_bytes / self._least_rate):  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_EVERY)
-        turn.end()
-
     async def _room(self, client: str) -> None:
+        if self._has_room(client):
+            return
         try:
             async with asyncio.timeout(PATIENCE):
-                while True:
-                    if self._by_client[client] >= self._share:
-                        self._slowest_gives_way(client)
-                    elif len(self._taken) >= self.limit:
-                        self._slowest_gives_way(None)
-                    else:
-                        return
+                while not self._has_room(client):
+                    self._slowest_gives_way(client if self._by_client[client] >= self._share else None)
                     self._freed.clear()
                     try:
                         async with asyncio.timeout(_LOOK_EVERY / 4):
@@ -153,6 +158,9 @@ class Turns:
                         continue
         except TimeoutError:
             raise Busy("all turns are taken") from None
+
+    def _has_room(self, client: str) -> bool:
+        return len(self._taken) < self.limit and self._by_client[client] < self._share
 
     def _slowest_gives_way(self, client: str | None) -> None:
         """Of *client*'s turns, or of all."""
