@@ -39,6 +39,7 @@ from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
 from yarl import URL
 
+from gateway.objects.content import is_active
 from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
 from gateway.objects.http1 import PutConnections
 from gateway.objects.sigv4 import Credentials, Signer, check_key, quote_key
@@ -558,10 +559,11 @@ async def _pieces(body: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
 
 
 def _put_headers(content_type: str, crc: int) -> dict[str, str]:
-    return {
+    headers = {
         "content-type": content_type,
         "x-amz-checksum-crc32": base64.b64encode(crc.to_bytes(4, "big")).decode(),
     }
+    return headers | {"content-disposition": "attachment"} if is_active(content_type) else headers
 
 
 def _time_for(size: int) -> aiohttp.ClientTimeout:

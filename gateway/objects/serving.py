@@ -8,12 +8,10 @@ from email.utils import format_datetime
 from aiohttp import web
 
 from gateway.objects.client import ObjectInfo, ObjectStore
+from gateway.objects.content import harmless
 from gateway.objects.errors import ObjectNotFound, StoreUnavailable
 from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
 from gateway.web.turns import Turn
-
-_PASSIVE = ("application/dicom", "application/octet-stream", "application/pdf", "audio/", "image/", "video/")
-"""Kinds of media of which no browser runs anything; SVG is the one image of which it would."""
 
 
 async def serve_object(
@@ -67,13 +65,3 @@ async def _send(
     with turn.client_moves():
         await response.write_eof()
     return response
-
-
-def harmless(content_type: str) -> dict[str, str]:
-    """The headers under which content of this type can do nothing under our name but be looked at, or saved."""
-    headers = {"Content-Type": content_type or "application/octet-stream", "X-Content-Type-Options": "nosniff"}
-    kind = content_type.lower()
-    if not kind.startswith(_PASSIVE) or kind.startswith("image/svg"):
-        headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
-        headers["Content-Disposition"] = "attachment"
-    return headers

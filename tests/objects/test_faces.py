@@ -80,17 +80,19 @@ async def face(s3):
     cors = Cors(["*"])
     server = WebServer(Bounds.of(connections=64, descriptors=1024, kept=100), Clients(), cors)
     await s3.put(KEY, CONTENT, content_type="application/dicom")
-    async with StoreFront(s3, server, cors=cors, max_upload=1000, quota=UploadQuota(keep_for=60)) as front:
+    room = {"free": 1000}
+    quota = UploadQuota(keep_for=60, free=lambda: room["free"])
+    async with StoreFront(s3, server, cors=cors, max_upload=1000, quota=quota) as front:
         server.application.router.add_routes(front.routes())
         await server.start("127.0.0.1", port, drain_for=1)
         async with aiohttp.ClientSession(auto_decompress=False) as http:
-            yield Face(s3, http, f"http://127.0.0.1:{port}")
+            yield Face(s3, http, f"http://127.0.0.1:{port}", room)
         await server.stop()
 
 
 class Face:
-    def __init__(self, store: ObjectStore, http: aiohttp.ClientSession, url: str) -> None:
-        self.store, self.http, self.url = store, http, url
+    def __init__(self, store: ObjectStore, http: aiohttp.ClientSession, url: str, room: dict[str, int]) -> None:
+        self.store, self.http, self.url, self.room = store, http, url, room
         self.credentials: Credentials = store.credentials
 
     def presigner(self, endpoint_url):
@@ -180,6 +182,8 @@ async def test_what_a_browser_could_run_is_saved_and_never_run(face, content_typ
     _, _, told = await face.ask(face.url, "GET", {}, "studies/media")
     assert told["X-Content-Type-Options"] == "nosniff"
     assert (told.get("Content-Disposition") == "attachment") == active
+    _, _, there = await face.ask(f"http://{face.store.endpoint}", "GET", {}, "studies/media")
+    assert (there.get("Content-Disposition") == "attachment") == active
     assert ("sandbox" in told.get("Content-Security-Policy", "")) == active
 
 
@@ -192,3 +196,11 @@ async def test_one_url_takes_so_many_uploads_and_a_failed_one_does_not_count(fac
         assert (await face.ask(face.url, "PUT", {}, "inbox/often", b"x"))[0] == 200
     assert (await face.ask(face.url, "PUT", {}, "inbox/often", b"x"))[0] == 429
     assert (await face.ask(face.url, "PUT", {}, "inbox/other", b"x"))[0] == 200
+
+
+async def test_an_upload_that_the_disk_has_no_room_for_is_refused_and_one_that_fits_is_taken(face):
+    face.room["free"] = 4
+    status, _, told = await face.ask(face.url, "PUT", {}, "inbox/large", b"five!")
+    assert (status, told["Retry-After"]) == (507, "60")
+    assert await face.store.head("inbox/large") is None
+    assert (await face.ask(face.url, "PUT", {}, "inbox/small", b"four"))[0] == 200
