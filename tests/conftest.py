@@ -258,7 +258,9 @@ async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
 def describe(pacs: Orthanc | PacsSimulator) -> dict[str, Any]:
     """A PACS as the configuration has it."""
     port = pacs.dicom_port if isinstance(pacs, Orthanc) else pacs.port
-    return {"name": pacs.ae_title.lower(), "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": port}
+    told = {"name": pacs.ae_title.lower(), "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": port}
+    # Long enough for what a simulator sends late, so that tests of what never comes are short.
+    return told | ({"settle": "200ms"} if isinstance(pacs, PacsSimulator) else {})
 
 
 def data_set(part10: bytes) -> bytes:

@@ -149,6 +149,8 @@ async def _store(store: ObjectStore) -> AsyncIterator[Result]:
 
 async def _pacs(pacs: Pacs, probe: RetrieveProbe) -> AsyncIterator[Result]:
     what, service = f"PACS {pacs.name}", pacs.finder.service
+    if pacs.habits.told:
+        yield Result(f"{what}: habits", True, pacs.habits.told)
     if pacs.trouble:
         yield Result(f"{what}: answers", False, pacs.trouble)
     try:

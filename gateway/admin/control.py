@@ -19,7 +19,7 @@ from gateway.dicom.uid import is_uid
 from gateway.runtime.errors import GatewayError
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotStored, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Partial, Unreachable
 
 TELL_EVERY = 0.1
 """Seconds between two lines of progress."""
@@ -108,7 +108,7 @@ def _ended(flight: Flight) -> Line:
             }
         case NotFound():
             return {"outcome": "not found", "text": "no configured PACS has this study"}
-        case Unreachable(reason) | NotStored(reason):
+        case Unreachable(reason) | NotSent(reason) | NotStored(reason):
             return {"outcome": "failed", "text": reason}
         case None:
             raise AssertionError("told before it ended")

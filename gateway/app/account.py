@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal.events import EventKind, EventLog
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
 
 _NAMES = {
     "study_instance_uid": "study",
@@ -70,7 +70,7 @@ def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
             return f"partial: {len(index.instances)} instances{source}, {lacks}: {reason}", True
         case NotFound():
             return "in no PACS: each was asked, and none has it", True
-        case Unreachable(reason):
+        case Unreachable(reason) | NotSent(reason):
             return f"not fetched{source}: {reason}", True
         case NotStored(reason):
             return f"not stored: {reason}", True

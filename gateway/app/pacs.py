@@ -17,6 +17,7 @@ from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Retriever
 from gateway.pacs.senders import KnownSender
+from gateway.studies.habits import Habits
 from gateway.studies.retrieval import Pacs
 
 
@@ -60,6 +61,7 @@ def pacs_of(
         titles,
         finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
         retrievers=tuple(retrievers),
+        habits=Habits(pacs.settle),
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )
 

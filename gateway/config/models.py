@@ -254,6 +254,11 @@ class PacsConfig(Section):
     idle_timeout: Duration = Field(
         60.0, description="A retrieve is given up when neither a response nor an instance came for so long."
     )
+    settle: Duration = Field(
+        5.0,
+        description="Silence that is waited for after a C-MOVE whose instances have not all come: some PACS answer "
+        "before they send. Longer by itself for one that was seen to need it.",
+    )
     tls: TlsConfig | None = Field(None, description="TLS of its DICOM port; left out: none.")
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.manifest import build_manifest
-from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,9 @@ class StudyAccessHandler:
                 self._note_validated(flight.study_instance_uid)
                 return self._with_urls(index)
             case Partial(index, missing, _):
-                said = f"{len(missing)} of {len(flight.expected or ())} instances" if missing else "some instances"
+                total = max(len(flight.expected or ()), flight.expected_count or 0)
+                lacking = len(missing) or total - len(index.instances)
+                said = f"{lacking} of {total} instances" if lacking > 0 else "some instances"
                 return self._with_urls(index, f"{said} could not be retrieved from the PACS; ask again later")
             case NotFound():
                 return StudyAccess(authorized=False, error="the study is not in any PACS of this hospital")
@@ -185,6 +187,11 @@ class StudyAccessHandler:
                     )
                     return self._with_urls(held, incomplete)
                 return StudyAccess(authorized=True, error="the hospital's PACS cannot be reached now; ask again later")
+            case NotSent(_):
+                if held is not None:
+                    return self._with_urls(held, "the hospital's PACS did not send what is new; ask again later")
+                error = "the hospital's PACS has the study and sends no instance of it; ask again later"
+                return StudyAccess(authorized=True, error=error)
             case NotStored(_):
                 if held is not None:
                     return self._with_urls(held, "the gateway cannot store new instances now; ask again later")

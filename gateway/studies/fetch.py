@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
-from gateway.pacs.errors import PacsError
+from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
 from gateway.runtime.log_ids import bind, step
@@ -22,7 +22,7 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
-from gateway.studies.outcome import Complete, NotFound, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
 from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
 
 log = logging.getLogger(__name__)
@@ -287,7 +287,9 @@ class Fetcher:
             await self._cache.discard(flight.study_instance_uid)
             if flight.refusal or flight.store_failure:
                 return NotStored(flight.refusal or flight.store_failure or "")
-            return Unreachable(str(failure or f"PACS {pacs.name} lists the study and sent none of its instances"))
+            if isinstance(failure, PacsUnreachable):
+                return Unreachable(str(failure))
+            return NotSent(str(failure or f"PACS {pacs.name} lists the study and sent none of its instances"))
         # Without a list, the PACS's own count of instances is the next best proof.
         whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
         index = await self._write_index(flight, complete=whole, pacs=pacs.name)
@@ -322,5 +324,5 @@ def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
             )  # fmt: skip
         case NotFound():
             log.info("study %s is in no PACS, %.1f s", uid, seconds)
-        case Unreachable(reason) | NotStored(reason):
+        case Unreachable(reason) | NotSent(reason) | NotStored(reason):
             log.warning("study %s could not be fetched, %.1f s: %s", uid, seconds, reason)

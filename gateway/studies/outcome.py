@@ -39,6 +39,14 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class NotSent:
+    """A PACS answers and has the study, and none of its instances came."""
+
+    reason: str
+    """For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """The PACS has it and the store does not take it: no room, or the store cannot be reached."""
 
@@ -46,4 +54,4 @@ class NotStored:
     """For the operator."""
 
 
-Outcome = Complete | Partial | NotFound | Unreachable | NotStored
+Outcome = Complete | Partial | NotFound | Unreachable | NotSent | NotStored

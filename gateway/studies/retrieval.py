@@ -11,15 +11,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.pacs.errors import PacsError, PacsUnreachable
+from gateway.pacs.errors import OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
 from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
 from gateway.runtime.log_ids import step
 from gateway.studies.flight import Flight
+from gateway.studies.habits import Habits
 from gateway.studies.intake import Intake
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,13 @@ TRIES_FOR_MISSING = 2
 
 UIDS_A_REQUEST = 200
 """SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
+
+MOST_IN_VAIN = 16
+"""Requests in a row that bring nothing, after which a PACS that refuses what it lists is not asked any more. To find
+the one instance that stops a retrieve among a thousand takes ten."""
+
+LOOKS_EVERY = 0.1
+"""Seconds after which it is seen whether something still comes."""
 
 TOTAL_LIMIT = 4 * 3600.0
 """Seconds that one retrieve may take, however steadily it delivers."""
@@ -45,6 +53,7 @@ class Pacs:
     finder: Finder
     retrievers: tuple[Retriever, ...]
     """The first brings the study; the others, in order, what it left missing."""
+    habits: Habits = field(default_factory=lambda: Habits(5.0))
     parallel_series: int = 0
     """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
 
@@ -62,6 +71,7 @@ class StudyRetrieval:
         self._study = Selection(flight.study_instance_uid)
         self._pacs = pacs
         self._intake = intake
+        self._in_vain = 0
 
     async def run(self) -> tuple[InstanceList, PacsError | None]:
         """Brings what can be brought; what the PACS lists, and the last failure."""
@@ -75,18 +85,24 @@ class StudyRetrieval:
             listing = await listed
         finally:
             await end_tasks([listed])
-        await self._intake.settle(flight)
-        if not listing.complete and (flight.held is not None or pacs.parallel_series) and _may_pass(failure):
+        await self._settle(first, failure)
+        by_count = flight.expected_count is not None and flight.expected_count == len(flight.stored)
+        not_at_once = flight.held is not None or pacs.parallel_series
+        if not listing.complete and not by_count and not_at_once and _may_pass(failure):
             # It cannot be asked what is new, or what there is: the whole study.
             failure = await self._retrieve(first, self._study)
-            await self._intake.settle(flight)
+            await self._settle(first, failure)
         for retriever in (*[first] * TRIES_FOR_MISSING, *others):
             if flight.refusal or not (flight.missing or self._seems_to_lack(listing, failure)):
                 break
-            if retriever is first and not (flight.missing and _may_pass(failure)):
+            if retriever is first and not (flight.missing and (_may_pass(failure) or _was_refused(failure))):
                 continue
-            failure = await (self._missing(retriever) if flight.missing else self._retrieve(retriever, self._study))
-            await self._intake.settle(flight)
+            self._in_vain = 0
+            if flight.missing:
+                failure = await self._missing(retriever)
+            else:
+                failure = await self._retrieve(retriever, self._study)
+                await self._settle(retriever, failure)
         return listing, failure
 
     def _seems_to_lack(self, listing: InstanceList, failure: PacsError | None) -> bool:
@@ -111,6 +127,14 @@ class StudyRetrieval:
             listing = InstanceList((), complete=False, reason=str(e))
         finally:
             flight.series.end()
+        count = flight.expected_count or 0
+        if listing.complete and len(listing.instances) < count:
+            reason = f"PACS {self._pacs.name} lists {len(listing.instances)} of the {count} instances that it counts"
+            listing = replace(listing, complete=False, reason=reason, short=True)
+        if listing.short:
+            self._pacs.habits.lists_short()
+        elif not listing.instances and listing.reason:
+            self._pacs.habits.lists_none()
         if not listing.complete:
             log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
         else:
@@ -187,21 +211,65 @@ class StudyRetrieval:
         by_series: dict[str, list[str]] = {}
         for uid in self._flight.missing:
             by_series.setdefault(expected[uid], []).append(uid)
-        selections = []
+        work = []
         for series, uids in by_series.items():
-            one = replace(self._study, series_instance_uid=series)
             if len(uids) == _count(expected, series):
-                selections.append(one)
+                work.append(self._bring(retriever, series, uids, whole=True))
                 continue
             for at in range(0, len(uids), UIDS_A_REQUEST):
-                selections.append(replace(one, sop_instance_uids=tuple(uids[at : at + UIDS_A_REQUEST])))
+                work.append(self._bring(retriever, series, uids[at : at + UIDS_A_REQUEST]))
         # At once, as far as the PACS's max_associations let them.
-        return _most_hopeful(await asyncio.gather(*(self._retrieve(retriever, one) for one in selections)))
+        return _most_hopeful(await asyncio.gather(*work))
+
+    async def _bring(
+        self, retriever: Retriever, series: str, uids: Sequence[str], *, whole: bool = False
+    ) -> PacsError | None:
+        """Asks for instances of a series, or for the *whole* of it. Where that was refused, for the halves of what is
+        still missing, and so on until each was tried alone: one that the PACS cannot send costs only itself (stock
+        Orthanc ends a C-MOVE with C000 at the first that fails)."""
+        flight = self._flight
+        selection = replace(self._study, series_instance_uid=series, sop_instance_uids=() if whole else tuple(uids))
+        failure = await self._retrieve(retriever, selection)
+        await self._settle(retriever, failure)
+        left = [uid for uid in uids if uid not in flight.stored]
+        self._in_vain = 0 if len(left) < len(uids) else self._in_vain + 1
+        done = not left or len(uids) == 1 or flight.refusal or self._in_vain > MOST_IN_VAIN
+        if done or not _was_refused(failure):
+            return failure
+        middle = (len(left) + 1) // 2
+        failures = []
+        for half in (left[:middle], left[middle:]):
+            if half and self._in_vain <= MOST_IN_VAIN:
+                failures.append(await self._bring(retriever, series, half))
+        return _most_hopeful(failures) or failure
+
+    async def _settle(self, retriever: Retriever, failure: PacsError | None) -> None:
+        """Waits until what came is stored; and for what may still come, where the PACS says that it sent all and
+        something is missing (some answer a C-MOVE before they send)."""
+        flight, habits, ended = self._flight, self._pacs.habits, time.monotonic()
+        await self._intake.settle(flight)
+        while retriever.comes_apart and failure is None and not flight.refusal and self._lacks():
+            if time.monotonic() - max(ended, flight.last_arrival) >= habits.settle:
+                break
+            await asyncio.sleep(min(LOOKS_EVERY, habits.settle))
+            await self._intake.settle(flight)
+        late = flight.last_arrival - ended
+        if late > LOOKS_EVERY:
+            habits.came_late(late)
+
+    def _lacks(self) -> bool:
+        flight = self._flight
+        return bool(flight.missing) or len(flight.stored) < (flight.expected_count or 0)
 
 
 def _may_pass(failure: PacsError | None) -> bool:
     """Whether asking once more makes sense."""
     return failure is None or failure.transient
+
+
+def _was_refused(failure: PacsError | None) -> bool:
+    """Whether the PACS tried, and failed at something: what else was asked for with it may be had without it."""
+    return isinstance(failure, OperationFailed) and not isinstance(failure, UnknownMoveDestination)
 
 
 def _most_hopeful(failures: Sequence[PacsError | None]) -> PacsError | None:

@@ -32,7 +32,7 @@ from pynetdicom.sop_class import (
 from tests.rig.storage import Storage, uid_of
 
 SUCCESS, PENDING, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xC001, 0xA801
-SUBOPERATIONS_FAILED = 0xB000
+SUBOPERATIONS_FAILED, GAVE_UP = 0xB000, 0xC000
 
 _OF_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
@@ -50,6 +50,18 @@ class Behaviour:
     """Takes a request and never answers it (5)."""
     silent_moves: bool = False
     """The same for C-MOVEs alone: queries are answered, and so is what is stored (5)."""
+    list_limit: int | None = None
+    """Answers to one query that it gives at most, with success."""
+    series_counts: bool = False
+    """SERIES-level answers have Number of Series Related Instances."""
+    study_answer: str = ""
+    """STUDY-level answers are ``nameless`` (no Study Instance UID) or ``empty``; else as they should be."""
+    ignores_keys: bool = False
+    """Answers every query with all that it has, whatever UIDs were asked for."""
+    answers_first: float | None = None
+    """Ends a C-MOVE with success, and begins to send so many seconds after that."""
+    gives_up_at_a_refusal: bool = False
+    """Ends a C-MOVE or C-GET with C000 at the first instance that is refused, or that is in ``fail``."""
     empty_series: int = 0
     """So many series of each study are listed, before the others, that have no instance."""
     refuse_calling_ae: bool = False
@@ -92,6 +104,22 @@ class Behaviour:
     """Sends under another AE title than its own."""
     send_foreign_instance: bytes | None = None
     """A Part 10 file of another study that it sends along (4)."""
+
+
+def worst() -> Behaviour:
+    """The worst PACS in town: every habit at once that a study can still be opened in spite of."""
+    return Behaviour(
+        counters="zero",
+        list_limit=500,
+        study_answer="nameless",
+        no_counts=True,
+        empty_series=1,
+        ignores_keys=True,
+        answers_first=0.3,
+        gives_up_at_a_refusal=True,
+        send_twice=True,
+        character_set="Прочее",
+    )
 
 
 class PacsSimulator:
@@ -201,16 +229,25 @@ class PacsSimulator:
             return
         if level == "IMAGE" and b.no_image_level == "empty":
             return
-        for answer in self._answers(query, level):
+        for answer in self._answers(query, level)[: b.list_limit]:
             yield PENDING, answer
 
     def _answers(self, query: Dataset, level: str) -> list[Dataset]:
-        matching = self._matching(query)
+        matching = self._matching(query, finding=True)
         if level == "STUDY":
             groups: dict[str, list[Dataset]] = {}
             for d in matching:
                 groups.setdefault(d.StudyInstanceUID, []).append(d)
-            return [self._study_answer(members) for members in groups.values()]
+            answers = [self._study_answer(members) for members in groups.values()]
+            how = self.behaviour.study_answer
+            for answer in answers:
+                if how == "nameless":
+                    del answer.StudyInstanceUID
+            if how == "empty":  # but for the level, since pynetdicom sends no data set without an element
+                answers = [Dataset() for _ in answers]
+                for answer in answers:
+                    answer.QueryRetrieveLevel = "STUDY"
+            return answers
         keyword = "SeriesInstanceUID" if level == "SERIES" else "SOPInstanceUID"
         first: dict[str, Dataset] = {}
         for d in matching:
@@ -224,12 +261,12 @@ class PacsSimulator:
             answer.SeriesInstanceUID = f"{answer.StudyInstanceUID}.{number}"[-64:].lstrip(".0")
         return empty
 
-    def _matching(self, query: Dataset) -> list[Dataset]:
+    def _matching(self, query: Dataset, *, finding: bool = False) -> list[Dataset]:
         with self._lock:
             held: list[Dataset] = [dcmread(BytesIO(c), stop_before_pixels=True) for c in self._instances.values()]
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             wanted = query.get(keyword)
-            if wanted:
+            if wanted and not (self.behaviour.ignores_keys and finding):
                 uids = {str(u) for u in ([wanted] if isinstance(wanted, str) else wanted)}
                 held = [d for d in held if str(d[keyword].value) in uids]
         return held
@@ -247,6 +284,9 @@ class PacsSimulator:
         answer.StudyInstanceUID = d.StudyInstanceUID
         if level != "STUDY":
             answer.SeriesInstanceUID = d.SeriesInstanceUID
+        if level == "SERIES" and self.behaviour.series_counts:
+            members = [e for e in self._matching(Dataset()) if e.SeriesInstanceUID == d.SeriesInstanceUID]
+            answer.NumberOfSeriesRelatedInstances = len(members)
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
         if level == "STUDY":
@@ -296,20 +336,35 @@ class PacsSimulator:
         matching = {str(d.SOPInstanceUID) for d in self._matching(query)}
         chosen = [uid for uid in self._instances if uid in matching]
         failed = [uid for uid in chosen if uid in b.fail]
+        gives_up = bool(failed) and b.gives_up_at_a_refusal
+        if gives_up:
+            chosen = chosen[: chosen.index(failed[0])]
         if not b.send_nothing:
             sending = [uid for uid in chosen if uid not in dropping and uid not in b.fail]
             files = [self._instances[uid] for uid in sending]
+            if b.answers_first is not None and destination and isinstance(request, C_MOVE):
+                self._send_later(b.answers_first, request, destination, files)
+                files = []
             done = self._send(request, destination, files) if destination else self._send_back(assoc, request, files)
             if not done:
                 assoc.abort()
                 return
-        self._count_into(response, len(chosen) - len(failed), len(failed))
+        self._count_into(response, len([uid for uid in chosen if uid not in b.fail]), len(failed))
         response.Status = SUBOPERATIONS_FAILED if failed and b.counters == "right" else SUCCESS
-        if failed and b.counters == "right":
+        if gives_up:
+            response.Status = GAVE_UP
+        elif failed and b.counters == "right":
             identifier = Dataset()
             identifier.FailedSOPInstanceUIDList = failed
             response.Identifier = BytesIO(encode(identifier, syntax.is_implicit_VR, syntax.is_little_endian) or b"")
         assoc.dimse.send_msg(response, context_id)
+
+    def _send_later(self, seconds: float, request: C_MOVE, destination: tuple[str, int], files: list[bytes]) -> None:
+        def send() -> None:
+            if not self._stopping.wait(seconds):
+                self._send(request, destination, files)
+
+        threading.Thread(target=send, daemon=True).start()
 
     def _count_into(self, response: C_MOVE | C_GET, completed: int, failed: int) -> None:
         counters = self.behaviour.counters

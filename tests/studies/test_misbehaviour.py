@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from gateway.demo.sample import sample_study
 from gateway.studies import keys
-from gateway.studies.outcome import Complete, NotStored, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotSent, NotStored, Partial, Unreachable
 from tests.rig.simulator import without_reactor
 
 SAMPLE_STUDY, SAMPLE = sample_study()
@@ -36,7 +36,7 @@ async def outcome(gateway):
 async def test_success_with_nothing_sent_is_not_believed(pacs, start):  # 1
     pacs.behaviour.send_nothing = True
     gateway = await start(pacs)
-    assert isinstance(await outcome(gateway), Unreachable)
+    assert isinstance(await outcome(gateway), NotSent)
     answer = await gateway.ask(SAMPLE_STUDY)
     assert answer["urls"] == []
     assert answer["error"]
@@ -146,7 +146,7 @@ async def test_an_unknown_destination_names_what_to_register(pacs, start):  # 7
     gateway = await start(pacs, dicom={"advertised_host": "10.1.2.3"})
     pacs.destinations.clear()
     ended = await outcome(gateway)
-    assert isinstance(ended, Unreachable)
+    assert isinstance(ended, NotSent)
     assert f"register AVARAGW at 10.1.2.3:{gateway.parts.scp.port}" in ended.reason.replace(
         str(gateway.config.dicom.port), str(gateway.parts.scp.port)
     )
@@ -155,7 +155,7 @@ async def test_an_unknown_destination_names_what_to_register(pacs, start):  # 7
 async def test_a_move_to_nowhere_is_not_believed(pacs, start):  # 7
     pacs.behaviour.move_elsewhere = True
     gateway = await start(pacs)
-    assert isinstance(await outcome(gateway), Unreachable)
+    assert isinstance(await outcome(gateway), NotSent)
 
 
 async def test_too_many_associations_are_waited_for(pacs, start):  # 8
@@ -208,7 +208,7 @@ async def test_an_odd_character_set_never_keeps_a_study_from_opening(pacs, start
 async def test_sending_under_an_unknown_ae_title_is_refused_until_it_is_configured(pacs, start):
     pacs.behaviour.calling_ae_title = "ELSEWHERE"
     gateway = await start(pacs)
-    assert isinstance(await outcome(gateway), Unreachable)
+    assert isinstance(await outcome(gateway), NotSent)
     second = await start(pacs, pacs_options={"sending_ae_titles": ["ELSEWHERE"]})
     assert isinstance(await outcome(second), Complete)
 

@@ -14,7 +14,7 @@ from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import sample_study
 from gateway.studies.deferred import DeferredUrls
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotSent, Partial, Unreachable
 from gateway.studies.queue import SeriesQueue
 from tests.conftest import AE_TITLE, data_set
 
@@ -178,7 +178,7 @@ async def test_a_pacs_without_the_scp_role_is_named_with_the_fix(pacs, start):
     pacs.behaviour.refuse_scp_role = True
     gateway = await start(pacs, pacs_options={"retrieve": "c-get"})
     ended = await fetched(gateway)
-    assert isinstance(ended, Unreachable)
+    assert isinstance(ended, NotSent)
     assert "allow our AE title to retrieve by C-GET in it" in ended.reason
 
 

@@ -40,6 +40,7 @@ class WadoRetriever:
     """Fetches from a DICOMweb service."""
 
     method = "WADO-RS"
+    comes_apart = False
     remedy = "see that dicomweb_url is the root of its DICOMweb service and that our user may read studies"
 
     def __init__(self, web: DicomWeb, *, sender: Sender, spool_dir: Path, uncompressed_only: bool = False) -> None:

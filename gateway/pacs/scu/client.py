@@ -36,7 +36,7 @@ STUDY_DESCRIPTION, SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00081030, 0x00080016, 0x0
 PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID = 0x00100010, 0x00100020, 0x00100021
 PATIENT_BIRTH_DATE, PATIENT_SEX = 0x00100030, 0x00100040
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, STUDY_ID = 0x0020000D, 0x0020000E, 0x00200010
-STUDY_SERIES, STUDY_INSTANCES = 0x00201206, 0x00201208
+STUDY_SERIES, STUDY_INSTANCES, SERIES_INSTANCES = 0x00201206, 0x00201208, 0x00201209
 
 TELL_EVERY = 100
 """Instances of a list that are told of at once, while the others are still being listed."""
@@ -87,6 +87,8 @@ class InstanceList:
     """False: this PACS could not be made to list them all."""
     reason: str = ""
     """Why not, for the operator."""
+    short: bool = False
+    """Whether that is because it lists fewer than it counts."""
 
 
 OnFound = Callable[[Sequence[InstanceRef]], None]
@@ -96,7 +98,7 @@ _RECORD = frozenset((
     PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX, STUDY_INSTANCE_UID, STUDY_ID, STUDY_SERIES,
     STUDY_INSTANCES,
 ))  # fmt: skip
-_SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID))
+_SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SERIES_INSTANCES))
 _IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
 
 
@@ -157,12 +159,27 @@ class PacsClient:
     async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
         keys = dict.fromkeys(_RECORD - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
-        record = None
+        record, nameless = None, False
         async with self._query(study_instance_uid, urgency) as association:
             async for raw in self._find(association, "STUDY", keys, _RECORD):
-                if string(raw.get(STUDY_INSTANCE_UID)) == study_instance_uid:
+                uid = string(raw.get(STUDY_INSTANCE_UID))
+                if uid == study_instance_uid:
                     record = _record(raw)
+                nameless |= not uid
+            if record is None and nameless and await self._series(association, study_instance_uid):
+                # It has the study, and did not say which its answer is of: nothing else in it can be relied on.
+                record = _record({STUDY_INSTANCE_UID: study_instance_uid.encode()})
         return record
+
+    async def _series(self, association: Association, study_instance_uid: str) -> dict[str, int | None]:
+        """The series that it lists of the study, and how many instances it counts in each. Raises PacsError."""
+        keys = {STUDY_INSTANCE_UID: study_instance_uid, SERIES_INSTANCE_UID: "", SERIES_INSTANCES: ""}
+        return {
+            uid: integer(raw.get(SERIES_INSTANCES))
+            async for raw in self._find(association, "SERIES", keys, _SERIES)
+            if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
+            and is_usable(uid := string(raw.get(SERIES_INSTANCE_UID)))
+        }
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -203,27 +220,22 @@ class PacsClient:
         complete. Raises PacsError where the PACS cannot be reached.
         """
         found: dict[str, InstanceRef] = {}
-        silent_on: list[str] = []
+        short: list[str] = []
         async with self._query(study_instance_uid, urgency) as association:
             try:
-                keys = {STUDY_INSTANCE_UID: study_instance_uid, SERIES_INSTANCE_UID: ""}
-                series = [
-                    string(raw.get(SERIES_INSTANCE_UID))
-                    async for raw in self._find(association, "SERIES", keys, _SERIES)
-                    if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
-                ]
-                for series_uid in dict.fromkeys(uid for uid in series if is_usable(uid)):
+                series = await self._series(association, study_instance_uid)
+                for series_uid, count in series.items():
                     listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
-                    if not listed:
-                        silent_on.append(series_uid)
+                    if len(listed) < (count or 0):
+                        short.append(f"{len(listed)} of the {count} instances of series {series_uid}")
                     found.update((ref.sop_instance_uid, ref) for ref in listed)
             except OperationFailed as e:
                 return InstanceList(tuple(found.values()), False, str(e))
-        if silent_on:
-            reason = f"{self.peer} lists series {silent_on[0]} and none of its instances"
-            return InstanceList(tuple(found.values()), False, reason)
         if not found:
-            return InstanceList((), False, f"{self.peer} lists no series of the study")
+            what = "lists no series of the study" if not series else "lists series and none of their instances"
+            return InstanceList((), False, f"{self.peer} {what}")
+        if short:
+            return InstanceList(tuple(found.values()), False, f"{self.peer} lists {short[0]}", short=True)
         return InstanceList(tuple(found.values()), True)
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
@@ -288,6 +300,7 @@ class PacsClient:
                 raise_for_status(association.peer, reply, f"C-FIND at {level} level")
                 return
             if reply.body is None:
+                yield {}
                 continue
             try:
                 yield read_elements(reply.body.head(reply.body.size), syntax, wanted)

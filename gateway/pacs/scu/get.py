@@ -45,6 +45,7 @@ class GetRetriever:
     """Has a PACS send over our own association."""
 
     method = "C-GET"
+    comes_apart = False
     remedy = "allow our AE title to retrieve by C-GET in it, or choose another method in pacs.retrieve"
 
     def __init__(self, client: PacsClient, *, spool_dir: Path, uncompressed_only: bool = False) -> None:

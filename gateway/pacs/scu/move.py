@@ -24,6 +24,7 @@ class MoveRetriever:
     """Has a PACS send to AE *destination*, which is us."""
 
     method = "C-MOVE"
+    comes_apart = True
 
     def __init__(
         self, client: PacsClient, *, destination: str, last_received: Callable[[], float] = lambda: 0.0

@@ -64,6 +64,10 @@ class Retriever(Protocol):
         """Its name in the standard: ``C-MOVE``, ``C-GET``, ``WADO-RS``."""
 
     @property
+    def comes_apart(self) -> bool:
+        """Whether instances come on other connections, so that some may still come once it has ended."""
+
+    @property
     def remedy(self) -> str:
         """What an operator has to see to, for it to work."""
 

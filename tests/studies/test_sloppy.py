@@ -1,0 +1,144 @@
+"""PACS that list short, refuse, answer before they send, or answer what nobody asked: the study opens, whole, all the
+same; and where it cannot be whole, the answer says so."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pydicom.uid import generate_uid
+
+from gateway.demo.sample import sample_study, synthetic_ct
+from gateway.studies.outcome import Complete, NotFound, NotSent, Partial
+from tests.conftest import data_set
+from tests.rig.simulator import worst
+
+STUDY, SAMPLE = sample_study()
+HELD = {i.sop_instance_uid: data_set(i.content) for i in SAMPLE}
+UIDS = list(HELD)
+
+
+@pytest.fixture
+def pacs(simulator):
+    simulator.add(*(i.content for i in SAMPLE))
+    return simulator
+
+
+async def fetched(gateway, study=STUDY):
+    ended = await gateway.parts.fetcher.fetch(study).ended(60)
+    assert ended is not None, "the fetch did not end"
+    return ended
+
+
+async def opens(gateway, study=STUDY, held=HELD):
+    ended = await fetched(gateway, study)
+    assert isinstance(ended, Complete), ended
+    answer = await gateway.ask(study)
+    assert "error" not in answer
+    assert dict(zip(ended.index.instances, await gateway.data_sets(answer), strict=True)) == held
+
+
+WAYS = {"c-move": {}, "c-move by series": {"parallel_series": 1}, "c-get": {"retrieve": "c-get"}}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("counts", ["study", "study and series"])
+async def test_a_list_that_is_cut_with_success_hides_no_instance(pacs, start, way, counts):
+    """pynetdicom#467: the answers to one query end at a limit, with status success."""
+    pacs.behaviour.list_limit, pacs.behaviour.series_counts = 12, counts != "study"
+    gateway = await start(pacs, pacs_options=WAYS[way])
+    await opens(gateway)
+    told = {r.name: r.text async for r in gateway.parts.checks.run()}
+    assert "lists fewer instances than it counts" in told["PACS simulator: habits"]
+
+
+async def test_a_study_that_grew_past_the_limit_of_the_list_is_whole(simulator, start):
+    study = generate_uid(None)
+    instances = list(synthetic_ct(study, 60, 8, 8))
+    simulator.behaviour.list_limit = 50
+    simulator.add(*(i.content for i in instances[:40]))
+    gateway = await start(simulator)
+    assert len((await fetched(gateway, study)).index.instances) == 40
+    simulator.add(*(i.content for i in instances[40:]))
+    await opens(gateway, study, {i.sop_instance_uid: data_set(i.content) for i in instances})
+
+
+async def test_what_stays_short_of_the_count_is_told(pacs, start):
+    pacs.behaviour.list_limit, pacs.behaviour.drop = 12, set(UIDS[15:18])
+    gateway = await start(pacs)
+    assert isinstance(await fetched(gateway), Partial)
+    answer = await gateway.ask(STUDY)
+    assert len(answer["urls"]) == len(UIDS) - 3
+    assert answer["error"] == f"3 of {len(UIDS)} instances could not be retrieved from the PACS; ask again later"
+
+
+@pytest.mark.parametrize("odd", [0, 10, 19], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_instance_that_a_pacs_cannot_send_costs_only_itself(pacs, start, odd, way):
+    """Stock Orthanc ends a C-MOVE with C000 at the first C-STORE that fails."""
+    pacs.behaviour.fail, pacs.behaviour.gives_up_at_a_refusal = {UIDS[odd]}, True
+    gateway = await start(pacs, pacs_options=WAYS[way])
+    ended = await fetched(gateway)
+    assert isinstance(ended, Partial)
+    assert ended.missing == (UIDS[odd],)
+    assert "C000" in ended.reason
+    assert set(ended.index.instances) == set(UIDS) - {UIDS[odd]}
+
+
+async def test_a_pacs_that_refuses_everything_is_not_asked_for_ever_and_is_not_said_to_be_away(pacs, start):
+    pacs.behaviour.fail, pacs.behaviour.gives_up_at_a_refusal = set(UIDS), True
+    gateway = await start(pacs)
+    ended = await fetched(gateway)
+    assert isinstance(ended, NotSent)
+    assert "C000" in ended.reason
+    assert sum(r.startswith("MOVE") for r in pacs.requests) < 100
+
+
+@pytest.mark.parametrize("how", ["nameless", "empty"])
+async def test_a_study_answer_that_does_not_name_its_study_is_looked_into(pacs, start, how):
+    pacs.behaviour.study_answer = how
+    gateway = await start(pacs)
+    await opens(gateway)
+    pacs.behaviour.ignores_keys = True  # it answers for every study, so also for this one
+    assert isinstance(await fetched(gateway, "1.2.3.4"), NotFound)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_empty_series_of_a_pacs_without_counts_is_no_error(pacs, start, way):
+    pacs.behaviour.empty_series, pacs.behaviour.no_counts = 2, True
+    gateway = await start(pacs, pacs_options=WAYS[way])
+    await opens(gateway)
+    asked = len([r for r in pacs.requests if not r.startswith("FIND")])
+    await opens(gateway)
+    assert len([r for r in pacs.requests if not r.startswith("FIND")]) == asked, "it was moved again"
+
+
+async def test_a_pacs_that_answers_everything_mixes_no_studies(pacs, start):
+    other, sample = sample_study()
+    pacs.add(*(i.content for i in sample))
+    pacs.behaviour.ignores_keys = True
+    gateway = await start(pacs)
+    await opens(gateway)
+    await opens(gateway, other, {i.sop_instance_uid: data_set(i.content) for i in sample})
+
+
+async def test_a_move_that_is_answered_before_its_instances_come_is_waited_for_and_learnt(pacs, start):
+    pacs.behaviour.answers_first = 0.5
+    gateway = await start(pacs, pacs_options={"settle": "4s"})
+    await opens(gateway)
+    assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
+    told = {r.name: r.text async for r in gateway.parts.checks.run()}
+    assert "answers a C-MOVE before its instances have come" in told["PACS simulator: habits"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_study_of_the_worst_pacs_in_town_opens_whole(pacs, start, way):
+    pacs.behaviour = worst()
+    other, sample = sample_study()
+    pacs.add(*(i.content for i in sample))
+    gateway = await start(pacs, pacs_options={"settle": "3s"} | WAYS[way])
+    first, second = await asyncio.gather(fetched(gateway), fetched(gateway, other))
+    assert (set(first.index.instances), set(second.index.instances)) == (
+        set(UIDS), {i.sop_instance_uid for i in sample}
+    )  # fmt: skip
+    await opens(gateway)
