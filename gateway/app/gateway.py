@@ -72,7 +72,13 @@ class Gateway:
         self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received) for p in config.pacs]
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
-        self.intake = Intake(store, cache, open_for_push=self._pushed, pacs_at=self.senders.names)
+        self.intake = Intake(
+            store,
+            cache,
+            open_for_push=self._pushed,
+            pacs_at=self.senders.names,
+            make_viewable=config.cache.make_viewable,
+        )
         self.events = EventLog(
             journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep
         )

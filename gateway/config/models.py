@@ -317,6 +317,11 @@ class CacheConfig(Section):
     revalidate_after: Duration = Field(
         60.0, description="Age from which a cached study is compared with the PACS again."
     )
+    make_viewable: bool = Field(
+        False,
+        description="Whether instances that viewers in a browser do not decode (explicit big endian, deflated) are "
+        "given as explicit little endian, losing nothing; what came is kept beside.",
+    )
     url_expiry: Annotated[Duration, Field(ge=60, le=7 * 86400)] = Field(
         3600.0, description="How long a URL works; 7d at most (S3's limit)."
     )

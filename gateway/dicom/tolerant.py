@@ -78,13 +78,11 @@ Value = tuple[bytes, bytes]
 def read_tolerantly(source: Source, transfer_syntax_uid: str, wanted: Collection[int]) -> dict[int, Value]:
     """The elements in *wanted* that *source* has at its top level, as far as they can be found. Never raises for
     what the data set holds; may take seconds, and reads from the disk, so is not for the event loop."""
-    if transfer_syntax_uid in DEFLATED:
-        with contextlib.suppress(MalformedDataSet):  # it may not be deflated at all (pydicom#1086)
-            source = _Inflated(inflated(source.read(0, MAX_INFLATED), MAX_INFLATED))
+    source = plain(source, transfer_syntax_uid)
     explicit, big = transfer_syntax_uid not in IMPLICIT, transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
     best: dict[int, Value] = {}
     for order in (big, not big):
-        found = _Walk(source, wanted, explicit=explicit, big=order).read()
+        found = _Walk(source, explicit=explicit, big=order).read(wanted)
         if len(found) > len(best):
             best = found
         if len(best) > len(wanted) // 4:  # the other way round, hardly an element would have been found
@@ -92,14 +90,29 @@ def read_tolerantly(source: Source, transfer_syntax_uid: str, wanted: Collection
     return best
 
 
-_Header = tuple[int, bytes, int, int]
+Header = tuple[int, bytes, int, int]
 """Tag, VR or nothing, length of the value, its offset."""
 
 
+def plain(source: Source, transfer_syntax_uid: str) -> Source:
+    """*source*, or the start of what it inflates to, where its syntax is a deflated one."""
+    if transfer_syntax_uid in DEFLATED:
+        with contextlib.suppress(MalformedDataSet):  # it may not be deflated at all (pydicom#1086)
+            return _Inflated(inflated(source.read(0, MAX_INFLATED), MAX_INFLATED))
+    return source
+
+
+def find_element(source: Source, transfer_syntax_uid: str, wanted: int) -> Header | None:
+    """The element *wanted* at the top level of a data set that is not deflated; None where it is not found."""
+    explicit, big = transfer_syntax_uid not in IMPLICIT, transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
+    headers = _Walk(source, explicit=explicit, big=big).elements()
+    return next((header for header in headers if header[0] == wanted), None)
+
+
 class _Walk:
-    def __init__(self, source: Source, wanted: Collection[int], *, explicit: bool, big: bool) -> None:
+    def __init__(self, source: Source, *, explicit: bool, big: bool) -> None:
         order = ">" if big else "<"
-        self._source, self._end, self._wanted = source, source.size, wanted
+        self._source, self._end = source, source.size
         self._explicit, self._big, self._delimiter = explicit, big, _DELIMITER[order]
         self._tag = struct.Struct(order + "HH").unpack_from
         self._short = struct.Struct(order + "H").unpack_from
@@ -107,25 +120,32 @@ class _Walk:
         self._window, self._window_at = b"", 0
         self._left = MAX_ELEMENTS
 
-    def read(self) -> dict[int, Value]:
+    def read(self, wanted: Collection[int]) -> dict[int, Value]:
         found: dict[int, Value] = {}
+        for tag, vr, length, value in self.elements():
+            if tag in wanted and length <= MAX_VALUE:
+                found.setdefault(tag, (vr, self._value(vr, value, length)))
+                if len(found) == len(wanted):
+                    break
+        return found
+
+    def elements(self) -> Iterator[Header]:
+        """The headers of the top level, as far as they can be told apart."""
         at = 0
-        try:
-            while at + 8 <= self._end and len(found) < len(self._wanted):
-                tag, vr, length, value = self._header(at, self._end, nested=False)
+        with contextlib.suppress(_Lost):
+            while at + 8 <= self._end:
+                header = self._header(at, self._end, nested=False)
+                tag, _, length, value = header
                 if tag >> 16 == 0xFFFE:  # a delimiter too many
                     at = value
-                elif length != UNDEFINED:
-                    if tag in self._wanted and length <= MAX_VALUE:
-                        found.setdefault(tag, (vr, self._value(vr, value, length)))
+                    continue
+                yield header
+                if length != UNDEFINED:
                     at = value + length
                 elif tag >= PIXEL_DATA_GROUP:  # encapsulated: fragments, and nothing that is wanted behind them
                     break
                 else:
                     at = self._after_sequence(value, depth=1)
-        except _Lost:
-            pass
-        return found
 
     def _value(self, vr: bytes, at: int, length: int) -> bytes:
         raw = self._source.read(at, length)
@@ -137,7 +157,7 @@ class _Walk:
             self._window, self._window_at, start = self._source.read(at, _WINDOW), at, 0
         return self._window[start : start + count]
 
-    def _header(self, at: int, end: int, *, nested: bool) -> _Header:
+    def _header(self, at: int, end: int, *, nested: bool) -> Header:
         """The header at *at*, read as it is most likely meant."""
         self._left -= 1
         head = self._bytes(at, 12)

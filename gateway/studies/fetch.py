@@ -280,7 +280,8 @@ class Fetcher:
                 instance_uid, pacs.name, uid,
             )  # fmt: skip
             unpacked = [keys.media(uid, instance_uid, instance.media.extension)] if instance.media else []
-            await self._cache.remove([keys.instance(uid, instance_uid), *unpacked])
+            original = [keys.original(uid, instance_uid)] if instance.viewable_from else []
+            await self._cache.remove([keys.instance(uid, instance_uid), *unpacked, *original])
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
         if not flight.stored:

@@ -9,6 +9,7 @@ with it its association: back-pressure, and bounded memory whatever the study's 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.part10 import file_header
+from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
+from gateway.dicom.viewable import LIMIT as VIEWABLE_LIMIT
+from gateway.dicom.viewable import MADE_VIEWABLE, made_viewable
 from gateway.objects import ObjectStore, StoreError, StoreFull
 from gateway.pacs.receiver import Body, IncomingInstance, Status
 from gateway.runtime.log_ids import bind
@@ -67,10 +71,12 @@ class Intake:
         *,
         open_for_push: Callable[[str, str], Flight | None],
         pacs_at: Callable[[str, str], Collection[str]],
+        make_viewable: bool = False,
     ) -> None:
         """*open_for_push* is asked for a study that no flight expects from this sender: (Study Instance UID, calling
         AE title) → the flight to take it, or None, which refuses it. *pacs_at* names the PACS that an AE title at an
-        address may be."""
+        address may be. *make_viewable* says whether what browsers do not decode is stored so that they do."""
+        self._make_viewable = make_viewable
         self._store = store
         self._cache = cache
         self._open_for_push = open_for_push
@@ -193,7 +199,13 @@ class Intake:
                     content_type = unpacked.media.mime_type
                     await self._store.put_stream(key, unpacked.media.size, unpacked.chunks, content_type=content_type)
                     instance = instance.with_media(unpacked.media)
-                await self._put_instance(keys.instance(study, instance.sop_instance_uid), admitted)
+                made = None
+                if self._make_viewable and admitted.incoming.transfer_syntax_uid in MADE_VIEWABLE:
+                    made = await self._made_viewable(admitted)
+                if made is None:
+                    await self._put_instance(keys.instance(study, instance.sop_instance_uid), admitted)
+                else:
+                    instance = await self._put_both(admitted, instance, made)
         except StoreError as e:
             log.warning("instance %s of study %s did not reach the store: %s", instance.sop_instance_uid, study, e)
             flight.store_failure = str(e)
@@ -214,6 +226,45 @@ class Intake:
         size = _held_by(admitted.incoming.body)
         admitted.incoming.body.close()
         self._room.give_back(size, admitted.flight.study_instance_uid)
+
+    async def _made_viewable(self, admitted: _Admitted) -> bytes | None:
+        """The data set in explicit little endian; None where it stays as it came."""
+        incoming, uid = admitted.incoming, admitted.instance.sop_instance_uid
+        if incoming.body.size > VIEWABLE_LIMIT:
+            log.warning("instance %s is not made viewable: %d bytes", uid, incoming.body.size)
+            return None
+
+        def made() -> bytes:
+            return made_viewable(incoming.body.read(0, incoming.body.size), incoming.transfer_syntax_uid)
+
+        try:
+            async with self._closer_look:
+                data = await asyncio.to_thread(made)
+            await self._cache.reserve(admitted.flight.study_instance_uid, len(data))
+        except (MalformedDataSet, CacheFull) as e:
+            log.warning("instance %s is not made viewable: %s", uid, e)
+            return None
+        return data
+
+    async def _put_both(self, admitted: _Admitted, instance: Instance, made: bytes) -> Instance:
+        """Stores what was made viewable in the place of the instance, and beside it what came."""
+        study, incoming = admitted.flight.study_instance_uid, admitted.incoming
+        await self._put_instance(keys.original(study, instance.sop_instance_uid), admitted)
+        prefix = file_header(
+            incoming.sop_class_uid,
+            instance.sop_instance_uid,
+            EXPLICIT_LITTLE_ENDIAN,
+            source_ae_title=incoming.calling_ae_title,
+        )
+        key = keys.instance(study, instance.sop_instance_uid)
+        await self._store.put(key, [prefix, made], content_type=DICOM)
+        return dataclasses.replace(
+            instance,
+            transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+            size=len(prefix) + len(made),
+            viewable_from=incoming.transfer_syntax_uid,
+            original_size=instance.size,
+        )
 
     async def _put_instance(self, key: str, admitted: _Admitted) -> None:
         body = admitted.incoming.body

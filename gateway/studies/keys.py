@@ -52,6 +52,11 @@ def instance(study_instance_uid: str, sop_instance_uid: str) -> str:
     return f"{study(study_instance_uid)}instances/{segment(sop_instance_uid)}.dcm"
 
 
+def original(study_instance_uid: str, sop_instance_uid: str) -> str:
+    """An instance as it came, where the one beside it was made viewable."""
+    return f"{study(study_instance_uid)}original/{segment(sop_instance_uid)}.dcm"
+
+
 def media(study_instance_uid: str, sop_instance_uid: str, extension: str) -> str:
     """What was unpacked from an instance: a PDF, a video."""
     return f"{study(study_instance_uid)}media/{segment(sop_instance_uid)}.{extension}"

@@ -9,17 +9,14 @@ a bare elementary stream.
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from pydicom.filereader import read_dataset
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
-
+from gateway.dicom.elements import UNDEFINED
 from gateway.dicom.sop_classes import ENCAPSULATED_PDF
 from gateway.dicom.syntaxes import VIDEO
+from gateway.dicom.tolerant import find_element, plain, read_tolerantly
 from gateway.pacs.receiver import Body, IncomingInstance
 from gateway.studies.index import Instance, Media
 
@@ -39,8 +36,7 @@ DOCUMENTS = {
 """SOP Class UID → MIME type and file extension (PS3.3 Table C.24-2). The class decides, not the MIME type
 that the object claims: what a browser is told to open must not be the sender's free choice."""
 
-_FRAME_HEADER = 64 * 1024
-"""Bytes; the attributes of a video before its Pixel Data are smaller than this."""
+ENCAPSULATED_DOCUMENT, DOCUMENT_LENGTH, PIXEL_DATA = 0x00420011, 0x00420015, 0x7FE00010
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +58,25 @@ async def unpack(incoming: IncomingInstance) -> Unpacked | None:
     read = _document if is_document else _video
     try:
         return await asyncio.to_thread(read, incoming)
-    except Exception as e:  # whatever pydicom raises on a broken object
+    except Exception as e:  # it is served all the same
         log.warning("nothing unpacked from instance %s: %s", incoming.sop_instance_uid, type(e).__name__)
         return None
 
 
 def _document(incoming: IncomingInstance) -> Unpacked | None:
-    body = incoming.body
-    if body.size > DOCUMENT_LIMIT:
-        log.warning("document %s not unpacked: %d bytes", incoming.sop_instance_uid, body.size)
+    syntax = incoming.transfer_syntax_uid
+    source = plain(incoming.body, syntax)
+    element = find_element(source, syntax, ENCAPSULATED_DOCUMENT)
+    if element is None or not 0 < element[2] <= DOCUMENT_LIMIT:
+        log.warning("document %s is not unpacked: its bytes cannot be found", incoming.sop_instance_uid)
         return None
-    syntax = UID(incoming.transfer_syntax_uid)
-    if syntax.is_deflated:
-        return None
-    dataset = read_dataset(io.BytesIO(body.read(0, body.size)), syntax.is_implicit_VR, syntax.is_little_endian)
-    document: bytes = dataset.EncapsulatedDocument
+    _, _, length, offset = element
+    document = source.read(offset, length)
     # The value is padded to even length; its true one is told apart (PS3.3 C.24.2.2, field note 17).
-    length = dataset.get("EncapsulatedDocumentLength")
-    if length is not None and len(document) - 1 <= length <= len(document):
-        document = document[:length]
-    if not document:
-        return None
+    said = read_tolerantly(incoming.body, syntax, {DOCUMENT_LENGTH}).get(DOCUMENT_LENGTH)
+    true_length = int.from_bytes(said[1], "little") if said else length
+    if length - 1 <= true_length <= length:
+        document = document[:true_length]
     mime_type, extension = DOCUMENTS[incoming.sop_class_uid]
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -93,8 +87,9 @@ def _document(incoming: IncomingInstance) -> Unpacked | None:
 
 def _video(incoming: IncomingInstance) -> Unpacked | None:
     body = incoming.body
-    fragments = _fragments(body)
+    fragments = _fragments(body, incoming.transfer_syntax_uid)
     if not fragments:
+        log.warning("video %s is not unpacked: its fragments cannot be found", incoming.sop_instance_uid)
         return None
     container = _container(body.read(*fragments[0]))
     if container is None:
@@ -109,18 +104,12 @@ def _video(incoming: IncomingInstance) -> Unpacked | None:
     return Unpacked(Media(*container, sum(length for _, length in fragments)), chunks)
 
 
-def _fragments(body: Body) -> list[tuple[int, int]]:
+def _fragments(body: Body, transfer_syntax_uid: str) -> list[tuple[int, int]]:
     """(offset, length) of each fragment of Pixel Data, the Basic Offset Table left out (PS3.5 §A.4)."""
-    head = io.BytesIO(body.read(0, _FRAME_HEADER))
-
-    def at_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
-        return int(tag) >= 0x7FE00010
-
-    read_dataset(head, False, True, stop_when=at_pixel_data)
-    at = head.tell()
-    if body.read(at, 8) != b"\xe0\x7f\x10\x00OB\0\0":
+    element = find_element(body, transfer_syntax_uid, PIXEL_DATA)
+    if element is None or element[2] != UNDEFINED:
         return []
-    at += 12
+    at = element[3]
     found = []
     while True:
         item = body.read(at, 8)

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydicom.filereader import read_dataset
+
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import check, examine
 from gateway.dicom.elements import MalformedDataSet, read_elements
+from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.structure import read_structure
+from gateway.dicom.syntaxes import DEFLATED_EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN
+from gateway.dicom.viewable import made_viewable
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scp.server import StorageScp, _choose
@@ -24,7 +30,7 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, Link, data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
 from gateway.pacs.upper.spool import MemoryBody
-from gateway.studies.header import WANTED, read_header
+from gateway.studies.header import WANTED, read_header, read_header_tolerantly
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 SYNTAXES = (EXPLICIT, "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
@@ -162,6 +168,20 @@ def elements(data: bytes) -> None:
             read_header(IncomingInstance(CT, "1.2", syntax, "THEM", "US", "", MemoryBody(data)))
 
 
+def closer(data: bytes) -> None:
+    """The closer look at a header: nothing that it meets is an error."""
+    for syntax in SYNTAXES:
+        read_header_tolerantly(IncomingInstance(CT, "1.2", syntax, "THEM", "US", "", MemoryBody(data)))
+
+
+def viewable(data: bytes) -> None:
+    """A data set turned round keeps its size."""
+    with contextlib.suppress(MalformedDataSet):
+        assert len(made_viewable(data, EXPLICIT_BIG_ENDIAN)) == len(data)
+    with contextlib.suppress(MalformedDataSet):
+        made_viewable(data, DEFLATED_EXPLICIT_LITTLE_ENDIAN)
+
+
 def structure(data: bytes) -> None:
     """A data set walked to its end."""
     for syntax in SYNTAXES[:3]:
@@ -189,6 +209,8 @@ TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
     "answer": lambda: answer,
     "command": lambda: command,
     "elements": lambda: elements,
+    "closer": lambda: closer,
+    "viewable": lambda: viewable,
     "structure": lambda: structure,
     "upload": lambda: upload,
 }
@@ -203,6 +225,11 @@ class All:
     def __call__(self, data: bytes) -> None:
         if data:
             self._targets[data[0] % len(self._targets)](data[1:])
+
+
+def explicit_big_endian(data_set: bytes) -> bytes:
+    """A data set in explicit VR little endian, turned round."""
+    return encode_data_set(read_dataset(io.BytesIO(data_set), False, True), EXPLICIT_BIG_ENDIAN)
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -230,6 +257,8 @@ def seeds() -> dict[str, list[bytes]]:
         "answer": [answered[6:]],
         "command": [store],
         "elements": [data_set],
+        "closer": [data_set],
+        "viewable": [explicit_big_endian(data_set)],
         "structure": [data_set, *(c[144 + int.from_bytes(c[140:144], "little") :] for c in sample[:2])],
         "upload": [small, *sample[:2]],
     }
