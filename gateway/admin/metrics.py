@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -23,6 +23,8 @@ class Figures:
     jobs: Jobs
     critical_reports: Callable[[], int]
     """Since the start."""
+    reports: Callable[[], Mapping[str, int]]
+    """Of those that Avara has signed lately, by where they are; empty while that is not known."""
     cache_bytes: Callable[[], int]
     fetches: Callable[[], int]
     """Under way."""
@@ -89,6 +91,14 @@ def _families(figures: Figures, counts: dict[tuple[str, JobState], int]) -> Iter
         "avara_gateway_critical_reports", "Critical reports acknowledged since the start.",
         value=figures.critical_reports(),
     )  # fmt: skip
+    reports = GaugeMetricFamily(
+        "avara_gateway_reports",
+        "Reports that Avara has signed for studies of the last days, and how many of them are where they belong.",
+        labels=["where"],
+    )
+    for where, number in figures.reports().items():
+        reports.add_metric([where], number)
+    yield reports
     yield GaugeMetricFamily("avara_gateway_cache_bytes", "Bytes of studies in the store.", value=figures.cache_bytes())
     yield CounterMetricFamily(
         "avara_gateway_rejected_associations", "Associations of hosts that are no PACS of ours, since the start.",

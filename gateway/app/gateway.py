@@ -16,7 +16,7 @@ from gateway.app import account
 from gateway.app.alerts import alert_channels, alert_kinds, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
-from gateway.app.reports import report_kinds, report_places
+from gateway.app.reports import avara_api, report_kinds, report_places
 from gateway.app.shared import SharedParts
 from gateway.app.stores import kept_secret
 from gateway.captures.inbox import Inbox
@@ -36,6 +36,7 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
 from gateway.pacs.senders import Senders
+from gateway.reports.missed import MissedReports
 from gateway.reports.receive import ReportHandler
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import StudyCache
@@ -115,6 +116,14 @@ class Gateway:
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
         channels = alert_channels(config.alerting)
         self.worker = Worker(journal)
+        api = avara_api(config)
+        self.missed = (
+            None
+            if api is None or not config.reports.enabled
+            else MissedReports(
+                api, journal=journal, channels=list(channels), added=self.worker.wake, clock=SYSTEM_CLOCK
+            )
+        )
         self.held = HeldJobs(
             journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=self.clock
         )
@@ -193,11 +202,16 @@ class Gateway:
         return Figures(
             Jobs(self.journal),
             critical_reports=lambda: self.reports.critical,
+            reports=self._reports_by_place,
             cache_bytes=lambda: self.cache.size,
             fetches=lambda: self.fetcher.under_way,
             rejected_associations=lambda: self.senders.rejections,
             unlisted_instances=lambda: self.fetcher.unlisted,
         )
+
+    def _reports_by_place(self) -> dict[str, int]:
+        found = self.missed.last if self.missed is not None else None
+        return {} if found is None else {"signed": found.signed, "pacs": found.in_pacs, "ris": found.in_ris}
 
     def alive(self) -> bool:
         """Whether nothing hangs, so that starting afresh would not help."""

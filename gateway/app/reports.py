@@ -108,12 +108,15 @@ def _asks_avara(avara: AvaraConfig) -> AskAgain | None:
     return ask
 
 
-def _inquiry(config: Config) -> Inquiry | None:
+def avara_api(config: Config) -> AvaraApi | None:
+    """Avara's API; None where there is no key of it."""
     key = config.avara.api_key
-    if key is None:
-        return None
-    api = AvaraApi(key.get_secret_value(), base_url=config.avara.api_url)
-    return Inquiry(api, organization=config.reports.organization)
+    return None if key is None else AvaraApi(key.get_secret_value(), base_url=config.avara.api_url)
+
+
+def _inquiry(config: Config) -> Inquiry | None:
+    api = avara_api(config)
+    return None if api is None else Inquiry(api, organization=config.reports.organization)
 
 
 def _hl7_receiver(config: ReportHl7Config) -> Hl7Receiver:

@@ -95,6 +95,7 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "inbox notifications", gateway.inbox.listen),
         loop(loops, "alerts of held jobs", gateway.held.watch),
         loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
+        *([] if gateway.missed is None else [loop(loops, "missed reports", gateway.missed.watch)]),
         *http_parts(gateway),
     ]
     if config.metrics.port is not None:

@@ -237,6 +237,12 @@ def held(c: Transaction, *, besides: str) -> list[tuple[int, float]]:
     return [(row.id, row.since) for row in c.execute(wanted)]
 
 
+def ended(c: Transaction, kind: str, state: JobState, since: float) -> list[Job]:
+    """The jobs of a kind that came to stand in *state* since then."""
+    wanted = select(jobs).where(jobs.c.kind == kind, jobs.c.state == state.value, jobs.c.ended >= since)
+    return [job_of(row) for row in c.execute(wanted)]
+
+
 def hasten(c: Transaction, job_id: int, said: str) -> None:
     """What a job waits for has come: it goes on at once if it waits."""
     waiting = (jobs.c.id == job_id) & (jobs.c.state == JobState.WAITING.value)

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from gateway.journal.tables import study_reports as table
 from gateway.journal.transaction import Transaction
@@ -47,6 +47,11 @@ def know(c: Transaction, report: StudyReport) -> None:
     """From now on this report is known; of one that is known already, nothing changes."""
     if get(c, report.report_id) is None:
         c.execute(insert(table).values(dataclasses.asdict(report)))
+
+
+def first_received(c: Transaction) -> float | None:
+    """When the first report of all was acknowledged; None where there was none."""
+    return c.execute(select(func.min(table.c.received))).scalar_one_or_none()
 
 
 def keeps_text(c: Transaction, report_id: str, key: str | None) -> None:

@@ -171,6 +171,14 @@ study_reports = Table(
 """Every report that was acknowledged, among the others of its study. ``ordinal`` is 1 for the first, from 2 on for what
 was added to it, and 0 while that is not decided; ``original`` is the report that it adds to, where it is known."""
 
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text),
+)
+"""How far something has come that goes on over restarts."""
+
 alerts = Table(
     "alerts",
     metadata,

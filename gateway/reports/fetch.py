@@ -130,6 +130,8 @@ class ReportFetcher:
 
     async def _content(self, job: Job) -> bytes:
         try:
+            if job.payload["url"] is None:
+                raise UrlExpired("no webhook has brought a URL of the report's PDF")
             return await self._download(job.payload["url"])
         except UrlExpired:
             if self._ask_again is None:
