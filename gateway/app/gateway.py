@@ -120,9 +120,7 @@ class Gateway:
         self.missed = (
             None
             if api is None or not config.reports.enabled
-            else MissedReports(
-                api, journal=journal, channels=list(channels), added=self.worker.wake, clock=SYSTEM_CLOCK
-            )
+            else MissedReports(api, journal=journal, channels=list(channels), added=self.worker.wake, clock=self.clock)
         )
         self.held = HeldJobs(
             journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=self.clock
