@@ -27,7 +27,10 @@ class StoreFull(StoreError):
 
 
 class StoreDenied(StoreError):
-    """It refuses our credentials, our clock or our bucket."""
+    """It refuses our credentials, our clock or our bucket: everything, for a reason that lies in no object. What waited
+    meanwhile goes on by itself once that is mended, and is not left to an operator one by one."""
+
+    transient = True
 
 
 class ObjectNotFound(StoreError):

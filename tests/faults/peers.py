@@ -115,7 +115,7 @@ class Hl7Receiver(_Server):
 
 
 class MailServer(_Server):
-    """Takes every mail; what it has is kept by the report that it is about."""
+    """Takes every mail, and keeps which critical reports it was told of."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,9 +129,9 @@ class MailServer(_Server):
             if command == b"DATA":
                 writer.write(b"354 go on\r\n")
                 mail = message_from_bytes(await reader.readuntil(b"\r\n.\r\n"))
-                report = re.search(r"rep_\w+", mail["Subject"])
-                assert report is not None
-                self.mails[report[0]].add(mail["Message-ID"])
+                critical = re.fullmatch(r"Critical report: (\w+)", mail["Subject"])
+                if critical is not None:
+                    self.mails[critical[1]].add(mail["Message-ID"])
             writer.write(b"221 bye\r\n" if command == b"QUIT" else b"250 fine\r\n")
             await writer.drain()
 

@@ -100,6 +100,10 @@ async def test_retrievals_that_are_silent_hold_up_no_other_study_and_no_capture(
     assert await broken(hospital) == []
 
 
+async def waits(hospital, kind):
+    return any(j[1] == kind and j[2] == "waiting" for j in hospital.gateway.jobs())
+
+
 async def attempted(asked):
     with contextlib.suppress(NotServed):
         await asked
@@ -143,13 +147,17 @@ async def test_a_thousand_connections_that_read_nothing_take_no_ones_turn(fresh)
     assert await broken(hospital) == []
 
 
-async def test_a_report_that_waited_while_the_clock_was_a_day_ahead_is_tried_once_it_is_right(hospital):
+async def test_what_waited_while_the_clock_was_a_day_ahead_is_tried_once_it_is_right(hospital):
     study = await hospital.examine(hospital.main)
     await hospital.open_study(study)
+    hospital.relays["second"].wire.refuses = True
     async with fault("the RIS is killed").during(hospital):
         await hospital.deliver(study)
+        await hospital.upload(study)
+        await until(lambda: waits(hospital, "capture.store"), 30)
         async with fault("the clock is a day ahead").during(hospital):
-            await asyncio.sleep(5)  # tried in vain, by a clock that is a day ahead
+            await asyncio.sleep(5)  # tried in vain, by a clock that is a day ahead and that the store refuses, too
+    hospital.relays["second"].mend()
     assert await broken(hospital, heals_within=60) == []
 
 

@@ -213,6 +213,15 @@ async def test_a_refusal_is_not_tried_again(misbehaving):
     assert server.requests == 1
 
 
+async def test_what_is_refused_for_the_clocks_is_for_a_job_to_try_again(misbehaving):
+    server, store = misbehaving
+    server.plan = [(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>")]
+    with pytest.raises(StoreDenied, match="set both by NTP") as refused:
+        await store.put("a", b"x", content_type="a/b")
+    # Else each object that waits would be left to an operator, one by one, for a fault that is no object's.
+    assert refused.value.transient
+
+
 @pytest.mark.slow
 async def test_a_store_that_nobody_runs_names_the_fix():
     async with ObjectStore(
