@@ -155,7 +155,7 @@ class Soak:
             self._record.done["not possible, its PACS was away"] += 1
 
     def _during(self) -> str:
-        return self._fault.name if self._fault is not None else "nothing failed"
+        return self._fault.name if self._fault is not None else "nothing failed when it was asked"
 
     async def _study(self) -> None:
         hospital = self._hospital

@@ -10,6 +10,8 @@ import pytest
 from .faults import fault, mixed_work, watched
 from .promises import broken
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 SHORT = [
     "the PACS is silent",
     "what the PACS sends is cut off",

@@ -16,6 +16,8 @@ from .hospital import Hospital, NotServed
 from .process import command_of, processes
 from .promises import broken
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 disks = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there are disks")
 
 

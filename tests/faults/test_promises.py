@@ -8,6 +8,8 @@ from gateway.studies import keys
 
 from .promises import broken
 
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
 
 @pytest.fixture
 async def served(hospital):

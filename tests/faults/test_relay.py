@@ -9,6 +9,8 @@ import pytest
 
 from .relay import Relay, Wire
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def echo():
