@@ -12,7 +12,7 @@ import logging
 import pytest
 
 from gateway.studies import keys
-from gateway.studies.outcome import Complete, Unreachable
+from gateway.studies.outcome import Complete, NotSent
 from tests.field.inputs import CT, KINDS, SERIES, STUDY, elements, encoded, held
 from tests.field.raw_pacs import EXPLICIT, Held, part10, raw_pacs
 
@@ -136,7 +136,7 @@ class TestTheAssociationTells:
         async with raw_pacs(foreign) as pacs:
             pacs.lists = False
             gateway, ended, answer, _ = await opened(start, pacs, "c-move")
-            assert isinstance(ended, Unreachable)
+            assert isinstance(ended, NotSent)
             assert answer["urls"] == []
             assert [o async for o in gateway.parts.store.list(keys.ROOT)] == []
 
