@@ -6,7 +6,6 @@ It imports nothing of the gateway. What is decoded is never whole in memory: a f
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -96,16 +95,14 @@ def _decoded(source: BinaryIO, at: int, header: Dataset, syntax: UID) -> Iterato
 
 
 def _jpeg_xl(source: BinaryIO, at: int, header: Dataset, syntax: UID) -> Iterator[tuple[Any, Any]]:
+    import imagecodecs
     import numpy
-    import pillow_jxl  # noqa: F401  (registers itself with Pillow)
-    from PIL import Image
 
     source.seek(at)
     allocated, colour = int(header.BitsAllocated), int(header.SamplesPerPixel) == 3
     wanted = numpy.dtype(f"<u{(allocated + 7) // 8}")
     for stream in generate_frames(source, number_of_frames=int(header.get("NumberOfFrames") or 1)):
-        with Image.open(io.BytesIO(stream)) as image:
-            array = numpy.asarray(image)
+        array = imagecodecs.jpegxl_decode(stream)
         if array.dtype.itemsize != wanted.itemsize:
             raise Refused(f"a frame has {array.dtype.itemsize * 8} bits where its attributes say {allocated}")
         # A JPEG XL decoder gives colours as RGB, however they were coded.
