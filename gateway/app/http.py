@@ -55,7 +55,14 @@ def http_parts(gateway: Gateway) -> list[Part]:
     parts = [opened("store client for browsers", browsers)]
     if gateway.embedded is not None:
         quota = UploadQuota(keep_for=config.captures.upload_expiry, free=free_for_uploads(config))
-        front = StoreFront(browsers, server, cors=cors, max_upload=config.captures.max_size, quota=quota)
+        front = StoreFront(
+            browsers,
+            server,
+            cors=cors,
+            max_upload=config.captures.max_size,
+            quota=quota,
+            uploaded=gateway.inbox.uploaded,
+        )
         router.add_routes(front.routes())
         parts.append(opened("store front", front))
     listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN)

@@ -1,6 +1,6 @@
 """Notices uploads: by listing the inbox, which works with every S3 server and after every restart.
 
-Where the store can tell of new objects, that only makes it sooner.
+Where the store can tell of new objects, or an upload came through the gateway's own face, that only makes it sooner.
 """
 
 from __future__ import annotations
@@ -39,10 +39,18 @@ class Inbox:
         self._open = asyncio.Event()
         self._news = asyncio.Event()
         self._listed_at = -LOOKS_ANYWAY_EVERY
+        self._told: dict[str, ObjectInfo] = {}
 
     def slot_opened(self) -> None:
         """An upload may come from now on."""
         self._open.set()
+
+    def uploaded(self, info: ObjectInfo) -> None:
+        """The store has an upload: it is taken at once, without a listing, which takes longer the more there are."""
+        if info.key.startswith(slots.INBOX):
+            if info.etag:
+                self._told[info.key] = info
+            self._news.set()
 
     async def watch(self) -> None:
         """Looks for uploads until it is cancelled; first for what came while nobody did."""
@@ -52,9 +60,14 @@ class Inbox:
             self._news.clear()
             open_slots = True
             try:
-                open_slots = bool(await self._journal.run(slots.open_slots))
-                if open_slots or self._journal.clock.monotonic() - self._listed_at >= LOOKS_ANYWAY_EVERY:
-                    await self.look()
+                told, self._told = list(self._told.values()), {}
+                since_listed = self._journal.clock.monotonic() - self._listed_at
+                if told and since_listed < LOOKS_EVERY:
+                    await self._take(told)
+                else:
+                    open_slots = bool(await self._journal.run(slots.open_slots))
+                    if open_slots or since_listed >= LOOKS_ANYWAY_EVERY:
+                        await self.look()
             except GatewayError as e:
                 log.warning("the inbox cannot be looked at: %s", e)
             event = self._news if open_slots else self._open
@@ -78,8 +91,10 @@ class Inbox:
         """Lists the inbox once. Raises StoreError, JournalError."""
         found = [info async for info in self._store.list(slots.INBOX)]
         self._listed_at = self._journal.clock.monotonic()
-        if not found:
-            return
+        if found:
+            await self._take(found)
+
+    async def _take(self, found: Sequence[ObjectInfo]) -> None:
         done = await self._journal.run(lambda c: self._note(c, found))
         if done:
             # What is left of uploads that were dealt with before: the same bytes sent again, or a crash.

@@ -9,14 +9,14 @@ their own, so that neither holds up the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from gateway.objects.client import CHUNK, ObjectStore
+from gateway.objects.client import CHUNK, ObjectInfo, ObjectStore
 from gateway.objects.errors import ObjectNotFound, StoreError
 from gateway.objects.serving import serve_object
 from gateway.objects.sigv4 import PresignedCheck
@@ -38,15 +38,24 @@ class StoreFront:
     """Serves presigned requests from the embedded store. To be used as an async context manager."""
 
     def __init__(
-        self, store: ObjectStore, server: WebServer, *, cors: Cors, max_upload: int, quota: UploadQuota
+        self,
+        store: ObjectStore,
+        server: WebServer,
+        *,
+        cors: Cors,
+        max_upload: int,
+        quota: UploadQuota,
+        uploaded: Callable[[ObjectInfo], None],
     ) -> None:
-        """*store* has connections of its own for this; *max_upload* is bytes."""
+        """*store* has connections of its own for this; *max_upload* is bytes; *uploaded* is told of each upload once
+        the store has it."""
         self._store = store
         self._server = server
         self._check = PresignedCheck(store.credentials, store.region, store.bucket)
         self._cors = cors
         self._max_upload = max_upload
         self._quota = quota
+        self._uploaded = uploaded
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> StoreFront:
@@ -111,6 +120,8 @@ class StoreFront:
                 await ask_for_body(request)
                 answer = await self._put(request, key, turn, allowed)
                 stored = answer.status < 300
+                if stored:
+                    self._uploaded(ObjectInfo(key, size, answer.headers.get("ETag", "").strip('"'), None))
                 return answer
             finally:
                 self._quota.end(key, size, stored=stored)

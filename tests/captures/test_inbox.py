@@ -1,4 +1,4 @@
-"""The inbox's watch: it goes on whatever the store answers."""
+"""The inbox's watch: it goes on whatever the store answers, and waits for no listing where it was told."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import asyncio
 from aiohttp import web
 
 from gateway.captures.inbox import Inbox
+from gateway.demo.sample import sample_capture
 from gateway.journal import Jobs, Journal
 from gateway.objects import Credentials, ObjectStore
 from gateway.objects.embedded import free_port
 from gateway.runtime.supervise import Supervisor
+
+from .conftest import STUDY
 
 _ONE_UPLOAD = (
     '<?xml version="1.0" encoding="UTF-8"?>'
@@ -54,3 +57,22 @@ async def test_a_listing_that_is_no_xml_does_not_keep_a_later_upload_from_being_
     finally:
         await runner.cleanup()
         await journal.close()
+
+
+async def test_an_upload_that_the_gateways_own_face_took_waits_for_no_listing(pacs, viewer_of, monkeypatch):
+    monkeypatch.setattr("gateway.captures.inbox.LOOKS_EVERY", 1000.0)
+    viewer = await viewer_of(pacs, store={"bucket": "dicom"})
+    listed = asyncio.Event()
+
+    async def look():
+        await Inbox.look(viewer.gateway.parts.inbox)
+        listed.set()
+
+    monkeypatch.setattr(viewer.gateway.parts.inbox, "look", look)
+    url = (await viewer.ask())["uploadUrls"][0]
+    async with asyncio.timeout(20):
+        await listed.wait()  # the last listing that finds nothing: the next would be in a quarter of an hour
+    assert await viewer.put(url, sample_capture(STUDY).content) == 200
+    await viewer.stored()
+    await viewer.gateway.parts.inbox.look()
+    assert len(await viewer.jobs.list(kinds=["capture.check"])) == 1  # a listing takes it for the same upload

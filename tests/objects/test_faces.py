@@ -14,6 +14,7 @@ import pytest
 from yarl import URL
 
 from gateway.objects import Credentials, ObjectStore, Presigner
+from gateway.objects.client import ObjectInfo
 from gateway.objects.embedded import free_port
 from gateway.objects.front import StoreFront
 from gateway.objects.uploads import UploadQuota
@@ -82,17 +83,26 @@ async def face(s3):
     await s3.put(KEY, CONTENT, content_type="application/dicom")
     room = {"free": 1000}
     quota = UploadQuota(keep_for=60, free=lambda: room["free"])
-    async with StoreFront(s3, server, cors=cors, max_upload=1000, quota=quota) as front:
+    told: list[ObjectInfo] = []
+    front = StoreFront(s3, server, cors=cors, max_upload=1000, quota=quota, uploaded=told.append)
+    async with front:
         server.application.router.add_routes(front.routes())
         await server.start("127.0.0.1", port, drain_for=1)
         async with aiohttp.ClientSession(auto_decompress=False) as http:
-            yield Face(s3, http, f"http://127.0.0.1:{port}", room)
+            yield Face(s3, http, f"http://127.0.0.1:{port}", room, told)
         await server.stop()
 
 
 class Face:
-    def __init__(self, store: ObjectStore, http: aiohttp.ClientSession, url: str, room: dict[str, int]) -> None:
-        self.store, self.http, self.url, self.room = store, http, url, room
+    def __init__(
+        self,
+        store: ObjectStore,
+        http: aiohttp.ClientSession,
+        url: str,
+        room: dict[str, int],
+        told: list[ObjectInfo],
+    ) -> None:
+        self.store, self.http, self.url, self.room, self.told = store, http, url, room, told
         self.credentials: Credentials = store.credentials
 
     def presigner(self, endpoint_url):
@@ -160,6 +170,15 @@ async def test_a_put_is_conditional_as_in_the_store(face):
     assert (await face.ask(face.url, "PUT", {"If-None-Match": "*"}, "inbox/new", b"1"))[0] == 200
     assert (await face.ask(face.url, "PUT", {"If-None-Match": "*"}, "inbox/new", b"2"))[0] == 412
     assert await face.store.get("inbox/new") == b"1"
+
+
+async def test_each_upload_is_told_of_once_it_is_stored_as_a_listing_would_tell_it(face):
+    """Were it told otherwise, it would be taken for two uploads."""
+    assert (await face.ask(face.url, "PUT", {}, key="inbox/a", data=b"x" * 700))[0] == 200
+    assert (await face.ask(face.url, "PUT", {}, key="inbox/b", data=b"x" * 1001))[0] == 413
+    assert (await face.ask(face.url, "PUT", {"If-None-Match": "*"}, key="inbox/a", data=b"y"))[0] == 412
+    listed = [(info.key, info.size, info.etag) async for info in face.store.list("inbox/")]
+    assert [(info.key, info.size, info.etag) for info in face.told] == listed
 
 
 async def test_an_encoded_upload_is_refused_with_what_would_be_taken(face):
