@@ -97,16 +97,17 @@ async def test_pauses_grow_are_spread_and_have_a_bound():
 
 async def test_a_loop_that_ran_for_long_pauses_as_if_it_had_never_ended():
     clock = QuickClock()
-    goes_on = asyncio.Event()
+    runs, goes_on = asyncio.Event(), asyncio.Event()
 
     async def loop():
         if len(clock.pauses) == 5:
+            runs.set()
             await goes_on.wait()
         raise RuntimeError
 
     async with Supervisor(clock=clock) as loops:
         loops.add("a loop", loop)
-        await until(lambda: len(clock.pauses) == 5)
+        await asyncio.wait_for(runs.wait(), 10)
         clock.ahead += LONGEST_PAUSE + 1
         goes_on.set()
         await until(lambda: len(clock.pauses) >= 6)
