@@ -153,9 +153,11 @@ class TestKeys:
         uid = keys.uid_of(text)
         assert uid is None or (is_usable(uid) and keys.segment(uid) == text)
 
-    @pytest.mark.parametrize("text", ["", " ", "1.2 ", "*", "1.2.*", "1?", "1\\2", "é", "\n", "1\n", "x" * 81, "\0"])
-    def test_what_would_match_more_or_is_too_long_is_not_usable(self, text):
-        """PS3.4 C.2.2.2: wild cards, lists of UIDs."""
+    @pytest.mark.parametrize(
+        "text", ["", " ", "1.2 ", "*", "1.2.*", "1?", "1\\2", "é", "\n", "1\n", "x" * 81, "\0", ".", ".."]
+    )
+    def test_what_would_match_more_or_is_too_long_or_leads_elsewhere_is_not_usable(self, text):
+        """PS3.4 C.2.2.2: wild cards, lists of UIDs; RFC 3986 §5.2.4: segments of dots."""
         assert not is_usable(text)
 
     @given(st.text(max_size=80))

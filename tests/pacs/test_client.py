@@ -152,10 +152,10 @@ async def test_an_answer_about_another_study_is_not_taken_for_the_one_asked_for(
         assert await client.find_study(STUDY) is None
 
 
-async def test_instances_of_other_series_and_studies_and_paths_are_not_listed():
+async def test_instances_of_other_series_and_studies_and_what_matches_more_are_not_listed():
     async def script(pacs):
         await pacs.request()
-        for series in (SERIES, OTHER_SERIES, "../etc"):
+        for series in (SERIES, OTHER_SERIES, "1.2.3.*", ".."):
             await pacs.respond(0xFF00, {STUDY_UID: STUDY, SERIES_UID: series})
         await pacs.respond(0xFF00, {STUDY_UID: "9.9.9", SERIES_UID: "9.9.9.1"})
         await pacs.respond(0x0000)
@@ -164,7 +164,7 @@ async def test_instances_of_other_series_and_studies_and_paths_are_not_listed():
             await pacs.respond(0xFF00, {SERIES_UID: SERIES, INSTANCE_UID: "1.1", CLASS_UID: "1.2"})
             await pacs.respond(0xFF00, {STUDY_UID: STUDY, SERIES_UID: OTHER_SERIES, INSTANCE_UID: "2.1"})
             await pacs.respond(0xFF00, {STUDY_UID: "9.9.9", INSTANCE_UID: "3.1"})
-            await pacs.respond(0xFF00, {INSTANCE_UID: "../../etc/passwd"})
+            await pacs.respond(0xFF00, {INSTANCE_UID: "1.2.3.?"})
             await pacs.respond(0xFF00, raw=b"no data set")
             await pacs.respond(0x0000)
         await pacs.released()
@@ -188,7 +188,7 @@ async def test_a_move_asks_for_what_it_is_told_to_and_says_what_failed():
         assert identifier == encode_identifier("IMAGE", keys, EXPLICIT)
         await pacs.respond(0xFF00, remaining=1, completed=1)
         # Failed SOP Instance UID List (0008,0058), with one that is none
-        uids = b"1.2\\../x"
+        uids = b"1.2\\1.2.*"
         await pacs.respond(0xB000, raw=b"\x08\0\x58\0UI" + bytes((len(uids), 0)) + uids, failed=1, completed=1)
         await pacs.released()
 
