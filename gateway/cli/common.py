@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = click.Path(dir_okay=False, path_type=Path)
 
-CONFIG = click.option("-c", "--config", "path", required=True, type=CONFIG_FILE, help="The configuration file.")
+DEFAULT_FILE = Path("/etc/avara-gateway/gateway.yaml")
+"""Where the configuration lies on a machine without containers (deploy/avara-gateway.service)."""
+
+CONFIG = click.option(
+    "-c", "--config", "path", type=CONFIG_FILE, default=DEFAULT_FILE, show_default=True, help="The configuration file."
+)
+
+MISCONFIGURED = 78
+"""How ``serve`` ends where starting it again would not help (EX_CONFIG of sysexits.h): its unit does not try."""
 
 
 class Failed(click.ClickException):
@@ -29,16 +37,17 @@ class Failed(click.ClickException):
         click.echo(f"avara-gateway: {self.message}", err=True)
 
 
-def load_config(path: Path) -> Config:
-    """The configuration; its mistakes, all at once, end the command."""
+def load_config(path: Path, *, keys_needed: bool = False, code: int = 1) -> Config:
+    """The configuration; its mistakes, all at once, end the command with *code*. Only who takes or signs webhooks needs
+    their keys, which an operator's shell may not have."""
     from gateway.config import ConfigError, load
 
     try:
-        return load(path)
+        return load(path, keys_needed=keys_needed)
     except ConfigError as e:
         for mistake in e.mistakes:
             click.echo(str(mistake), err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(code) from None
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -53,7 +62,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
         os._exit(0)
     except app.CANNOT_START as e:
         click.echo(f"avara-gateway: {app.why(e)}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(MISCONFIGURED if isinstance(e, app.Misconfigured) else 1) from None
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
-"""The commands. Each says what it does, shows an example, and ends with 0 (fine), 1 (failed) or 2 (misused)."""
+"""The commands. Each says what it does, shows an example, and ends with 0 (fine), 1 (failed) or 2 (misused); ``serve``
+with 78 where its configuration is what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway import __version__
-from gateway.cli.common import CONFIG, CONFIG_FILE, Failed, load_config, run
+from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.trace import trace
 
@@ -36,13 +37,15 @@ def main() -> None:
 def serve(path: Path) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
+    Ends with 78 where its configuration is wrong, so that a service manager need not try again until it is mended.
+
     \b
     Example: avara-gateway serve -c /etc/avara-gateway/gateway.yaml
     """
     from gateway import app
     from gateway.admin.logs import set_up_logging
 
-    config = load_config(path)
+    config = load_config(path, keys_needed=True, code=MISCONFIGURED)
     faulthandler.enable()  # where the service manager ends what hangs, its log says where it hung
     log = set_up_logging(config.log.level, config.log.format)
     run(app.serve(config, log_loop=log.run))
@@ -132,7 +135,7 @@ def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None,
     \b
     Example: avara-gateway send-event -c gateway.yaml study.access_requested --study-instance-uid 1.2.840.1
     """
-    config = load_config(path)
+    config = load_config(path, keys_needed=True)
     url, full = options.pop("url"), options.pop("full")
     fields = _event_data(type_, options)
     if data is not None:
@@ -267,9 +270,9 @@ def demo(keep: bool) -> None:
 
 
 @main.command("config")
-@click.option("-c", "--config", "path", type=CONFIG_FILE, help="The configuration file.")
+@CONFIG
 @click.option("--schema", is_flag=True, help="Print the JSON schema of the file instead, for editors.")
-def config_command(path: Path | None, schema: bool) -> None:
+def config_command(path: Path, schema: bool) -> None:
     """Print the configuration in effect, with secrets masked.
 
     \b
@@ -281,8 +284,6 @@ def config_command(path: Path | None, schema: bool) -> None:
 
         click.echo(json.dumps(json_schema(), indent=2))
         return
-    if path is None:
-        raise click.UsageError("name the configuration file: -c FILE")
     from gateway.config import effective
 
     config = load_config(path)

@@ -1,6 +1,7 @@
 """The configuration: one YAML file, environment variables over it, every mistake told at once."""
 
-from gateway.config.load import ConfigError, Mistake, load
+from gateway.config.load import load
+from gateway.config.mistakes import ConfigError, Mistake
 from gateway.config.models import Config, PacsConfig, StoreConfig
 from gateway.config.show import effective, reference, schema
 

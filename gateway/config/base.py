@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from gateway.config.values import AETitle
+
+
+class At(ValueError):
+    """A mistake that a section finds in what lies below it, at *keys* from it."""
+
+    def __init__(self, keys: tuple[str | int, ...], text: str) -> None:
+        super().__init__(text)
+        self.keys = keys
 
 
 class Section(BaseModel):
@@ -33,9 +42,21 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _host(value: str) -> str:
+    if "://" in value or "/" in value:
+        raise ValueError("only the name or address, without http:// and without a path")
+    if re.fullmatch(r"[^:]*:\d+|\[.*\]:\d+", value):
+        raise ValueError("only the name or address: what follows the colon belongs to the key port")
+    if not re.fullmatch(_HOST, value) or len(value) > 253:
+        raise ValueError("not a name or address: letters, digits, dots and hyphens, like pacs.example.org or 10.1.2.3")
+    return value
+
+
+_HOST = r"[A-Za-z0-9._:\-]+"
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 PeerPort = Annotated[int, Field(ge=1, le=65535)]
 Origin = Annotated[str, AfterValidator(origin)]
-Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:\-]+$")]
+Host = Annotated[str, AfterValidator(_host), WithJsonSchema({"type": "string", "pattern": f"^{_HOST}$"})]
 Title = Annotated[AETitle, BeforeValidator(_text)]
 Name = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=64)]

@@ -2,227 +2,105 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from gateway.config import document, environment
+from gateway.config.mistakes import ConfigError, Keys, Mistake, Source
 from gateway.config.models import AvaraConfig, Config
-
-PREFIX = "AVARA_GATEWAY__"
-"""Of environment variables: ``AVARA_GATEWAY__HTTP__PORT=8080``, ``AVARA_GATEWAY__PACS__0__HOST=10.1.2.3``."""
+from gateway.config.wording import mistake
 
 WEBHOOK_KEY = "AVARA_WEBHOOK_KEY"
 """Avara's own name for the variable with a webhook key."""
 
-Path_ = tuple[str | int, ...]
-
 M = TypeVar("M", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One thing that is wrong, and where."""
+def load(path: Path, variables: Mapping[str, str] | None = None, *, keys_needed: bool = True) -> Config:
+    """The configuration in *path* and the environment. Raises ConfigError.
 
-    where: str
-    """File and line, or the environment variable."""
-    key: str
-    """Dotted: ``pacs.0.port``; empty where the mistake is not at a key."""
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.key + ': ' if self.key else ''}{self.text}"
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; says everything that is wrong with it."""
-
-    def __init__(self, mistakes: list[Mistake]) -> None:
-        super().__init__("\n".join(map(str, mistakes)))
-        self.mistakes = mistakes
-
-
-def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """The configuration in *path* and the environment. Raises ConfigError."""
-    environment = os.environ if environment is None else environment
-    document = _read(path)
-    source = _Source(path, document)
-    data = _plain(document)
-    mistakes: list[Mistake] = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX):
-            mistakes += _override(data, name, environment[name], source)
+    Without *keys_needed* there may be no webhook key: what only looks at a gateway works in a shell that does not have
+    the variables of the service.
+    """
+    variables = os.environ if variables is None else variables
+    written = document.read(path)
+    source = Source(path, written)
+    mistakes = [source.at(keys, text) for keys, text in document.typographic(written)]
+    told = {told.key for told in mistakes}
+    data = document.plain(written)
+    mistakes += environment.apply(data, variables, source)
     try:
         config = Config.model_validate(data)
     except ValidationError as e:
-        raise ConfigError(mistakes + [_mistake(error, source) for error in e.errors()]) from None
-    config, more = _with_secrets(config, environment, source)
+        found = [mistake(error, source) for error in e.errors()]
+        raise ConfigError(mistakes + [one for one in found if one.key not in told]) from None
+    config, more = _with_secrets(config, variables, source, keys_needed=keys_needed)
     if mistakes + more:
         raise ConfigError(mistakes + more)
     return config
 
 
-class _Source:
-    """Where each value came from."""
-
-    def __init__(self, path: Path, document: Any) -> None:
-        self._path = path
-        self._document = document
-        self.variables: dict[Path_, str] = {}
-
-    def where(self, keys: Path_) -> str:
-        """File and line of the value at *keys*, or of the nearest thing around it."""
-        for length in range(len(keys), 0, -1):
-            if keys[:length] in self.variables:
-                return self.variables[keys[:length]]
-        for variable, name in self.variables.items():
-            if keys and variable[: len(keys)] == keys and self._line(keys[:1]) is None:
-                return name
-        return f"{self._path}:{self._line(keys) or 1}"
-
-    def _line(self, keys: Path_) -> int | None:
-        """The line of the deepest part of *keys* that the file has; None where it has none of it."""
-        node, line = self._document, None
-        for key in keys:
-            if isinstance(node, CommentedMap) and key in node:
-                line = node.lc.key(key)[0] + 1
-            elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-                line = node.lc.item(key)[0] + 1
-            else:
-                break
-            node = node[key]
-        return line
-
-
-def _read(path: Path) -> Any:
-    try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError([Mistake(str(path), "", "there is no such file")]) from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError([Mistake(str(path), "", f"cannot be read: {getattr(e, 'strerror', None) or e}")]) from None
-    except MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 1
-        problem = (e.problem or "not YAML").split("\n")[0]
-        raise ConfigError([Mistake(f"{path}:{line}", "", f"not YAML: {problem}")]) from None
-    except YAMLError as e:
-        raise ConfigError([Mistake(str(path), "", f"not YAML: {str(e).splitlines()[0]}")]) from None
-    if document is None:
-        document = CommentedMap()
-    if not isinstance(document, CommentedMap):
-        raise ConfigError([Mistake(f"{path}:1", "", "the file must hold keys and values, like `pacs:`")])
-    return document
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(item) for item in node]
-    if isinstance(node, float):
-        return float(node)
-    return int(node) if isinstance(node, int) and not isinstance(node, bool) else node
-
-
-def _override(data: Any, name: str, value: str, source: _Source) -> list[Mistake]:
-    keys: Path_ = tuple(int(p) if p.isdecimal() else p.lower() for p in name.removeprefix(PREFIX).split("__"))
-    try:
-        parsed = _plain(YAML(typ="rt").load(value)) if value.strip()[:1] in ("[", "{") else value
-    except YAMLError:
-        return [Mistake(name, "", "not YAML")]
-    node: Any = data
-    for key, following in zip(keys, [*keys[1:], None], strict=True):
-        if isinstance(node, list) and isinstance(key, int) and key <= len(node):
-            if key == len(node):
-                node.append(None)
-        elif not isinstance(node, dict) or isinstance(key, int):
-            return [Mistake(name, "", "names no key of the configuration")]
-        if following is None:
-            node[key] = parsed
-            break
-        below = node[int(key)] if isinstance(node, list) else node.get(key)
-        if not isinstance(below, dict | list):
-            below = [] if isinstance(following, int) else {}
-            node[key] = below
-        node = below
-    source.variables[keys] = name
-    return []
-
-
-def _mistake(error: Any, source: _Source) -> Mistake:
-    keys: Path_ = tuple(k for k in error["loc"] if not str(k).startswith("function-"))
-    text = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        known = _keys_at(keys[:-1])
-        near = difflib.get_close_matches(str(keys[-1]), known, 1)
-        text = (
-            f"there is no such key; did you mean {near[0]}?"
-            if near
-            else f"there is no such key here: {', '.join(known)}"
-        )
-    elif error["type"] == "missing":
-        text = "is missing"
-    return Mistake(source.where(keys), ".".join(map(str, keys)), text)
-
-
-def _keys_at(keys: Path_) -> list[str]:
-    """The keys that the model at *keys* has."""
-    model: Any = Config
-    for key in keys:
-        if isinstance(key, int):
-            continue
-        field = model.model_fields.get(key)
-        found = _models_in(field.annotation) if field else []
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
-
-
-def _with_secrets(config: Config, environment: Mapping[str, str], source: _Source) -> tuple[Config, list[Mistake]]:
+def _with_secrets(
+    config: Config, variables: Mapping[str, str], source: Source, *, keys_needed: bool
+) -> tuple[Config, list[Mistake]]:
     """Reads what stands in files, so that nobody else has to."""
     mistakes: list[Mistake] = []
     config = _read_files(config, (), source, mistakes)
     keys = [key.get_secret_value() for key in config.avara.webhook_keys]
     if config.avara.webhook_keys_file is not None:
-        where = ("avara", "webhook_keys_file")
-        keys += _content(config.avara.webhook_keys_file, where, source, mistakes).split()
-    if environment.get(WEBHOOK_KEY):
-        keys.append(environment[WEBHOOK_KEY].strip())
-    if not keys and not mistakes:
+        keys += _keys_in(config.avara.webhook_keys_file, source, mistakes)
+    if variables.get(WEBHOOK_KEY):
+        key = variables[WEBHOOK_KEY].strip()
+        if (wrong := _wrong_key(key)) is None:
+            keys.append(key)
+        else:
+            mistakes.append(Mistake(WEBHOOK_KEY, "", wrong))
+    if not keys and not mistakes and keys_needed:
         mistakes.append(
             Mistake(
                 source.where(("avara",)),
                 "avara.webhook_keys",
-                f"there is no webhook key: set it here, in webhook_keys_file, or in {WEBHOOK_KEY}",
+                f"there is no webhook key: put it into a file that avara.webhook_keys_file names, or set {WEBHOOK_KEY}",
             )
         )
     if mistakes:
         return config, mistakes
-    try:
-        avara = AvaraConfig.model_validate(
-            {**dict(config.avara), "webhook_keys": list(dict.fromkeys(keys)), "webhook_keys_file": None}
-        )
-    except ValidationError:
-        place = f"{config.avara.webhook_keys_file or WEBHOOK_KEY}"
-        return config, [Mistake(place, "", "not a webhook key: it is whsec_ followed by base64, as Avara shows it")]
+    avara = config.avara.model_copy(
+        update={"webhook_keys": [SecretStr(key) for key in dict.fromkeys(keys)], "webhook_keys_file": None}
+    )
     return config.model_copy(update={"avara": avara}), []
 
 
-def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake]) -> M:
+def _keys_in(path: Path, source: Source, mistakes: list[Mistake]) -> list[str]:
+    """Webhook keys, one a line; what follows a # is a remark."""
+    keys = []
+    content = _content(path, ("avara", "webhook_keys_file"), source, mistakes)
+    for number, line in enumerate(content.split("\n"), 1):
+        for key in line.partition("#")[0].split():
+            if (wrong := _wrong_key(key)) is None:
+                keys.append(key)
+            else:
+                mistakes.append(Mistake(f"{path}:{number}", "", wrong))
+    return keys
+
+
+def _wrong_key(key: str) -> str | None:
+    """What is wrong with a webhook key, without showing it."""
+    try:
+        AvaraConfig.model_validate({"webhook_keys": [key]})
+    except ValidationError as e:
+        wrong = str(e.errors()[0]["msg"]).removeprefix("Value error, ")
+        if "=whsec_" in key or key[:1] in "\"'":
+            wrong += "; write the key alone, without quotes and without a name before it"
+        return wrong
+    return None
+
+
+def _read_files(section: M, keys: Keys, source: Source, mistakes: list[Mistake]) -> M:
     """The section with the content of each file that a field ``x_file`` names in its field ``x``."""
     read: dict[str, Any] = {}
     files: dict[str, str] = {}
@@ -241,6 +119,13 @@ def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake
             read[plain] = SecretStr(content) if secret else content
             read[name] = None
             files[plain] = name
+        elif plain != name and isinstance(value, Path) and plain not in type(section).model_fields:
+            # A certificate or the like, which is opened by its name later: that it is there can be told now.
+            try:
+                with value.open("rb"):
+                    pass
+            except OSError as e:
+                mistakes.append(source.at((*keys, name), _unreadable(value, e)))
     if not files or mistakes:
         return section.model_copy(update=read)
     try:
@@ -248,20 +133,23 @@ def _read_files(section: M, keys: Path_, source: _Source, mistakes: list[Mistake
         return type(section).model_validate({**dict(section), **read})
     except ValidationError as e:
         for error in e.errors():
-            found = _mistake(error, source)
+            found = mistake(error, source)
             where = (*keys, files.get(found.key, found.key))
-            mistakes.append(Mistake(source.where(where), ".".join(map(str, where)), found.text))
+            mistakes.append(source.at(where, found.text))
         return section
 
 
-def _content(path: Path, keys: Path_, source: _Source, mistakes: list[Mistake]) -> str:
-    where, key = source.where(keys), ".".join(map(str, keys))
+def _content(path: Path, keys: Keys, source: Source, mistakes: list[Mistake]) -> str:
     try:
-        content = path.read_text(encoding="utf-8").strip()
+        content = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as e:
-        reason = getattr(e, "strerror", None) or "not text"
-        mistakes.append(Mistake(where, key, f"cannot read {path}: {reason}; who may read it?"))
+        mistakes.append(source.at(keys, _unreadable(path, e)))
         return ""
     if not content:
-        mistakes.append(Mistake(where, key, f"{path} is empty"))
+        mistakes.append(source.at(keys, f"{path} is empty"))
     return content
+
+
+def _unreadable(path: Path, e: Exception) -> str:
+    reason = getattr(e, "strerror", None) or "not text"
+    return f"cannot read {path}: {reason}" + ("; who may read it?" if isinstance(e, PermissionError) else "")

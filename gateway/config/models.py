@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.alerts import AlertsConfig
-from gateway.config.base import Host, Name, Origin, PeerPort, Port, Section, Title, origin
+from gateway.config.base import At, Host, Name, Origin, PeerPort, Port, Section, Title, origin
 from gateway.config.reports import ReportsConfig
 from gateway.config.values import Duration, Size
 from gateway.dicom.uid import is_uid
+
+LEAST_KEY = 16
+"""Bytes of a webhook key; Standard Webhooks have 24 to 64."""
 
 
 def _allowed_origin(value: str) -> str:
@@ -42,10 +45,13 @@ def _webhook_key(value: SecretStr) -> SecretStr:
     try:
         encoded = secret.removeprefix("whsec_")
         # As the signature's library reads it; without validation, letters of no alphabet would be left out silently.
-        if encoded == secret or not base64.b64decode(encoded, validate=True):
+        key = base64.b64decode(encoded, validate=True)
+        if encoded == secret or not key:
             raise ValueError
     except (binascii.Error, ValueError):
         raise ValueError("not a webhook key: it is whsec_ followed by base64, as Avara shows it") from None
+    if len(key) < LEAST_KEY:
+        raise ValueError("too short for a webhook key, which anybody could guess: copy all of it")
     return value
 
 
@@ -68,7 +74,9 @@ def _sop_class(value: str) -> str:
 
 
 def _state_dir(value: Path) -> Path:
-    if len(str(value.absolute())) > 90:
+    if not value.is_absolute():
+        raise ValueError("write it from the root: it would be another folder wherever a command is started")
+    if len(str(value)) > 90:
         raise ValueError("too long for the control socket that lies in it: 90 characters at most")
     return value
 
@@ -149,7 +157,7 @@ class AvaraConfig(Section):
         "whose URL has expired (which needs the extra `avara`).",
     )
     api_key_file: Path | None = Field(None, description="File with that key.")
-    answer_within: Annotated[Duration, Field(ge=1)] = Field(
+    answer_within: Annotated[Duration, Field(ge=1, le=300)] = Field(
         10.0, description="Avara's time-out: every webhook is answered inside it."
     )
     answer: Literal["listed", "complete"] = Field(
@@ -312,7 +320,9 @@ class StoreConfig(Section):
 class CacheConfig(Section):
     """How much is kept in the store, and for how long an answer stays good."""
 
-    max_size: Size = Field(200_000_000_000, description="Most that is kept; the least recently used goes first.")
+    max_size: Annotated[Size, Field(ge=1000)] = Field(
+        200_000_000_000, description="Most that is kept; the least recently used goes first."
+    )
     min_free: Size = Field(5_000_000_000, description="What stays free on the embedded store's disk.")
     revalidate_after: Duration = Field(
         60.0, description="Age from which a cached study is compared with the PACS again."
@@ -405,20 +415,24 @@ class Config(Section):
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Config:
-        names = [pacs.name for pacs in self.pacs]
+    def _fits_together(self) -> Config:
         if self.reports.alerts is not None and self.alerts != AlertsConfig():
-            raise ValueError("alerts and reports.alerts are the same setting: leave reports.alerts out")
-        double = sorted({name for name in names if names.count(name) > 1})
-        if double:
-            raise ValueError(f"pacs: two of the same name: {', '.join(double)}")
-        for key, targets in (
-            ("captures.targets", self.captures.targets),
-            ("reports.pacs.targets", self.reports.pacs.targets or []),
+            raise At(("reports", "alerts"), "is the same setting as alerts: leave it out here")
+        names: list[str] = []
+        for number, pacs in enumerate(self.pacs):
+            if pacs.name in names:
+                raise At(("pacs", number, "name"), f"there are two of the same name: {pacs.name}")
+            if pacs.ae_title == self.dicom.ae_title:
+                raise At(("pacs", number, "ae_title"), "is our own (dicom.ae_title): write the PACS's here")
+            names.append(pacs.name)
+        keys: tuple[str, ...]
+        for keys, targets in (
+            (("captures", "targets"), self.captures.targets),
+            (("reports", "pacs", "targets"), self.reports.pacs.targets or []),
         ):
-            unknown = [name for name in targets if name not in names]
-            if unknown:
-                raise ValueError(f"{key}: no PACS is named {unknown[0]}; there are {', '.join(names)}")
+            for number, name in enumerate(targets):
+                if name not in names:
+                    raise At((*keys, number), f"no PACS is named {name}; there are {', '.join(names)}")
         return self
 
     @property

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.alerts import AlertsConfig
-from gateway.config.base import Host, Name, PeerPort, Section
+from gateway.config.base import At, Host, Name, PeerPort, Section
 from gateway.config.values import Duration, Size
+
+
+def _pattern(value: str) -> str:
+    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?", value):
+        raise ValueError("not a host: write it like reports.example.com or *.example.com, without https:// and path")
+    return value
+
+
+def _field(value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9]{2}(/[a-z]+)?-\d+(\.\d+)?", value):
+        raise ValueError("not a field of HL7: write it like PID-3, PID-3.4 or OBX/pdf-3")
+    return value
 
 
 class ReportPacsConfig(Section):
@@ -54,7 +67,7 @@ class ReportHl7Config(Section):
     )
     with_pdf: bool = Field(True, description="Whether the PDF goes along, as an OBX of type ED.")
     critical_flag: str = Field("AA", description="OBX-8 of a critical report.")
-    fields: dict[str, str] = Field(
+    fields: dict[Annotated[str, AfterValidator(_field)], str] = Field(
         {},
         description="Further fields, or others than ours: `PID-3.4: HOSP`, `OBR-4: RPT^{study_description}`, "
         "`OBX/pdf-3: …`; an empty one leaves the field out.",
@@ -72,7 +85,7 @@ class ReportsConfig(Section):
     """Signed reports: where their PDF may come from, and where they are brought to."""
 
     enabled: bool = Field(True, description="Whether reports are taken at all; else Avara keeps them.")
-    allowed_hosts: list[str] | None = Field(
+    allowed_hosts: list[Annotated[str, AfterValidator(_pattern)]] | None = Field(
         None,
         description="Hosts that a report's PDF may be fetched from: `reports.example.com`, `*.example.com`. "
         "Left out: any host below `avara.domain`.",
@@ -108,7 +121,7 @@ class ReportsConfig(Section):
     @model_validator(mode="after")
     def _names_are_unique(self) -> ReportsConfig:
         for key, names in (("hl7", [r.name for r in self.hl7]), ("folders", [f.name for f in self.folders])):
-            double = sorted({name for name in names if names.count(name) > 1})
-            if double:
-                raise ValueError(f"{key}: two of the same name: {', '.join(double)}")
+            for number, name in enumerate(names):
+                if name in names[:number]:
+                    raise At((key, number, "name"), f"there are two of the same name: {name}")
         return self

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from ruamel.yaml import YAML
 
-from gateway.config.load import _models_in
 from gateway.config.models import Config
 from gateway.config.values import show_duration, show_size
+from gateway.config.wording import models_in
 
 MASK = "********"
 
@@ -49,7 +49,7 @@ def reference() -> str:
 def _rows(model: type[BaseModel], prefix: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        nested = _models_in(field.annotation)
+        nested = models_in(field.annotation)
         many = "list" in str(field.annotation) and bool(nested)
         key = f"{prefix}{name}{'[]' if many else ''}"
         if not nested or field.description:

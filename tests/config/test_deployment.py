@@ -9,9 +9,12 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from gateway.app.run import STOPPED_WITHIN
+from gateway.cli import main
+from gateway.cli.common import DEFAULT_FILE, MISCONFIGURED
 from gateway.config import load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,6 +106,17 @@ def test_the_unit_waits_for_ready_wants_signs_of_life_and_is_given_time_to_stop(
 @pytest.mark.parametrize("script", ["make-venv", "install-system-packages", "make-secrets"])
 def test_scripts_are_plain_shell(script):
     subprocess.run(["sh", "-n", str(ROOT / "scripts" / script)], check=True)
+
+
+def test_the_unit_does_not_start_again_what_its_configuration_keeps_from_starting(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text("pacs:\n  - {name: main, ae_title: A, host: h, port: 1}\n")  # and no webhook key
+    done = CliRunner(env={"AVARA_WEBHOOK_KEY": None}).invoke(main, ["serve", "-c", str(path)])
+    assert done.exit_code == MISCONFIGURED
+    assert "there is no webhook key" in done.output
+    unit = (ROOT / "deploy/avara-gateway.service").read_text()
+    assert re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE) == [str(MISCONFIGURED)]
+    assert f"serve -c {DEFAULT_FILE}\n" in unit
 
 
 def test_the_unit_lets_the_gateway_open_all_files_that_its_settings_can_ask_for():
