@@ -59,7 +59,8 @@ def _anchors(markdown: str) -> set[str]:
 
 
 def _exists(path: str) -> bool:
-    return path in TEXTS or (ROOT / path).is_file() or path.rstrip("/") in FOLDERS | MADE
+    made = any(path.startswith(f"{folder}/") for folder in MADE)
+    return path in TEXTS or (ROOT / path).is_file() or path.rstrip("/") in FOLDERS | MADE or made
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
