@@ -3,7 +3,7 @@
 A UID from outside (a webhook, a PACS, an uploaded object) becomes part of an object key, a log line or a query.
 What is to be one of our own making is digits and dots, 64 characters at most (:func:`is_uid`). What a PACS has
 may be uglier: letters, a dot at the end, 70 characters. That is used as it is (:func:`is_usable`), and written out in
-safe letters where it becomes part of a key (:mod:`gateway.studies.keys`), which keeps ``../`` out of the store
+safe letters where it becomes part of a key (:mod:`gateway.studies.keys`), which keeps paths out of the store
 (field note 21).
 """
 
@@ -33,7 +33,7 @@ def is_usable(text: str) -> bool:
     """Whether *text*, which a PACS has in the place of a UID, can be worked with as it is.
 
     Printable ASCII, without what makes a query match something else: ``*``, ``?`` and the backslash (PS3.4 C.2.2.2).
-    ``../x`` is as ugly as others and leads nowhere, since it is written out; dots alone would lead to the next folder
+    One with a slash is as ugly as others and leads nowhere, since it is written out; dots alone would lead to the next folder
     where they are a segment of a URL by which a PACS is asked.
     """
     fits = 0 < len(text) <= MAX_USABLE_LENGTH and text == text.strip() and text.strip(".") != ""

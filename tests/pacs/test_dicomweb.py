@@ -245,7 +245,7 @@ async def test_a_service_that_knows_no_paging_is_understood_or_known_to_be_parti
 
 async def test_instances_of_other_studies_and_what_is_no_uid_are_left_out():
     foreign = {"0020000D": {"Value": ["1.9"]}} | answers("1.2.3")[0]
-    async with service(pages(lambda limit, offset: ([foreign, *answers("../../x", "1.2.4")], {}))) as (client, _):
+    async with service(pages(lambda limit, offset: ([foreign, *answers("1.2.*", "..", "1.2.4")], {}))) as (client, _):
         listing = await client.list_instances(STUDY)
     assert [i.sop_instance_uid for i in listing.instances] == ["1.2.4"]
 
@@ -369,7 +369,6 @@ async def test_an_answer_that_was_cut_off_is_told_and_what_was_whole_is_kept(tmp
         ("text/html", b"<html>", "instead of multipart/related"),
         (RELATED, b"x" * 100_000, "no multipart body"),
         (RELATED, multipart(b"no DICOM file" * 100), "1 parts that are no DICOM files"),
-        (RELATED, multipart(file_header("1.2", "../x", "1.2.840.10008.1.2") + b"\x08\0" * 20), "no DICOM files"),
     ],
 )
 async def test_what_is_no_retrieve_answer_is_told(tmp_path, content_type, body, said):
