@@ -33,8 +33,8 @@ def is_usable(text: str) -> bool:
     """Whether *text*, which a PACS has in the place of a UID, can be worked with as it is.
 
     Printable ASCII, without what makes a query match something else: ``*``, ``?`` and the backslash (PS3.4 C.2.2.2).
-    One with a slash is as ugly as others and leads nowhere, since it is written out; dots alone would lead to the next folder
-    where they are a segment of a URL by which a PACS is asked.
+    One with a slash is as ugly as others and leads nowhere, since it is written out; dots alone would lead to the next
+    folder where they are a segment of a URL by which a PACS is asked.
     """
     fits = 0 < len(text) <= MAX_USABLE_LENGTH and text == text.strip() and text.strip(".") != ""
     return fits and text.isascii() and text.isprintable() and _MATCHES_MORE.isdisjoint(text)
