@@ -76,6 +76,7 @@ def core(gateway: Gateway) -> list[Part]:
         Part("store", gateway.prepare_store),
         Part("cache", gateway.cache.open),
         *(Part(f"DICOMweb of {name}", stop=web.close, within=0.5) for name, web in gateway.web.items()),
+        *(Part(f"associations with {name}", stop=client.close) for name, client in gateway.clients.items()),
         Part("addresses of the PACS", gateway.senders.look_up),
         loop(loops, "addresses of the PACS", gateway.senders.keep_looking_up, stalls_after=HANGS_AFTER),
         Part("DICOM listener", gateway.scp.start, partial(gateway.scp.stop, drain_for=DRAIN), within=DRAIN + 1),

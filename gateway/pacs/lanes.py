@@ -78,6 +78,13 @@ class Lanes:
         self._of: Counter[tuple[Lane, str]] = Counter()
         self._waiting: dict[asyncio.Future[None], tuple[int, Claim]] = {}
         self._numbers = itertools.count()
+        self.on_waiting: Callable[[], None] = lambda: None
+        """Called when somebody has to wait for a turn: whoever holds one without need gives it back."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody waits for a turn."""
+        return bool(self._waiting)
 
     @asynccontextmanager
     async def turn(self, claim: Claim) -> AsyncIterator[None]:
@@ -85,6 +92,8 @@ class Lanes:
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[mine] = (next(self._numbers), claim)
         self._give()
+        if not mine.done():
+            self.on_waiting()
         try:
             await mine
         except asyncio.CancelledError:

@@ -24,6 +24,7 @@ from gateway.pacs.lanes import ECHO, Claim, Lane, Lanes, Urgent, ahead, opened
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
+from gateway.pacs.scu.kept import KeptAssociations
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.negotiation import Context
@@ -119,6 +120,11 @@ class PacsClient:
         self._lists_sop_classes = lists_sop_classes
         self.breaker = Breaker(str(peer))
         self._lanes = Lanes(peer.max_associations)
+        self._kept = KeptAssociations(self._lanes)
+
+    async def close(self) -> None:
+        """Ends the associations that were kept for what might follow."""
+        await self._kept.close()
 
     @asynccontextmanager
     async def association(
@@ -132,6 +138,14 @@ class PacsClient:
             with self.breaker.attempt(claim):
                 async with await self._open(contexts, receives_in) as association:
                     yield association
+
+    @asynccontextmanager
+    async def kept_association(self, contexts: Sequence[Context], claim: Claim) -> AsyncIterator[Association]:
+        """As :meth:`association`, and kept for a moment afterwards, for the next one of these *contexts*. Raises
+        PacsError, LostWhileKept."""
+        with self.breaker.attempt(claim):
+            async with self._kept.use(contexts, claim, lambda: self._open(contexts, None)) as association:
+                yield association
 
     def _query(self, owner: str, urgency: Urgent) -> AbstractAsyncContextManager[Association]:
         return self.association([Context(STUDY_ROOT_FIND, READABLE)], Claim(Lane.QUERY, owner, urgency))

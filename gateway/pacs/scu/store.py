@@ -10,7 +10,9 @@ from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolat
 from gateway.pacs.lanes import STORING
 from gateway.pacs.receiver import Body
 from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.kept import LostWhileKept
 from gateway.pacs.upper import dimse
+from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.negotiation import Context
 
 
@@ -49,47 +51,64 @@ async def store(client: PacsClient, instance: OutgoingInstance, transcode: Trans
     Its own transfer syntax is proposed, and the uncompressed ones each in a context of its own, since a context
     has one accepted syntax (field note 14). Where only the latter are taken, *transcode* gives the data set so.
     """
-    own, sop_class = instance.transfer_syntax_uid, instance.sop_class_uid
-    syntaxes = list(dict.fromkeys((own, *READABLE)))
-    async with client.association([Context(sop_class, (syntax,)) for syntax in syntaxes], STORING) as association:
-        accepted = {c.transfer_syntaxes[0]: context_id for context_id, c in association.contexts.items()}
-        # One of them, or there would be no association (NoContextAccepted).
-        syntax = next(s for s in syntaxes if s in accepted)
-        body = instance.body if syntax == own else await transcode(syntax)
+    contexts = [Context(instance.sop_class_uid, (syntax,)) for syntax in _syntaxes(instance)]
+    try:
+        async with client.kept_association(contexts, STORING) as association:
+            return await _store(association, instance, transcode)
+    except LostWhileKept:
+        async with client.kept_association(contexts, STORING) as association:
+            return await _store(association, instance, transcode)
+
+
+def _syntaxes(instance: OutgoingInstance) -> list[str]:
+    return list(dict.fromkeys((instance.transfer_syntax_uid, *READABLE)))
+
+
+async def _store(association: Association, instance: OutgoingInstance, transcode: Transcode) -> Stored:
+    own, peer = instance.transfer_syntax_uid, association.peer
+    accepted = {c.transfer_syntaxes[0]: context_id for context_id, c in association.contexts.items()}
+    # One of them, or there would be no association (NoContextAccepted).
+    syntax = next(s for s in _syntaxes(instance) if s in accepted)
+    body = instance.body if syntax == own else await transcode(syntax)
+    try:
+        message_id = association.next_message_id()
+        command: dict[int, int | str] = {
+            dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
+            dimse.MESSAGE_ID: message_id,
+            dimse.AFFECTED_SOP_CLASS_UID: instance.sop_class_uid,
+            dimse.AFFECTED_SOP_INSTANCE_UID: instance.sop_instance_uid,
+            dimse.PRIORITY: 0,  # medium
+            dimse.DATA_SET_TYPE: 1,
+        }
+        await association.send(accepted[syntax], command, body)
         try:
-            command: dict[int, int | str] = {
-                dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
-                dimse.MESSAGE_ID: association.next_message_id(),
-                dimse.AFFECTED_SOP_CLASS_UID: sop_class,
-                dimse.AFFECTED_SOP_INSTANCE_UID: instance.sop_instance_uid,
-                dimse.PRIORITY: 0,  # medium
-                dimse.DATA_SET_TYPE: 1,
-            }
-            await association.send(accepted[syntax], command, body)
-            try:
-                reply = await association.receive(client.peer.timeouts.respond)
-            except TimeoutError as e:
-                raise PacsUnreachable(
-                    f"{client.peer} took an instance and did not answer within {client.peer.timeouts.respond:g} s"
-                ) from e
-        finally:
-            if body is not instance.body:
-                body.close()
-        reply.close()
-        status = dimse.number(reply.command, dimse.STATUS)
-        if dimse.number(reply.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RSP or status is None:
-            raise ProtocolViolation(f"{client.peer} answers a C-STORE with something else")
-        comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
-        said = f"status {status:04X}{f' ({comment})' if comment else ''}"
-        if status == 0:
-            return Stored(syntax)
-        if 0xB000 <= status <= 0xBFFF or status == 0x0001 or status in (0x0107, 0x0116):  # PS3.7 Annex C.4
-            return Stored(syntax, f"{said}: {_MEANINGS.get(status, 'warning')}")
-        raise OperationFailed(
-            f"{client.peer} answers a C-STORE with {said}: {_meaning(status)}",
-            status=status,
-            transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
-        )
+            reply = await association.receive(peer.timeouts.respond)
+        except TimeoutError as e:
+            raise PacsUnreachable(
+                f"{peer} took an instance and did not answer within {peer.timeouts.respond:g} s"
+            ) from e
+    finally:
+        if body is not instance.body:
+            body.close()
+    reply.close()
+    status = dimse.number(reply.command, dimse.STATUS)
+    if dimse.number(reply.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RSP or status is None:
+        raise ProtocolViolation(f"{peer} answers a C-STORE with something else")
+    if message_id > 1 and dimse.number(reply.command, dimse.MESSAGE_ID_RESPONDED_TO) != message_id:
+        # It may be a second answer to the one before, and this instance not be stored.
+        association.abort("an answer to another request")
+        raise PacsUnreachable(f"{peer} answers a C-STORE that it was not sent last")
+    comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
+    said = f"status {status:04X}{f' ({comment})' if comment else ''}"
+    if status == 0:
+        return Stored(syntax)
+    if 0xB000 <= status <= 0xBFFF or status == 0x0001 or status in (0x0107, 0x0116):  # PS3.7 Annex C.4
+        return Stored(syntax, f"{said}: {_MEANINGS.get(status, 'warning')}")
+    raise OperationFailed(
+        f"{peer} answers a C-STORE with {said}: {_meaning(status)}",
+        status=status,
+        transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
+    )
 
 
 _MEANINGS = {

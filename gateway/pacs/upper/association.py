@@ -45,7 +45,9 @@ class Association:
         self.contexts = accepted.contexts
         self._max_pdu = accepted.max_pdu
         self._message_id = 0
-        self._log_ids = bound(association=next_association())
+        self.number = next_association()
+        """By which the log tells it from others."""
+        self._log_ids = bound(association=self.number)
 
     @classmethod
     async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Path | None = None) -> Association:
@@ -130,8 +132,8 @@ class Association:
 
     @property
     def usable(self) -> bool:
-        """Whether the connection still stands."""
-        return self._link.closed is None
+        """Whether the connection stands, and the PACS has said nothing that was not asked."""
+        return self._link.quiet
 
     @property
     def last_received(self) -> float:

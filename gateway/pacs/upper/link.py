@@ -420,6 +420,11 @@ class Link(asyncio.BufferedProtocol):
         self._arrived.clear()
         await self._arrived.wait()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the connection stands, and nothing has come that nobody has taken."""
+        return self.closed is None and not self._messages and not self._controls
+
     async def control(self) -> tuple[int, bytes]:
         """The next PDU that is not P-DATA-TF: its type and content. Raises ConnectionClosed."""
         while not self._controls:
