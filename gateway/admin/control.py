@@ -19,7 +19,7 @@ from gateway.dicom.uid import is_uid
 from gateway.runtime.errors import GatewayError
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Partial, Unconfirmed, Unreachable
 
 TELL_EVERY = 0.1
 """Seconds between two lines of progress."""
@@ -106,6 +106,9 @@ def _ended(flight: Flight) -> Line:
                 "text": f"{len(index.instances)} instances are here, {len(missing)} are missing: {reason}",
                 "missing": list(missing),
             }
+        case Unconfirmed(index, _):
+            text = f"{len(index.instances)} instances are here as they were sent; {flight.outcome.reason}"
+            return {"outcome": "unconfirmed", "text": text}
         case NotFound():
             return {"outcome": "not found", "text": "no configured PACS has this study"}
         case Unreachable(reason) | NotSent(reason) | NotStored(reason):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal.events import EventKind, EventLog
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
 
 _NAMES = {
     "study_instance_uid": "study",
@@ -68,6 +68,8 @@ def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
             named = f" ({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''})" if missing else ""
             lacks = f"{len(missing)} missing{named}" if missing else "perhaps not all"
             return f"partial: {len(index.instances)} instances{source}, {lacks}: {reason}", True
+        case Unconfirmed(index, _):
+            return f"{len(index.instances)} instances as they were sent: {outcome.reason}", True
         case NotFound():
             return "in no PACS: each was asked, and none has it", True
         case Unreachable(reason) | NotSent(reason):

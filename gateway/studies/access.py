@@ -27,7 +27,7 @@ from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.manifest import build_manifest
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,11 @@ class StudyAccessHandler:
             outcome = await self._ended(flight, delivery.deadline, at_most=REVALIDATION_PATIENCE)
             if outcome is None and not flight.outgrown:
                 return self._with_urls(held)
+        if flight.pushed or (held is not None and not held.pacs):
+            # Whether a PACS lists it already is not waited for long.
+            outcome = await self._ended(flight, delivery.deadline, at_most=REVALIDATION_PATIENCE)
+            if outcome is None and flight.pushed:
+                return self._so_far(flight)
         outcome = await self._ended(flight, delivery.deadline)
         if outcome is None:
             return self._so_far(flight)
@@ -178,6 +183,8 @@ class StudyAccessHandler:
                 lacking = len(missing) or total - len(index.instances)
                 said = f"{lacking} of {total} instances" if lacking > 0 else "some instances"
                 return self._with_urls(index, f"{said} could not be retrieved from the PACS; ask again later")
+            case Unconfirmed(index, cause):
+                return self._with_urls(index, _as_sent(len(index.instances), cause))
             case NotFound():
                 return StudyAccess(authorized=False, error="the study is not in any PACS of this hospital")
             case Unreachable(_):
@@ -203,9 +210,13 @@ class StudyAccessHandler:
         stored = [i for i in flight.stored.values() if i.sop_instance_uid not in unlisted]
         instances = {i.sop_instance_uid: i for i in reading_order(stored)}
         index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
-        listed = len(instances) + len(flight.missing)
+        on_their_way = flight.missing
+        listed = len(instances) + len(on_their_way)
         error = None
-        if flight.expected is None or listed < (flight.expected_count or 0):
+        if flight.pushed:
+            on_their_way = tuple(uid for uid in flight.acknowledged if uid not in flight.stored)
+            error = _as_sent(len(instances) + len(on_their_way))
+        elif flight.expected is None or listed < (flight.expected_count or 0):
             of = f" of {flight.expected_count}" if flight.expected_count else ""
             error = f"{listed}{of} instances can be given so far, the study is being fetched: ask again for the others"
         elif flight.missing and flight.held is not None and not flight.held.complete:
@@ -213,7 +224,7 @@ class StudyAccessHandler:
                 f"{len(flight.missing)} of {listed} instances could not be retrieved from the PACS the last time; they "
                 "are asked for again now"
             )
-        return self._signed(prepare(index), error, on_their_way=flight.missing)
+        return self._signed(prepare(index), error, on_their_way)
 
     def _note_validated(self, uid: str) -> None:
         if len(self._validated) > 10_000:
@@ -249,3 +260,16 @@ class StudyAccessHandler:
             manifest=prepared.manifest,
             deferred=len(on_their_way),
         )
+
+
+def _as_sent(count: int, cause: NotFound | Unreachable | None = None) -> str:
+    """What an answer rests on that no PACS has confirmed; *cause* is why, where it is known."""
+    match cause:
+        case NotFound():
+            why = "no PACS of this hospital lists the study yet"
+        case Unreachable():
+            why = "the hospital's PACS cannot be asked now"
+        case None:
+            why = "the hospital's PACS has not answered yet"
+    said = f"{count} instances were" if count != 1 else "1 instance was"
+    return f"{said} sent to the gateway so far and can be given; {why}, so there may be more: ask again later"

@@ -22,7 +22,7 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unreachable
+from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
 from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ well differ by."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
+
+LOOKS_EVERY = 0.1
+"""Seconds after which it is seen whether a pushed study still comes in."""
 
 PUSH_QUIET = 5.0
 """Seconds without a new instance after which a pushed study is taken to have been sent."""
@@ -177,9 +180,7 @@ class Fetcher:
         with step(log, "finding the PACS that has the study"):
             located = await self._locate(flight)
         if isinstance(located, NotFound | Unreachable):
-            if flight.grew:
-                await self._write_index(flight, complete=False, pacs="")
-            return located
+            return await self._keep_pushed(flight, located) if flight.pushed else located
         pacs, record = located
         flight.record = record
         flight.pacs = pacs.name
@@ -207,6 +208,18 @@ class Fetcher:
                     await flight.asked_for.wait()
             except TimeoutError:
                 continue
+
+    async def _keep_pushed(self, flight: Flight, cause: NotFound | Unreachable) -> Outcome:
+        """What was acknowledged is kept, to the last instance, though no PACS says yet what the study has."""
+        while True:
+            while flight.puts or (flight.coming_in and time.monotonic() - flight.last_arrival < PUSH_QUIET):
+                await asyncio.sleep(LOOKS_EVERY)
+                await self._intake.settle(flight)
+            if not flight.stored:
+                return NotStored(flight.refusal or flight.store_failure or "nothing of what was sent reached the store")
+            index = await self._write_index(flight, complete=False, pacs="")
+            if not flight.puts and len(flight.stored) == len(index.instances):
+                return Unconfirmed(index, cause)
 
     async def _locate(self, flight: Flight) -> tuple[Pacs, StudyRecord] | NotFound | Unreachable:
         """The PACS that serves the study: of those that have it and have answered, the first in the configured order.
@@ -322,6 +335,11 @@ def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
             log.warning(
                 "study %s is partial: %d instances, %d missing, %.1f s: %s",
                 uid, len(index.instances), len(missing), seconds, reason,
+            )  # fmt: skip
+        case Unconfirmed(index, _):
+            log.warning(
+                "study %s is given as it was sent, %d instances, %.1f s: %s",
+                uid, len(index.instances), seconds, outcome.reason,
             )  # fmt: skip
         case NotFound():
             log.info("study %s is in no PACS, %.1f s", uid, seconds)

@@ -164,6 +164,22 @@ class Flight:
             self.taken = {uid for uid in self.taken if expected.get(uid) != series_instance_uid}
 
     @property
+    def acknowledged(self) -> list[str]:
+        """SOP Instance UIDs that were taken in during this flight and are in the store, or on their way there."""
+        return [*self.came, *(uid for uid in self.puts if uid not in self.came)]
+
+    @property
+    def coming_in(self) -> bool:
+        """Whether an instance is taken and not in the store yet."""
+        return any(uid not in self.stored for uid in self.taken)
+
+    @property
+    def pushed(self) -> bool:
+        """Whether all that is known of the study is what was sent to us unasked."""
+        held = self.held is not None and not self.held.pacs
+        return not self.source and bool(self.came or self.puts or held)
+
+    @property
     def unlisted(self) -> list[str]:
         """SOP Instance UIDs that came during this flight and are not in the PACS's list, where that is complete."""
         expected = self.expected or {}

@@ -107,7 +107,7 @@ class Intake:
         try:
             admitted = await self._admit(incoming)
             if isinstance(admitted, _Admitted):
-                await self._room.take(_held_by(body), admitted.flight.study_instance_uid)
+                await self._take_room(admitted)
         except BaseException:
             body.close()
             raise
@@ -166,6 +166,9 @@ class Intake:
             flight.taken.discard(instance.sop_instance_uid)
             flight.refuse(str(e))
             return Status.OUT_OF_RESOURCES
+        except BaseException:
+            flight.taken.discard(instance.sop_instance_uid)
+            raise
         return _Admitted(flight, incoming, prefix, instance)
 
     def _is_of_its_pacs(self, flight: Flight, incoming: IncomingInstance) -> bool:
@@ -221,6 +224,14 @@ class Intake:
             )
         finally:
             self._leave_room(admitted)
+
+    async def _take_room(self, admitted: _Admitted) -> None:
+        flight = admitted.flight
+        try:
+            await self._room.take(_held_by(admitted.incoming.body), flight.study_instance_uid)
+        except BaseException:  # its association ended while it waited: it was not acknowledged, and may come again
+            flight.taken.discard(admitted.instance.sop_instance_uid)
+            raise
 
     def _leave_room(self, admitted: _Admitted) -> None:
         size = _held_by(admitted.incoming.body)

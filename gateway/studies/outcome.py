@@ -39,6 +39,20 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """A PACS sent instances unasked, and none has said yet what the study has."""
+
+    index: StudyIndex
+    cause: NotFound | Unreachable
+    """Why not: none lists it yet, or one that may cannot be asked."""
+
+    @property
+    def reason(self) -> str:
+        """For the operator."""
+        return "no PACS lists it yet" if isinstance(self.cause, NotFound) else self.cause.reason
+
+
+@dataclass(frozen=True, slots=True)
 class NotSent:
     """A PACS answers and has the study, and none of its instances came."""
 
@@ -54,4 +68,4 @@ class NotStored:
     """For the operator."""
 
 
-Outcome = Complete | Partial | NotFound | Unreachable | NotSent | NotStored
+Outcome = Complete | Partial | NotFound | Unreachable | Unconfirmed | NotSent | NotStored

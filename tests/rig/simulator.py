@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -365,6 +365,20 @@ class PacsSimulator:
                 self._send(request, destination, files)
 
         threading.Thread(target=send, daemon=True).start()
+
+    def push(self, port: int, files: Iterable[bytes], called: str = "AVARAGW") -> set[int]:
+        """Sends Part 10 files unasked; the statuses that were answered."""
+        datasets = [dcmread(BytesIO(content)) for content in files]
+        ae = AE(self.behaviour.calling_ae_title or self.ae_title)
+        contexts = dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
+        ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+        assoc = ae.associate("127.0.0.1", port, ae_title=called)
+        assert assoc.is_established
+        try:
+            with without_reactor(assoc):
+                return {assoc.send_c_store(d).Status for d in datasets}
+        finally:
+            assoc.release()
 
     def _count_into(self, response: C_MOVE | C_GET, completed: int, failed: int) -> None:
         counters = self.behaviour.counters

@@ -1,6 +1,7 @@
 """What a PACS does wrong, and what the gateway makes of it; the numbers are those of the field notes.
 
-Against the simulator, which is built on pynetdicom and so shares no code with the gateway's DICOM side.
+Against the simulator, which is built on pynetdicom and so shares no code with the gateway's DICOM side. Studies that it
+sends unasked are in test_pushes.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pydicom import dcmread
 from gateway.demo.sample import sample_study
 from gateway.studies import keys
 from gateway.studies.outcome import Complete, NotSent, NotStored, Partial, Unreachable
-from tests.rig.simulator import without_reactor
 
 SAMPLE_STUDY, SAMPLE = sample_study()
 FILES = [i.content for i in SAMPLE]
@@ -211,41 +211,6 @@ async def test_sending_under_an_unknown_ae_title_is_refused_until_it_is_configur
     assert isinstance(await outcome(gateway), NotSent)
     second = await start(pacs, pacs_options={"sending_ae_titles": ["ELSEWHERE"]})
     assert isinstance(await outcome(second), Complete)
-
-
-async def test_a_push_that_nobody_asked_for_is_refused(pacs, start):
-    gateway = await start(pacs)
-    await push(pacs, gateway, FILES[:3], expected=0x0124)
-    assert [o async for o in gateway.parts.store.list("studies/")] == []
-
-
-async def test_a_push_that_is_allowed_is_compared_with_the_pacs_and_cached(pacs, start, monkeypatch):
-    monkeypatch.setattr("gateway.studies.fetch.PUSH_QUIET", 0.2)
-    gateway = await start(pacs, dicom={"accept_pushes": True})
-    await push(pacs, gateway, FILES[:20], expected=0x0000)
-    await gateway.quiet()
-    assert "MOVE STUDY" not in pacs.requests  # what was pushed is not fetched a second time
-    index = await gateway.parts.cache.index(SAMPLE_STUDY)
-    assert index.complete
-    assert set(index.instances) == set(UIDS)
-
-
-async def push(pacs, gateway, files, *, expected):
-    from pynetdicom import AE
-
-    def send():
-        datasets = [dcmread(io.BytesIO(content)) for content in files]
-        ae = AE(pacs.ae_title)
-        for d in datasets:
-            ae.add_requested_context(d.SOPClassUID, d.file_meta.TransferSyntaxUID)
-        assoc = ae.associate("127.0.0.1", gateway.parts.scp.port, ae_title="AVARAGW")
-        assert assoc.is_established
-        with without_reactor(assoc):
-            statuses = {assoc.send_c_store(d).Status for d in datasets}
-        assoc.release()
-        return statuses
-
-    assert await asyncio.to_thread(send) == {expected}
 
 
 async def test_a_store_that_is_full_is_a_clear_refusal_and_no_half_study(pacs, start):
