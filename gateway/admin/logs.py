@@ -16,9 +16,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 from gateway.runtime import log_ids
+from gateway.runtime.printable import printable
 
 LINES = 60
 """Lines of one kind in a :data:`PERIOD`; what comes on top is counted."""
@@ -144,16 +145,29 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people, with what it is about at its end."""
+    """A line for people, with what it is about at its end. A line is one event, whatever is in it; the lines of a
+    traceback are indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
         """The line, without a traceback."""
-        line = super().formatMessage(record)
+        line = printable(super().formatMessage(record))
         ids = _ids(record)
         return f"{line} [{' '.join(f'{name}={value}' for name, value in ids.items())}]" if ids else line
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's own name)
+        """A traceback, of which no line looks like an event."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802  (logging's own name)
+        """A stack, likewise."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"    {printable(line)}" for line in lines.splitlines())
 
 
 class JsonFormatter(logging.Formatter):

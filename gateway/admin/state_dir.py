@@ -26,6 +26,7 @@ MENDS = {
     errno.ENOSPC: "its disk is full, or out of inodes: free space there, remove small files (df -h, df -i)",
     errno.EDQUOT: "the quota of its user is used up: raise it, or free space there",
     errno.EACCES: "it is another user's: run the gateway as the user whose it is, or give it to the gateway's",
+    errno.EPERM: "it is another user's, and open to others: give it to the user that the gateway runs as (chown -R)",
     errno.EIO: "its disk fails: replace it, and restore from a backup (see dmesg)",
 }
 """What is wrong with a file system that fails so, and how to mend it; with no path, so that anybody may read it."""

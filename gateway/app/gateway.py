@@ -30,8 +30,9 @@ from gateway.objects.embedded import EmbeddedStore
 from gateway.outbox import StoredObject
 from gateway.outbox.clean import Cleaner
 from gateway.outbox.commitment import Commitments
+from gateway.pacs.certificates import ANY
 from gateway.pacs.peer import Peer
-from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.receiver import IncomingInstance, Sender
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult
@@ -150,8 +151,9 @@ class Gateway:
             loops=loops,
         )
 
-    async def _committed(self, result: CommitmentResult) -> bool:
-        known = await Commitments(self.journal).report(result)
+    async def _committed(self, result: CommitmentResult, sender: Sender) -> bool:
+        by = self.senders.names(sender.calling_ae_title, sender.host)
+        known = await Commitments(self.journal).report(result, by)
         self.worker.wake()
         return known
 
@@ -192,7 +194,10 @@ class Gateway:
     async def _echo_self(self) -> None:
         dicom = self.config.dicom
         host = "127.0.0.1" if dicom.host in ("0.0.0.0", "::") else dicom.host  # noqa: S104  (compared)
-        us = Peer("the gateway itself", dicom.ae_title, host, self.scp.port, dicom.ae_title, tls=client_tls(dicom.tls))
+        us = Peer(
+            "the gateway itself", dicom.ae_title, host, self.scp.port, dicom.ae_title, tls=client_tls(dicom.tls),
+            certificate_names=frozenset((ANY,)),  # it is ours, whatever it names
+        )  # fmt: skip
         await PacsClient(us, advertised=self.config.advertised).echo()
 
     def figures(self) -> Figures:

@@ -35,6 +35,7 @@ def pacs_of(
         max_associations=pacs.max_associations,
         timeouts=_timeouts(pacs),
         tls=client_tls(pacs.tls),
+        certificate_names=_certificate_names(pacs),
     )
     # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
     client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
@@ -68,14 +69,18 @@ def pacs_of(
 
 def sender_of(pacs: PacsConfig) -> KnownSender:
     """A PACS as it calls us."""
-    titles = frozenset((pacs.ae_title, *pacs.sending_ae_titles))
     return KnownSender(
         pacs.name,
-        titles,
+        frozenset((pacs.ae_title, *pacs.sending_ae_titles)),
         pacs.host,
         tuple(ip_network(network) for network in pacs.sending_addresses),
-        frozenset(name.lower() for name in (*titles, pacs.host, *pacs.certificate_names)),
+        _certificate_names(pacs),
     )
+
+
+def _certificate_names(pacs: PacsConfig) -> frozenset[str]:
+    names = (pacs.ae_title, *pacs.sending_ae_titles, pacs.host, *pacs.certificate_names)
+    return frozenset(name.lower() for name in names)
 
 
 def dicomweb_of(pacs: PacsConfig) -> DicomWeb:
@@ -106,7 +111,8 @@ def client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
     """TLS of an association that we request; None where there is none. Raises OSError."""
     context = tls_context(tls, ssl.Purpose.SERVER_AUTH)
     if context is not None:
-        context.check_hostname = False  # a PACS's certificate names its AE or nothing; its authority is what counts
+        # A PACS's certificate may name its AE title instead: the association compares it with what is configured.
+        context.check_hostname = False
     return context
 
 

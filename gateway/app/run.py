@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -41,16 +43,31 @@ HANGS_AFTER = 120.0
 
 @contextmanager
 def state_dir(path: Path) -> Iterator[Path]:
-    """*path*, for this process alone. Raises AlreadyRunning, OSError."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (path / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"a gateway is running with state_dir {path}, or a command is at work with it: wait for that to end"
-            ) from None
-        yield path
+    """*path*, for this process and for its user alone. Raises AlreadyRunning, OSError."""
+    before = os.umask(0o077)  # whatever is made meanwhile is nobody else's, also by the libraries
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close_to_others(path)
+        with (path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyRunning(
+                    f"a gateway is running with state_dir {path}, or a command is at work with it: wait for that to end"
+                ) from None
+            yield path
+    finally:
+        os.umask(before)
+
+
+def _close_to_others(path: Path) -> None:
+    """Makes right what an older version, or whoever made the folder, left open. Raises OSError where that may not be
+    done: the folder is another user's."""
+    for found in (path, *path.glob("journal.db*"), *path.glob("*.key")):
+        mode = stat.S_IMODE(found.stat().st_mode)
+        if mode & 0o077:
+            found.chmod(mode & 0o700)
+            log.warning("%s was open to other users (mode %04o): it is not any more", found, mode)
 
 
 def journal_file(directory: Path) -> Path:

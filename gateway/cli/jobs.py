@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.common import CONFIG, Failed, load_config, open_journal, operator, run
+from gateway.runtime.printable import printable
 
 if TYPE_CHECKING:
     from gateway.journal import Job, Journal, PausedLane
@@ -77,7 +78,8 @@ def list_jobs(
         for lane in paused:
             click.echo(
                 f"{lane.kind} for {lane.lane}: not answered {lane.failures} times in a row, since "
-                f"{_moment(lane.since)}; asked again by itself, what waits for it goes on then\n        {lane.reason}"
+                f"{_moment(lane.since)}; asked again by itself, what waits for it goes on then\n        "
+                + printable(lane.reason)
             )
         known = ", ".join(f"{n} {where}" for where, n in sorted(counts.items()))
         click.echo(f"{len(found)} shown; in all: {known}" if counts else "no job yet")
@@ -90,7 +92,7 @@ def list_jobs(
 @click.argument("number", type=int)
 @click.option("--payload", is_flag=True, help="Also the job's own data, which for a report may include patient data.")
 def show_job(path: Path, number: int, payload: bool) -> None:
-    """Show one job with everything that has happened to it.
+    """Show one job with everything that has happened to it, also what the other side said, as it said it.
 
     \b
     Example: avara-gateway jobs show -c gateway.yaml 17
@@ -106,9 +108,9 @@ def show_job(path: Path, number: int, payload: bool) -> None:
         raise Failed(f"there is no job {number}: avara-gateway jobs list -c {path} --all shows all")
     click.echo(_shown(job))
     for name, value in _about(job).items():
-        click.echo(f"  {name.replace('_', ' ')}: {value}")
+        click.echo(f"  {name.replace('_', ' ')}: {printable(value)}")
     for entry in history:
-        click.echo(f"  {_moment(entry.at)}  {entry.text}")
+        click.echo(f"  {_moment(entry.at)}  {printable(entry.text)}")
     if payload:
         click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
 
@@ -223,11 +225,11 @@ def _line(job: Job) -> dict[str, Any]:
 def _shown(job: Job) -> str:
     state = click.style(f"{job.state.value:<11}", fg=_COLOURS.get(job.state.value))
     about = next(iter(_about(job).values()), job.subject)
-    line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {about}"
+    line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {printable(about)}"
     if job.state.value == "waiting":
         pause = max(job.next_at - time.time(), 0)
         line += f"  (attempt {job.attempts + 1} in {_span(pause)})"
-    return line + (f"\n        {job.last_error}" if job.last_error else "")
+    return line + (f"\n        {printable(job.last_error)}" if job.last_error else "")
 
 
 def _moment(at: float) -> str:

@@ -17,6 +17,7 @@ from gateway import __version__
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.trace import trace
+from gateway.runtime.printable import printable
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -107,7 +108,7 @@ async def _check(config: Config) -> bool:
 
 def _tell(ok: bool | None, name: str, text: str) -> None:
     mark, colour = {True: ("ok  ", "green"), False: ("FAIL", "red"), None: ("note", "yellow")}[ok]
-    click.echo(f"{click.style(mark, fg=colour)}  {name}: {text}")
+    click.echo(f"{click.style(mark, fg=colour)}  {name}: {printable(text)}")
 
 
 @main.command("send-event")
@@ -250,7 +251,7 @@ async def _show_progress(study_uid: str, lines: AsyncIterator[dict[str, Any]]) -
             total = last["bytes"] / stored * expected if stored and expected else None
             progress.update(task, completed=last["bytes"], total=total, count=f"{stored} of {expected or '?'}")
     outcome = last.get("outcome", "failed")
-    click.echo(f"{study_uid}: {outcome}: {last.get('text', 'the gateway stopped')}")
+    click.echo(f"{study_uid}: {outcome}: {printable(last.get('text', 'the gateway stopped'))}")
     for uid in last.get("missing", [])[:20]:
         click.echo(f"  missing: {uid}")
     return bool(outcome == "complete")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.common import CONFIG, load_config, open_journal, run
+from gateway.runtime.printable import printable
 
 if TYPE_CHECKING:
     from gateway.admin.trace import Entry, Trace
@@ -71,7 +72,7 @@ def _show(found: Trace) -> None:
             click.echo(f"\n{day.isoformat()}")
         _line(entry, alone=len({e.asked for e in found.entries}) == 1)
     for waiting in found.waiting:
-        click.secho(f"\njob {waiting.job} ({waiting.kind}) waits for you: {waiting.reason}", fg="red")
+        click.secho(f"\njob {waiting.job} ({waiting.kind}) waits for you: {printable(waiting.reason)}", fg="red")
         click.echo(f"  avara-gateway jobs show -c FILE {waiting.job}      look at it")
         click.echo(f"  avara-gateway jobs retry -c FILE {waiting.job}     once that is put right")
         click.echo(f'  avara-gateway jobs discard -c FILE {waiting.job} --why "…"')
@@ -79,7 +80,7 @@ def _show(found: Trace) -> None:
 
 def _line(entry: Entry, *, alone: bool) -> None:
     mark = " " if alone or not entry.asked else ">"
-    text = click.style(entry.text, fg="yellow") if entry.trouble else entry.text
+    text = click.style(printable(entry.text), fg="yellow") if entry.trouble else printable(entry.text)
     click.echo(f"{mark}{_local(entry.at):%H:%M:%S}  {entry.source:<24}  {text}")
 
 

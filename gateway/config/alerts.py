@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from gateway.config.base import Host, PeerPort, Section
+from gateway.config.values import SecretPathUrl
 
 
 class AlertWebhookConfig(Section):
     """An alert by HTTP POST."""
 
-    url: str = Field(description="Where it goes.")
+    url: Annotated[str, AfterValidator(SecretPathUrl)] = Field(description="Where it goes; its path is kept secret.")
     token: SecretStr | None = Field(None, description="Sent as `Authorization: Bearer`.")
     token_file: Path | None = Field(None, description="File with the token.")
     signing_key: SecretStr | None = Field(None, description="`whsec_…`: signs it as Standard Webhooks have it.")

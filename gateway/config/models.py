@@ -226,8 +226,8 @@ class PacsConfig(Section):
     )
     certificate_names: list[Annotated[str, Field(min_length=1, max_length=253)]] = Field(
         [],
-        description="With `dicom.tls`: further names that its certificate may have (common name, DNS name or address), "
-        "besides its AE titles and `host`.",
+        description="With TLS, in either direction: further names that its certificate may have (common name, DNS name "
+        "or address), besides its AE titles and `host`; `*`: any that `ca_file` has signed.",
     )
     retrieve: Annotated[list[Method], BeforeValidator(_one_or_more), Field(min_length=1)] = Field(
         ["c-move"],

@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 from ruamel.yaml import YAML
 
 from gateway.config.models import Config
-from gateway.config.values import show_duration, show_size
+from gateway.config.values import SecretPathUrl, show_duration, show_size
 from gateway.config.wording import models_in
 
 MASK = "********"
@@ -27,6 +27,8 @@ def effective(config: Config) -> str:
 def _masked(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return MASK
+    if isinstance(value, SecretPathUrl):
+        return value.shown()
     if isinstance(value, dict):
         return {key: _masked(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
@@ -56,6 +57,20 @@ def show_size(size: int) -> str:
             if size and size % base**power == 0:
                 return f"{size // base**power}{'KMGT'[power - 1]}{ending}"
     return str(size)
+
+
+class SecretPathUrl(str):
+    """A URL of which the path is the permission, as those of chat services are: shown without it."""
+
+    __slots__ = ()
+
+    def shown(self) -> str:
+        """Where it leads, and nothing more."""
+        parts = urlsplit(self)
+        host = parts.netloc.rpartition("@")[2]
+        return (
+            f"{parts.scheme}://{host}/********" if parts.path.strip("/") or parts.query else f"{parts.scheme}://{host}"
+        )
 
 
 def _ae_title(value: str) -> str:

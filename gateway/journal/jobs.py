@@ -214,7 +214,7 @@ def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload |
         values |= {"payload": typed.dump()}
         objects.release(c, job.id)
         objects.use(c, job.id, typed.keys)
-    values |= {"leased_by": None, "leased_until": None}
+    values |= {"leased_by": None, "leased_until": None, "unclean_ends": 0}
     # As it was when it was read: neither taken nor ended by anybody else in between.
     same = (jobs.c.id == job.id) & (jobs.c.taken == job.taken) & (jobs.c.state == job.state.value)
     if not c.execute(update(jobs).where(same).values(values)).rowcount:

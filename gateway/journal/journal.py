@@ -97,7 +97,8 @@ class Journal:
         """The database at *url* (SQLAlchemy's form), to be brought to the present schema before anything else."""
         parsed = make_url(url)
         connect = {"timeout": BUSY_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
-        engine = create_engine(parsed, connect_args=connect, pool_pre_ping=True)
+        # Parameters are patient data at times: an error does not quote them.
+        engine = create_engine(parsed, connect_args=connect, pool_pre_ping=True, hide_parameters=True)
         if parsed.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _immediate)

@@ -4,27 +4,45 @@ An attempt is counted, and the next one's time set, before it begins: a crash lo
 hammers anybody. The lease's time is wall-clock time, which can jump. So a worker never takes what it has itself, and
 whatever is recorded of a job is recorded only by who took it last (``Job.taken``, a fencing token): a job that was
 taken from somebody whose clock stood still ends once all the same.
+
+A job can kill the process that does it, by the memory that it takes or a fault in a decoder, and would do so at each
+start. So each time that a worker dies is counted for the jobs that it had. What was there twice goes on alone, so that
+of many jobs it is the one that kills that is there a third time, and that one waits for an operator.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 
-from gateway.journal.jobs import Job, JobState, get, job_of, pause_after
+from gateway.journal.jobs import Job, JobState, end, get, job_of, pause_after
 from gateway.journal.tables import commitments, jobs
 from gateway.journal.transaction import Transaction
 
+log = logging.getLogger(__name__)
+
+SUSPECT_AFTER, HELD_AFTER = 2, 3
+"""Ends of workers, one after the other, at which a job was running: from then on no other such job runs beside it; it
+waits for an operator."""
+
 _WAITING = jobs.c.state == JobState.WAITING.value
 _RUNNING = jobs.c.state == JobState.RUNNING.value
+_SUSPECT = jobs.c.unclean_ends >= SUSPECT_AFTER
+
+_running = jobs.alias()
+_FREE = _WAITING & (
+    ~_SUSPECT | ~exists().where(_running.c.state == JobState.RUNNING.value, _running.c.unclean_ends >= SUSPECT_AFTER)
+)
+"""Waits, and for its time only."""
 
 
 def waiting(c: Transaction, kinds: Collection[str]) -> list[tuple[str, str, float]]:
     """The lanes in which jobs of *kinds* wait: kind, lane, and when the first of them is due."""
     wanted = (
         select(jobs.c.kind, jobs.c.lane, func.min(jobs.c.next_at).label("due"))
-        .where(_WAITING, jobs.c.kind.in_(kinds))
+        .where(_FREE, jobs.c.kind.in_(kinds))
         .group_by(jobs.c.kind, jobs.c.lane)
     )
     return [(row.kind, row.lane, row.due) for row in c.execute(wanted)]
@@ -35,15 +53,16 @@ def take(c: Transaction, kind: str, lane: str, most: int, owner: str, seconds: f
     *seconds*."""
     due = (
         select(jobs)
-        .where(_WAITING, jobs.c.kind == kind, jobs.c.lane == lane, jobs.c.next_at <= c.now)
+        .where(_FREE, jobs.c.kind == kind, jobs.c.lane == lane, jobs.c.next_at <= c.now)
         .order_by(jobs.c.next_at, jobs.c.id)
         .limit(most)
     )
     taken = []
     for row in c.execute(due).all():
         attempts, pause = row.attempts + 1, pause_after(row.attempts + 1)
-        # Its state is asked for again: where transactions run side by side, another worker may have been quicker.
-        still = (jobs.c.id == row.id) & _WAITING & (jobs.c.taken == row.taken)
+        # Its state is asked for again: where transactions run side by side, another worker may have been quicker; and
+        # one that was taken just now may have to be alone.
+        still = (jobs.c.id == row.id) & _FREE & (jobs.c.taken == row.taken)
         values = {
             "state": JobState.RUNNING.value, "attempts": attempts, "taken": row.taken + 1, "leased_by": owner,
             "leased_until": c.now + seconds, "next_at": c.now + pause, "pause": pause,
@@ -68,11 +87,21 @@ def takes(c: Transaction, job_ids: Collection[int]) -> dict[int, int]:
 
 def release(c: Transaction, owner: str, *, alone: bool) -> None:
     """What others than *owner* hold is free again: if it is *alone* all of it, for then they are dead; else what is
-    held by a lease that is over. The next attempts are due when they were to be."""
+    held by a lease that is over. The next attempts are due when they were to be, but for those of jobs that were
+    there at too many such ends."""
     over = _RUNNING & ((jobs.c.leased_by != owner) | jobs.c.leased_by.is_(None))
     if not alone:
         over &= jobs.c.leased_until <= c.now
-    c.execute(update(jobs).where(over).values(state=JobState.WAITING.value, leased_by=None, leased_until=None))
+    free = {"state": JobState.WAITING.value, "leased_by": None, "leased_until": None}
+    if not c.execute(update(jobs).where(over).values(free | {"unclean_ends": jobs.c.unclean_ends + 1})).rowcount:
+        return
+    for row in c.execute(select(jobs).where(_WAITING, jobs.c.unclean_ends >= HELD_AFTER)).all():
+        why = (
+            f"the gateway died {row.unclean_ends} times in a row while it did this: see its log and the system's for "
+            "what ended it (too little memory?), put that right, then retry"
+        )
+        log.error("job %d (%s) is quarantined: %s", row.id, row.kind, why)
+        end(c, job_of(row), JobState.QUARANTINED, why)
 
 
 def give_back(c: Transaction, owner: str, under_way: Collection[int]) -> None:

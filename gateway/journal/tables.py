@@ -61,13 +61,15 @@ jobs = Table(
     Column("taken", Integer, nullable=False),
     Column("leased_by", String(64)),
     Column("leased_until", Float),
+    Column("unclean_ends", Integer, nullable=False, default=0),
     Column("last_error", Text, nullable=False),
     UniqueConstraint("kind", "subject", name="jobs_by_subject"),
     Index("jobs_by_lane", "state", "kind", "lane", "next_at"),
 )
 """Work that has to be done however often it fails; (kind, subject) is what makes it the same work.
 
-``taken`` grows each time that a job is taken; ``pause`` is how many seconds lay before ``next_at`` when it was set."""
+``taken`` grows each time that a job is taken; ``pause`` is how many seconds lay before ``next_at`` when it was set;
+``unclean_ends`` is how many workers in a row died while they had it."""
 
 job_history = Table(
     "job_history",

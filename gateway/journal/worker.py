@@ -23,7 +23,7 @@ from gateway.journal.payload import Payload
 from gateway.journal.tables import paused_lanes
 from gateway.journal.transaction import Transaction
 from gateway.runtime.clock import wait_for
-from gateway.runtime.errors import GatewayError
+from gateway.runtime.errors import GatewayError, said_by_the_other_side
 from gateway.runtime.log_ids import bind, step
 from gateway.runtime.supervise import progress
 
@@ -254,9 +254,10 @@ class Worker:
         except (TryLater, CannotBeDone, JobLost) as e:
             return e
         except GatewayError as e:
-            if not e.transient:
-                return CannotBeDone(str(e))
-            return (PlaceSilent if e.unanswered else TryLater)(str(e))
+            kind_of_end = CannotBeDone if not e.transient else PlaceSilent if e.unanswered else TryLater
+            ended = kind_of_end(str(e))
+            ended.__cause__ = e
+            return ended
         except Exception as e:
             log.exception("job %d (%s) failed", job.id, job.kind)
             return TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log")
@@ -305,6 +306,8 @@ class Worker:
                 self._quarantine(c, job, str(ended), ended.payload)
             case TryLater():
                 self._failed(c, job, ended, kind)
+        if isinstance(ended, _NotDone) and (said := said_by_the_other_side(ended)):
+            table.note(c, job.id, f"the other side said: {said}")
         self._record_lane(c, job, kind, change)
 
     def _failed(self, c: Transaction, job: Job, ended: TryLater, kind: Kind) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections.abc import Collection
 
 from gateway.journal import Job, Journal, Transaction, commitments, jobs
 from gateway.journal.commitments import Answer, Commitment
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.commitment import CommitmentResult, request_commitment
+
+log = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 15 * 60.0, 4 * 3600.0
 """Seconds after which a PACS that has not reported on a storage commitment is asked for it again; each time twice as
@@ -24,14 +28,22 @@ class Commitments:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def report(self, result: CommitmentResult) -> bool:
-        """Takes what a PACS reports, on whichever association; whether anybody asked for it. Raises JournalError."""
+    async def report(self, result: CommitmentResult, by: Collection[str]) -> bool:
+        """Takes what one of the PACS *by* (the operator's names) reports, on whichever association; whether it was
+        asked for that. Raises JournalError."""
 
         def keep(c: Transaction) -> bool:
             asked = commitments.instance_of(c, result.transaction_uid)
             if asked is None:
                 return False
-            _, sop_instance_uid = asked
+            job_id, sop_instance_uid = asked
+            job = jobs.get(c, job_id)
+            if job is None or job.lane not in by:
+                log.warning(
+                    "%s reports on storage commitment %s, which another PACS was asked for: it is not believed",
+                    " or ".join(sorted(by)) or "somebody", result.transaction_uid,
+                )  # fmt: skip
+                return False
             if sop_instance_uid in result.committed:
                 failure = ""
             else:
@@ -54,7 +66,11 @@ class Commitments:
 
         await self._journal.run(begin)
         await request_commitment(
-            client, transaction_uid, stored.sop_class_uid, stored.sop_instance_uid, on_report=self.report
+            client,
+            transaction_uid,
+            stored.sop_class_uid,
+            stored.sop_instance_uid,
+            on_report=lambda result: self.report(result, (stored.target,)),
         )
         await self._journal.run(lambda c: _wait(c, job, stored))
 

@@ -274,4 +274,5 @@ def _subject(target: str, sop_instance_uid: str) -> str:
 
 def _with(stored: Stored, syntax: str) -> str:
     converted = "" if stored.transfer_syntax_uid == syntax else f", as {UID(stored.transfer_syntax_uid).name}"
-    return converted + (f", with a warning: {stored.warning}" if stored.warning else "")
+    quoted = f" ({stored.said})" if stored.said else ""  # it goes into the job's history only
+    return converted + (f", with a warning: {stored.warning}{quoted}" if stored.warning else "")

@@ -34,6 +34,13 @@ class AssociationRejected(PacsError):
         self.transient = transient
 
 
+class WrongCertificate(PacsError):
+    """Who answers in TLS is somebody else than the PACS, by its certificate; nothing was said to it."""
+
+    transient = False
+    unanswered = True
+
+
 class NoContextAccepted(PacsError):
     """The PACS accepts none of the presentation contexts: permanent (field note 15)."""
 
@@ -41,12 +48,14 @@ class NoContextAccepted(PacsError):
 
 
 class OperationFailed(PacsError):
-    """A DIMSE response of status failure (PS3.7 Annex C)."""
+    """A DIMSE response of status failure (PS3.7 Annex C). Its Error Comment, *said*, is no part of the text: PACS write
+    patients' names into it."""
 
-    def __init__(self, message: str, *, status: int, transient: bool) -> None:
+    def __init__(self, message: str, *, status: int, transient: bool, said: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.transient = transient
+        self.said = said
 
 
 class UnknownMoveDestination(OperationFailed):

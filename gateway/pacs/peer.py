@@ -37,6 +37,8 @@ class Peer:
     """Associations we hold open to it at once (field note 8)."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls: ssl.SSLContext | None = None
+    certificate_names: frozenset[str] = frozenset()
+    """With TLS: names of which its certificate has one, lower case."""
 
     def __str__(self) -> str:
         return f"PACS {self.name} ({self.ae_title} at {self.host}:{self.port})"

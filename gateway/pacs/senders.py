@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from gateway.pacs.certificates import is_named
 from gateway.runtime.supervise import progress
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,8 @@ class Senders:
 
     def certified(self, ae_title: str, host: str, certificate_names: Collection[str]) -> bool:
         """Whether a certificate that names these is one of the PACS that *ae_title* at *host* may be."""
-        shown = {name.lower() for name in certificate_names}
         possible = self.names(ae_title, host)
-        if any(sender.name in possible and shown & sender.certificate_names for sender in self._known):
+        if any(s.name in possible and is_named(certificate_names, s.certificate_names) for s in self._known):
             return True
         which = ", ".join(sorted(certificate_names)) or "nobody"
         fix = f"its certificate names {which}: where that is PACS {' or '.join(sorted(possible))}, add one of these to "
@@ -191,16 +191,3 @@ def is_local(host: str, our_address: str) -> bool:
     """Whether a connection to *our_address* from *host* comes from this machine."""
     address = _address(host)
     return address is not None and (address.is_loopback or address == _address(our_address))
-
-
-def names_of(certificate: dict[str, object]) -> frozenset[str]:
-    """What a certificate names: the common names of its subject, and its alternative DNS names and addresses (as
-    :meth:`ssl.SSLSocket.getpeercert` tells them)."""
-    names = set()
-    subject, alternatives = certificate.get("subject", ()), certificate.get("subjectAltName", ())
-    assert isinstance(subject, tuple)
-    assert isinstance(alternatives, tuple)
-    for part in subject:
-        names |= {str(value) for key, value in part if key == "commonName"}
-    names |= {str(value) for key, value in alternatives if key in ("DNS", "IP Address")}
-    return frozenset(names)

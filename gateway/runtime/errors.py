@@ -22,8 +22,21 @@ class GatewayError(Exception):
     no presigned URL. It is never shown outside the hospital.
     """
 
+    said = ""
+    """What the other side said of it in its own words, which may name a patient: for whoever asks for it (``jobs
+    show``), never for a log or a list."""
+
     transient = False
     """Whether the same attempt may succeed later without anybody changing anything."""
 
     unanswered = False
     """Whether it could not be reached, or did not answer; nor would it if it were asked for anything else."""
+
+
+def said_by_the_other_side(e: BaseException | None) -> str:
+    """The other side's own words in an error, or in what led to it; may name a patient."""
+    while e is not None:
+        if isinstance(e, GatewayError) and e.said:
+            return e.said
+        e = e.__cause__
+    return ""

@@ -80,7 +80,7 @@ def test_ids_stand_before_the_traceback(text):
     with bound(study="1.2.3"):
         refuse(text.log)
     assert text.lines[0].endswith("failed [study=1.2.3]")
-    assert text.lines[1].startswith("Traceback")
+    assert text.lines[1].startswith("    Traceback")
 
 
 def test_an_id_from_outside_makes_no_second_line(text, machine):
@@ -191,6 +191,26 @@ async def test_what_was_left_out_is_told_though_nothing_more_comes(text, monkeyp
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+FORGED = "MAIN\n2026-01-01 00:00:00,000 INFO    stopped\r\x1b[2K\x9b1A\u2028stopped\x00"
+
+
+def test_what_a_stranger_says_forges_no_line_and_moves_no_cursor(text):
+    text.log.warning("rejected an association from %s", FORGED)
+    try:
+        raise OSError(FORGED)
+    except OSError:
+        text.log.exception("an association from %s failed", FORGED)
+    logging.getLogger("pynetdicom.test").addHandler(text.handler)
+    logging.getLogger("pynetdicom.test").error("%s", FORGED)
+    logging.getLogger("pynetdicom.test").removeHandler(text.handler)
+    for line in text.stream.getvalue().split("\n")[:-1]:
+        assert line.isprintable()
+        assert " stopped" not in line or line.startswith("    ") or " WARNING " in line or " ERROR " in line
+    assert len([line for line in text.lines if not line.startswith("    ")]) == 3
+    assert "association from MAIN\\n2026" in text.lines[0]
+    assert "M\u00fcller".isprintable()
 
 
 def test_the_log_is_set_up_with_both(monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import threading
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from gateway.admin import state_dir as room
 from gateway.admin.health import Health, Unhealthy
 from gateway.admin.state_dir import LEAST_FREE, LEAST_INODES, StateDir
+from gateway.app import state_dir, why
 from gateway.runtime.supervise import Supervisor
 
 
@@ -154,3 +157,39 @@ async def test_a_loop_that_is_down_is_told_by_check_with_what_ended_it(simulator
     assert results["loop inbox"].ok is False
     assert "not running since 2" in results["loop inbox"].text
     assert "ClientError" in results["loop inbox"].text
+
+
+# -- whose it is
+
+
+def test_a_state_dir_that_others_could_read_is_closed(tmp_path, caplog):
+    directory = tmp_path / "state"
+    directory.mkdir(mode=0o755)
+    directory.chmod(0o755)
+    for name in ("journal.db", "journal.db-wal", "events.key"):
+        (directory / name).write_bytes(b"x")
+        (directory / name).chmod(0o644)
+    with state_dir(directory):
+        assert oct(directory.stat().st_mode & 0o777) == "0o700"
+        for name in ("journal.db", "journal.db-wal", "events.key", "lock"):
+            assert (directory / name).stat().st_mode & 0o077 == 0, name
+        assert "was open to other users (mode 0755)" in caplog.text
+        made = tmp_path / "made"
+        made.write_bytes(b"")
+        assert made.stat().st_mode & 0o077 == 0
+    caplog.clear()
+    with state_dir(directory):
+        assert "open to other users" not in caplog.text
+
+
+def test_one_that_is_another_users_and_open_is_refused(tmp_path, monkeypatch):
+    def denied(path, mode):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    directory = tmp_path / "state"
+    directory.mkdir()
+    directory.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", denied)
+    with pytest.raises(PermissionError) as caught, state_dir(directory):
+        pass
+    assert "give it to the user that the gateway runs as" in why(caught.value)

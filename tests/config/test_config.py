@@ -249,3 +249,20 @@ def test_proxies_are_networks_and_what_is_none_says_how_to_write_one(write):
     assert load(write(text.replace("PROXIES", "10.1.2.3")), {}).http.trusted_proxies == ["10.1.2.3/32"]
     told = mistakes(write(text.replace("PROXIES", "proxy.example")), {})
     assert "write it like 10.1.2.0/24" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.org/services/T0/s3cret", "https://hooks.example.org/********"),
+        ("https://hooks.example.org:8443/?key=s3cret", "https://hooks.example.org:8443/********"),
+        ("https://alarm.example.org", "https://alarm.example.org"),
+    ],
+)
+def test_the_path_of_an_alerts_url_is_a_secret(write, url, shown):
+    path = write(f"{LEAST}alerts: {{webhook: {{url: '{url}'}}}}\n")
+    config = load(path, {"AVARA_WEBHOOK_KEY": KEY})
+    assert config.alerting.webhook.url == url
+    told = effective(config)
+    assert "s3cret" not in told
+    assert f"url: {shown}" in told

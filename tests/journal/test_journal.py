@@ -11,8 +11,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import traceback
 
 import pytest
+from sqlalchemy import text
 
 from gateway.journal import Journal, JournalError, StudyState
 from gateway.journal.journal import study_of
@@ -141,3 +143,14 @@ async def test_the_migrations_make_the_tables_that_the_code_uses(tmp_path, url):
         assert {c["name"] for c in found.get_columns(table.name)} == {c.name for c in table.columns}
         assert {i["name"] for i in found.get_indexes(table.name)} == {i.name for i in table.indexes}
     engine.dispose()
+
+
+async def test_an_error_of_the_database_quotes_no_value(journal):
+    value = "^".join(("Doe", "Jane"))  # a traceback quotes the source
+    with pytest.raises(JournalError) as caught:
+        await journal.run(
+            lambda c: c.execute(text("INSERT INTO studies (study_id) VALUES (:name)").bindparams(name=value))
+        )
+    told = "".join(traceback.format_exception(caught.value))
+    assert "NOT NULL" in told
+    assert value not in told

@@ -97,6 +97,17 @@ def failed(transaction):
 # -- storage commitment
 
 
+async def test_only_the_pacs_that_was_asked_is_believed(journal, outbox, pacs, caplog):
+    job_id = await stored(journal, outbox)
+    await attempt(journal, outbox)
+    (asked,) = pacs.transactions
+    for others in (["second"], []):
+        assert not await Commitments(journal).report(committed(asked), others)
+    assert "it is not believed" in caplog.text
+    assert (await Jobs(journal).get(job_id)).state is JobState.WAITING
+    assert await Commitments(journal).report(committed(asked), ["second", "main"])  # two that share a title
+
+
 async def test_an_answer_to_an_earlier_request_counts_however_late(journal, outbox, pacs, clock):
     job_id = await stored(journal, outbox)
     for _ in range(3):
@@ -104,7 +115,7 @@ async def test_an_answer_to_an_earlier_request_counts_however_late(journal, outb
         await clock.pass_time(4 * FIRST_WAIT, step=FIRST_WAIT)
     first, *_ = pacs.transactions
     assert len(set(pacs.transactions)) == 3
-    assert await Commitments(journal).report(committed(first))
+    assert await Commitments(journal).report(committed(first), ["main"])
     await attempt(journal, outbox)
     job = await Jobs(journal).get(job_id)
     assert job.state is JobState.DONE
@@ -115,22 +126,22 @@ async def test_an_answer_brings_the_job_on_at_once(journal, outbox, pacs, clock)
     job_id = await stored(journal, outbox)
     await attempt(journal, outbox)
     assert (await Jobs(journal).get(job_id)).next_at == clock.now() + FIRST_WAIT
-    await Commitments(journal).report(committed(pacs.transactions[0]))
+    await Commitments(journal).report(committed(pacs.transactions[0]), ["main"])
     assert (await Jobs(journal).get(job_id)).next_at == clock.now()
 
 
 async def test_what_nobody_asked_for_is_not_acknowledged_as_if_it_were_kept(journal, outbox, pacs):
     await stored(journal, outbox)
-    assert not await Commitments(journal).report(committed("2.25.1"))
+    assert not await Commitments(journal).report(committed("2.25.1"), ["main"])
 
 
 async def test_an_answer_that_is_sent_twice_is_acknowledged_twice(journal, outbox, pacs):
     await stored(journal, outbox)
     await attempt(journal, outbox)
     for _ in range(2):
-        assert await Commitments(journal).report(committed(pacs.transactions[0]))
+        assert await Commitments(journal).report(committed(pacs.transactions[0]), ["main"])
     await attempt(journal, outbox)
-    assert await Commitments(journal).report(committed(pacs.transactions[0]))  # and once the job is done
+    assert await Commitments(journal).report(committed(pacs.transactions[0]), ["main"])  # and once the job is done
 
 
 async def test_time_counts_from_when_it_was_stored(journal, outbox, pacs, clock):
@@ -167,7 +178,7 @@ async def test_a_pacs_that_never_answers_is_left_to_an_operator_whose_retry_asks
 async def test_a_late_refusal_of_what_was_stored_again_since_is_none(journal, outbox, pacs, clock):
     job_id = await stored(journal, outbox)
     await attempt(journal, outbox)
-    await Commitments(journal).report(failed(pacs.transactions[0]))
+    await Commitments(journal).report(failed(pacs.transactions[0]), ["main"])
     step = await attempt(journal, outbox)
     assert "it is stored again" in step.said
     again = dataclasses.replace(step.payload, stored=True)
@@ -175,7 +186,7 @@ async def test_a_late_refusal_of_what_was_stored_again_since_is_none(journal, ou
     await journal.run(lambda c: table.reschedule(c, job, "stored", payload=again))
     await attempt(journal, outbox)
     assert len(pacs.transactions) == 2  # asked for the new one, and the old refusal is not held against it
-    await Commitments(journal).report(committed(pacs.transactions[1]))
+    await Commitments(journal).report(committed(pacs.transactions[1]), ["main"])
     await attempt(journal, outbox)
     assert (await Jobs(journal).get(job_id)).state is JobState.DONE
 

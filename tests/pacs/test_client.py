@@ -304,15 +304,16 @@ async def test_what_a_pacs_says_out_of_turn_ends_the_request_and_names_the_pacs(
             await client.echo()
 
 
-async def test_a_failure_is_told_with_its_status_and_comment():
+async def test_a_failure_is_told_with_its_status_and_its_comment_kept_apart():
     async def script(pacs):
         await pacs.request()
-        await pacs.respond(0x0122, error_comment="not here")
+        await pacs.respond(0x0122, error_comment="no Doe^Jane here")
         await pacs.pdu()
 
     async with playing(script) as client:
-        with pytest.raises(OperationFailed, match=r"0122 \(not here\)"):
+        with pytest.raises(OperationFailed, match=r"C-ECHO with status 0122$") as caught:
             await client.echo()
+    assert caught.value.said == "no Doe^Jane here"
 
 
 @pytest.mark.parametrize(

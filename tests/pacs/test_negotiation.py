@@ -28,7 +28,8 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from gateway.dicom.sop_classes import VERIFICATION
-from gateway.pacs.errors import NoContextAccepted, PacsUnreachable
+from gateway.pacs.certificates import is_named
+from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, WrongCertificate
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
@@ -154,8 +155,11 @@ async def scp(tmp_path, request):
     await made.stop(drain_for=0.1)
 
 
-def peer(port, *, calling="THEM", tls=None):
-    return Peer("us", "US", "127.0.0.1", port, calling, timeouts=Timeouts(connect=5, associate=5), tls=tls)
+def peer(port, *, calling="THEM", tls=None, names=("127.0.0.1",)):
+    return Peer(
+        "us", "US", "127.0.0.1", port, calling, timeouts=Timeouts(connect=5, associate=5), tls=tls,
+        certificate_names=frozenset(names),
+    )  # fmt: skip
 
 
 async def test_under_our_own_title_the_gateway_is_echoed_and_nothing_is_stored(scp):
@@ -234,6 +238,28 @@ async def test_over_tls_an_instance_of_any_size_arrives_as_it_was_sent(tmp_path,
 async def test_a_server_whose_certificate_is_not_trusted_is_not_spoken_to(scp, certificate):
     with pytest.raises(PacsUnreachable, match="certificate"):
         await PacsClient(peer(scp.port, tls=ssl.create_default_context()), advertised="US at here").echo()
+
+
+@pytest.mark.parametrize("scp", ["certificate"], indirect=True)
+async def test_a_server_whose_certificate_is_another_ones_is_told_nothing(scp, certificate):
+    _, client = certificate
+    client.check_hostname = False
+    with pytest.raises(WrongCertificate, match=r"names 127\.0\.0\.1, gateway: .*certificate_names"):
+        await PacsClient(peer(scp.port, tls=client, names=("pacs.example.org",)), advertised="US at here").echo()
+    assert not scp._senders
+    for names in (("gateway",), ("*",)):
+        await PacsClient(peer(scp.port, tls=client, names=names), advertised="US at here").echo()
+
+
+@pytest.mark.parametrize(
+    ("shown", "named"),
+    [
+        ({"PACS.example.org"}, True), ({"*.example.org"}, True), ({"*.org"}, False), ({"*"}, False), (set(), False),
+        ({"*.pacs.example.org"}, False), ({"pacs.example.org.evil.net"}, False),
+    ],
+)  # fmt: skip
+def test_a_wildcard_stands_for_one_label(shown, named):
+    assert is_named(shown, {"pacs.example.org", "main"}) is named
 
 
 @pytest.mark.parametrize("scp", ["certificate"], indirect=True)

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.pacs.senders import KnownSender, Senders, is_local, names_of
+from gateway.pacs.certificates import names_of
+from gateway.pacs.senders import KnownSender, Senders, is_local
 
 TITLES = frozenset(("MAIN",))
 

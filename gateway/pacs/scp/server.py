@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
 from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
 from gateway.dicom.uid import is_uid, is_usable
+from gateway.pacs.certificates import names_of
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, IsCertified, Sender, Status
-from gateway.pacs.scu.commitment import OnCommitment, acknowledge, read_report
-from gateway.pacs.senders import is_local, names_of
+from gateway.pacs.scu.commitment import CommitmentResult, acknowledge, read_report
+from gateway.pacs.senders import is_local
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
 from gateway.pacs.upper.link import (
@@ -89,16 +90,16 @@ class StorageScp:
         uncompressed_only_from: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
         certified: IsCertified | None = None,
-        on_commitment: OnCommitment | None = None,
+        on_commitment: Callable[[CommitmentResult, Sender], Awaitable[bool]] | None = None,
         spelled: Callable[[str], str] = str,
         max_instance: int = MAX_INSTANCE,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
-        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment*
-        takes what a PACS reports of a storage commitment; without it none is taken. *spelled* gives an AE title as the
-        configuration spells it, for those that say it otherwise. Instances of more than *max_instance* bytes are
-        refused."""
+        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment* takes
+        what somebody reports of a storage commitment (as OnCommitment does); without it none is taken. *spelled* gives
+        an AE title as the configuration spells it, for those that say it otherwise. Instances of more than
+        *max_instance* bytes are refused."""
         self._max_instance = max_instance
         self._spelled = spelled
         self._ae_title = ae_title
@@ -291,7 +292,7 @@ class StorageScp:
             message.close()
             status = Status.SUCCESS
         elif field == dimse.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
-            await self._report(link, accepted, context, message)
+            await self._report(link, accepted, context, message, proposal)
             return
         elif field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
             message.close()
@@ -303,10 +304,14 @@ class StorageScp:
         pdus = data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu)
         await link.send(pdus)
 
-    async def _report(self, link: Link, accepted: Accepted, context: Context, message: Message) -> None:
-        assert self._on_commitment is not None, "its context is accepted only with a handler"
+    async def _report(
+        self, link: Link, accepted: Accepted, context: Context, message: Message, proposal: Proposal
+    ) -> None:
+        on_commitment = self._on_commitment
+        assert on_commitment is not None, "its context is accepted only with a handler"
         result = read_report(message, context.transfer_syntaxes[0])
-        reply = dimse.encode(await acknowledge(message, result, self._on_commitment))
+        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, link.peer_host)
+        reply = dimse.encode(await acknowledge(message, result, lambda found: on_commitment(found, sender)))
         await link.send(data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu))
 
 

@@ -104,10 +104,10 @@ async def request_commitment(
 def _raise_for(client: PacsClient, message: Message) -> None:
     status = dimse.number(message.command, dimse.STATUS)
     if status != 0:
-        comment = dimse.string(message.command, dimse.ERROR_COMMENT)
         raise OperationFailed(
-            f"{client.peer} refuses to commit with status {status or 0:04X}{f' ({comment})' if comment else ''}",
+            f"{client.peer} refuses to commit with status {status or 0:04X}",
             status=status or 0,
+            said=dimse.string(message.command, dimse.ERROR_COMMENT),
             transient=status in (0x0110, 0x0213),
         )
 

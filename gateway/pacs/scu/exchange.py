@@ -56,9 +56,9 @@ def raise_for_status(peer: Peer, reply: Message, what: str, hint: str = "") -> N
         return
     if status is None:
         raise ProtocolViolation(f"{peer}: a response to {what} without a status")
-    comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
     raise OperationFailed(
-        f"{peer} answers {what} with status {status:04X}{f' ({comment})' if comment else ''}{hint}",
+        f"{peer} answers {what} with status {status:04X}{hint}",
         status=status,
+        said=dimse.string(reply.command, dimse.ERROR_COMMENT),
         transient=0xA700 <= status <= 0xA7FF or status == 0x0122,
     )

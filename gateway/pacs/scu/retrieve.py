@@ -131,8 +131,9 @@ class SubOperations:
         """Raises OperationFailed where the PACS says that not all went well."""
         if self.status != 0:
             raise OperationFailed(
-                f"PACS {peer.name} ended the {method} with status {self.status:04X} {self.comment}".strip(),
+                f"PACS {peer.name} ended the {method} with status {self.status:04X}",
                 status=self.status,
+                said=self.comment,
                 transient=True,
             )
 

@@ -42,7 +42,9 @@ class Stored:
     transfer_syntax_uid: str
     """In which it was sent."""
     warning: str = ""
-    """What it said about it, where its status was a warning (B0xx)."""
+    """Of what it warns, where its status was a warning (B0xx)."""
+    said: str = ""
+    """Its own words about it, which may name the patient."""
 
 
 async def store(client: PacsClient, instance: OutgoingInstance, transcode: Transcode) -> Stored:
@@ -99,14 +101,14 @@ async def _store(association: Association, instance: OutgoingInstance, transcode
         association.abort("an answer to another request")
         raise PacsUnreachable(f"{peer} answers a C-STORE that it was not sent last")
     comment = dimse.string(reply.command, dimse.ERROR_COMMENT)
-    said = f"status {status:04X}{f' ({comment})' if comment else ''}"
     if status == 0:
         return Stored(syntax)
     if 0xB000 <= status <= 0xBFFF or status == 0x0001 or status in (0x0107, 0x0116):  # PS3.7 Annex C.4
-        return Stored(syntax, f"{said}: {_MEANINGS.get(status, 'warning')}")
+        return Stored(syntax, f"status {status:04X}: {_MEANINGS.get(status, 'warning')}", comment)
     raise OperationFailed(
-        f"{peer} answers a C-STORE with {said}: {_meaning(status)}",
+        f"{peer} answers a C-STORE with status {status:04X}: {_meaning(status)}",
         status=status,
+        said=comment,
         transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
     )
 

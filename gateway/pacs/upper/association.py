@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from gateway.pacs.errors import AssociationRejected, NoContextAccepted, PacsUnreachable, ProtocolViolation
+from gateway.pacs.certificates import is_named, names_of
+from gateway.pacs.errors import (
+    AssociationRejected,
+    NoContextAccepted,
+    PacsUnreachable,
+    ProtocolViolation,
+    WrongCertificate,
+)
 from gateway.pacs.peer import Peer
 from gateway.pacs.receiver import Body
 from gateway.pacs.upper import dimse
@@ -54,7 +61,8 @@ class Association:
         """Associates with *peer*, proposing *contexts*.
 
         *receives_in* is a directory for large data sets, where the PACS is to send instances on it. Raises
-        PacsUnreachable, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the fix.
+        PacsUnreachable, WrongCertificate, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the
+        fix.
         """
         loop = asyncio.get_running_loop()
 
@@ -77,6 +85,8 @@ class Association:
                 f"{peer} cannot be reached ({e.strerror or e}): is it up, are host and port right?"
             ) from e
         try:
+            if peer.tls is not None:
+                _check_certificate(peer, names_of(link.peer_certificate or {}))
             await link.send(request_pdu(peer.calling_ae_title, peer.ae_title, contexts))
             async with asyncio.timeout(peer.timeouts.associate):
                 pdu_type, content = await link.control()
@@ -229,6 +239,15 @@ class Association:
     def abort(self, text: str) -> None:
         """Aborts at once."""
         self._link.abort(text)
+
+
+def _check_certificate(peer: Peer, names: Collection[str]) -> None:
+    """Raises WrongCertificate."""
+    if not is_named(names, peer.certificate_names):
+        raise WrongCertificate(
+            f"{peer} shows a certificate that names {', '.join(sorted(names)) or 'nobody'}: where that is this PACS, "
+            "add one of these to its pacs[].certificate_names (or *, for whatever its authority has signed)"
+        )
 
 
 def _rejection(peer: Peer, rejected: Rejected) -> str:
