@@ -33,28 +33,34 @@ class Alert:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Identifiers, by the names that a webhook's JSON gives them; the first stands in an e-mail's subject."""
     urgent: bool = False
+    lasts: bool = False
+    """Whether it stands until it is ended: people are reminded of it every day."""
     ended: bool = False
     """Whether this tells that it is over."""
     occasion: int = 1
     """The how manieth time that this subject came up: an alert that ended can be raised again."""
+    reminder: int = 0
+    """The how manieth reminder this is; 0: none."""
 
     @property
     def key(self) -> str:
         """The same for every try, and for nothing else."""
-        identity = "\0".join((self.kind, self.subject, str(self.occasion), "ended" if self.ended else ""))
+        parts = (self.kind, self.subject, str(self.occasion), "ended" if self.ended else "")
+        identity = "\0".join((*parts, str(self.reminder)) if self.reminder else parts)
         return "alert_" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @property
     def headline(self) -> str:
         """One line, with what it is about."""
         about = next(iter(self.facts.values()), "")
-        return ("Over: " if self.ended else "") + self.title + (f": {plain(about)}" if about else "")
+        state = "Over: " if self.ended else "Still: " if self.reminder else ""
+        return state + self.title + (f": {plain(about)}" if about else "")
 
     def told(self) -> dict[str, str]:
         """What is told, as a webhook's JSON has it. Identifiers are opaque, and shown as printable ASCII."""
         return {
             "kind": self.kind,
-            "state": "ended" if self.ended else "raised",
+            "state": "ended" if self.ended else "still" if self.reminder else "raised",
             **{name: plain(value) for name, value in self.facts.items()},
             "at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="seconds"),
             "whatToDo": "Nothing: this is over." if self.ended else self.what_to_do,

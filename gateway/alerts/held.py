@@ -75,4 +75,4 @@ class HeldJobs:
 
     def _alert(self, job: Job, subject: str, at: float) -> Alert:
         kind = job.kind.partition(".")[0] + WAITING
-        return dataclasses.replace(self._describe(job), kind=kind, subject=subject, at=at)
+        return dataclasses.replace(self._describe(job), kind=kind, subject=subject, at=at, lasts=True)

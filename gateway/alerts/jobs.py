@@ -1,12 +1,14 @@
 """Raises alerts and ends them: each as one durable job ``alert.send`` for every channel.
 
-An alert is raised in the transaction that gives reason for it, once for the same kind and subject, and ended once. One
-that is never ended, such as that of a critical report, is forgotten after :data:`KEPT_FOR`.
+An alert is raised in the transaction that gives reason for it, once for the same kind and subject, and ended once; of
+one that lasts people are reminded every day in between. One that does not last and is never ended, such as that of a
+critical report, is forgotten after :data:`KEPT_FOR`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Collection
 
@@ -17,6 +19,9 @@ from gateway.journal import alerts as table
 log = logging.getLogger(__name__)
 
 SEND = "alert.send"
+
+REMIND_AFTER = 86400.0
+"""Seconds after which people are told again of what still stands."""
 
 KEPT_FOR = 90 * 86400.0
 """Seconds for which an alert is remembered; one that is raised again later is told of again."""
@@ -29,8 +34,9 @@ def raise_alert(c: Transaction, channels: Collection[str], alert: Alert) -> bool
     if known is not None and known.ended is None:
         return False
     occasion = 1 if known is None else known.occasion + 1
-    table.put(c, table.AlertRecord(alert.kind, alert.subject, occasion, alert.at, None))
-    alert = dataclasses.replace(alert, occasion=occasion, ended=False)
+    alert = dataclasses.replace(alert, occasion=occasion, ended=False, reminder=0)
+    kept = json.dumps(alert.to_json())
+    table.put(c, table.AlertRecord(alert.kind, alert.subject, occasion, alert.at, None, kept, alert.lasts, c.now))
     log.warning("alert %s: %s. %s", alert.kind, alert.headline, alert.what_to_do)
     _tell(c, channels, alert)
     return True
@@ -46,6 +52,19 @@ def end_alert(c: Transaction, channels: Collection[str], alert: Alert) -> bool:
     log.info("alert %s is over: %s", alert.kind, alert.headline)
     _tell(c, channels, alert)
     return True
+
+
+def remind(c: Transaction, channels: Collection[str]) -> int:
+    """Tells again of what lasts, and of which nobody was told for a day; of how many."""
+    due = table.lasting(c, told_before=c.now - REMIND_AFTER)
+    for record in due:
+        again = record.reminders + 1
+        table.put(c, dataclasses.replace(record, told=c.now, reminders=again))
+        assert record.alert is not None, "what lasts was raised by a version that keeps what it says"
+        alert = dataclasses.replace(Alert.from_json(json.loads(record.alert)), reminder=again)
+        log.warning("alert %s still stands: %s. %s", alert.kind, alert.headline, alert.what_to_do)
+        _tell(c, channels, alert)
+    return len(due)
 
 
 def _tell(c: Transaction, channels: Collection[str], alert: Alert) -> None:

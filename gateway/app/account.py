@@ -40,6 +40,16 @@ def webhooks(events: EventLog) -> Callable[[Answered | Refused], None]:
     return note
 
 
+def each(*told: Callable[[Answered | Refused], None]) -> Callable[[Answered | Refused], None]:
+    """Tells each of them."""
+
+    def tell(what: Answered | Refused) -> None:
+        for one in told:
+            one(what)
+
+    return tell
+
+
 def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
     """Notes how fetches ended. One that only found that nothing has changed is no news."""
 

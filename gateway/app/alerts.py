@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from pydantic import SecretStr
 
 from gateway.alerts import Alert
@@ -11,7 +14,9 @@ from gateway.alerts.mail import EmailAlert, Security
 from gateway.alerts.webhook import WebhookAlert
 from gateway.app.errors import Misconfigured
 from gateway.app.kinds import about
+from gateway.config import Config
 from gateway.config.alerts import AlertsConfig
+from gateway.config.base import Section
 from gateway.journal import Job
 from gateway.journal.worker import Kind
 
@@ -65,6 +70,33 @@ def held_job(job: Job) -> Alert:
         job.ended or job.created,
         identifiers | {"job": str(job.id)},
     )
+
+
+def certificate_files(config: Config) -> dict[str, Path]:
+    """Files with certificates of ours, by the settings that name them."""
+    return dict(_certificate_files(config, ""))
+
+
+def _certificate_files(section: Section, prefix: str) -> Iterator[tuple[str, Path]]:
+    for name in type(section).model_fields:
+        value, key = getattr(section, name), f"{prefix}{name}"
+        if name == "certificate_file" and value is not None:
+            yield key, value
+        of_sections = value if isinstance(value, list) else [value]
+        for number, one in enumerate(of_sections):
+            if isinstance(one, Section):
+                yield from _certificate_files(one, f"{key}[{number}]." if isinstance(value, list) else f"{key}.")
+
+
+def certificate_servers(config: Config) -> dict[str, str]:
+    """Servers whose certificate somebody of the hospital renews: their URLs, by what they are."""
+    store = config.store
+    named = {
+        "http.public_url": config.http.public_url,
+        "store.public_endpoint": store.public_endpoint,
+        "store.endpoint": f"https://{store.endpoint}" if store.endpoint and store.secure else None,
+    } | {f"dicomweb_url of {pacs.name}": pacs.dicomweb_url for pacs in config.pacs}
+    return {what: url for what, url in named.items() if url is not None and url.startswith("https://")}
 
 
 _WHAT = {"report": "a report", "capture": "a capture"}

@@ -6,14 +6,18 @@ import logging
 import ssl
 from collections.abc import Collection
 
+from gateway.admin import certificates
+from gateway.admin.arrivals import Arrivals
 from gateway.admin.checks import Checks
 from gateway.admin.health import Health
 from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
 from gateway.admin.state_dir import StateDir
+from gateway.admin.watches import Watched, watches
 from gateway.alerts.held import HeldJobs
+from gateway.alerts.standing import StandingAlerts
 from gateway.app import account
-from gateway.app.alerts import alert_channels, alert_kinds, held_job
+from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import avara_api, report_kinds, report_places
@@ -139,6 +143,25 @@ class Gateway:
         for name, kind in kinds.items():
             self.worker.register(name, kind)
         self.state_dir = StateDir(config.state_dir)
+        self.arrivals = Arrivals(self.clock)
+        watched = Watched(
+            pacs=self.pacs,
+            store=store,
+            state_dir=self.state_dir,
+            directory=config.state_dir,
+            journal=journal,
+            arrivals=self.arrivals,
+            loops=loops,
+            certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
+            clock=self.clock,
+        )
+        self.standing = StandingAlerts(
+            watches(watched, config.alerting),
+            journal=journal,
+            channels=list(channels),
+            added=self.worker.wake,
+            clock=self.clock,
+        )
         self.checks = Checks(
             pacs=self.pacs,
             store=store,

@@ -100,7 +100,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
         bodies=server.bodies,
-        account=account.webhooks(gateway.events),
+        account=account.each(account.webhooks(gateway.events), gateway.arrivals.note),
     )
 
 

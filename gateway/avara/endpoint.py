@@ -49,6 +49,8 @@ class Answered:
     trouble: bool
     """Whether somebody may want to know why it is no better."""
     milliseconds: float
+    signed_at: int
+    """Unix seconds, by Avara's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Refused:
     webhook_id: str
     """As it says, which nothing proves; empty where it says none."""
     reason: str
+    unproven: bool = False
+    """Whether it was signed, and the signature or its time is not right."""
 
 
 Account = Callable[[Answered | Refused], None]
@@ -120,7 +124,9 @@ class WebhookEndpoint:
             return _error(400, "the body is not what its headers say", {"Connection": "close"})
         except BadSignature as e:
             log.warning("refused a webhook from %s: %s", request.remote, e)
-            self._account(Refused(request.remote or "", request.headers.get("webhook-id", "")[:256], str(e)))
+            unproven = "webhook-signature" in request.headers
+            claimed = request.headers.get("webhook-id", "")[:256]
+            self._account(Refused(request.remote or "", claimed, str(e), unproven))
             return _error(401, str(e), {"Connection": "close"})
         except NotJson as e:
             return _error(400, str(e))
@@ -138,7 +144,11 @@ class WebhookEndpoint:
             "%s %s: %s; %d in %.0f ms, from %s",
             event.type, event.id, outcome, answer.status, took, request.remote,
         )  # fmt: skip
-        self._account(Answered(event, signed.webhook_id, request.remote or "", answer.status, outcome, trouble, took))
+        self._account(
+            Answered(
+                event, signed.webhook_id, request.remote or "", answer.status, outcome, trouble, took, signed.timestamp
+            )
+        )
         return answer
 
     async def _once(self, event: Event, delivery: Delivery, timestamp: int) -> tuple[web.Response, str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from gateway.journal.tables import alerts
 from gateway.journal.transaction import Transaction
@@ -21,6 +21,14 @@ class AlertRecord:
     """From 1 on; one more each time that it is raised after it has ended."""
     raised: float
     ended: float | None
+    alert: str | None = None
+    """What was said, as JSON; None of one that an older version raised."""
+    lasts: bool = False
+    """Whether it stands until it is ended, and people are reminded of it."""
+    told: float = 0.0
+    """When they heard of it last."""
+    reminders: int = 0
+    """How often they were reminded."""
 
 
 def get(c: Transaction, kind: str, subject: str) -> AlertRecord | None:
@@ -31,7 +39,10 @@ def get(c: Transaction, kind: str, subject: str) -> AlertRecord | None:
 
 def put(c: Transaction, record: AlertRecord) -> None:
     """From now on this is known of its alert."""
-    values = {"occasion": record.occasion, "raised": record.raised, "ended": record.ended}
+    values = {
+        "occasion": record.occasion, "raised": record.raised, "ended": record.ended, "alert": record.alert,
+        "lasts": record.lasts, "told": record.told, "reminders": record.reminders,
+    }  # fmt: skip
     known = (alerts.c.kind == record.kind) & (alerts.c.subject == record.subject)
     if c.execute(update(alerts).where(known).values(values)).rowcount == 0:
         c.execute(insert(alerts).values(kind=record.kind, subject=record.subject, **values))
@@ -43,10 +54,25 @@ def standing(c: Transaction, ending: str) -> list[AlertRecord]:
     return [_record(row) for row in c.execute(wanted)]
 
 
+def lasting(c: Transaction, *, told_before: float) -> list[AlertRecord]:
+    """Alerts that last, have not ended, and of which nobody was told since then."""
+    wanted = select(alerts).where(alerts.c.ended.is_(None), alerts.c.lasts, alerts.c.told < told_before)
+    return [_record(row) for row in c.execute(wanted)]
+
+
+def latest(c: Transaction, limit: int) -> list[AlertRecord]:
+    """The alerts that stand, and behind them those that ended last; *limit* of them."""
+    wanted = select(alerts).order_by(alerts.c.ended.is_not(None), alerts.c.ended.desc(), alerts.c.raised.desc())
+    return [_record(row) for row in c.execute(wanted.limit(limit))]
+
+
 def forget(c: Transaction, *, before: float) -> None:
-    """Alerts that were raised before then are known no more."""
-    c.execute(delete(alerts).where(alerts.c.raised < before))
+    """Alerts that were raised before then are known no more, unless they last and have not ended."""
+    over = or_(alerts.c.ended.is_not(None), ~alerts.c.lasts)
+    c.execute(delete(alerts).where(alerts.c.raised < before, over))
 
 
 def _record(row: Any) -> AlertRecord:
-    return AlertRecord(row.kind, row.subject, row.occasion, row.raised, row.ended)
+    return AlertRecord(
+        row.kind, row.subject, row.occasion, row.raised, row.ended, row.alert, row.lasts, row.told, row.reminders
+    )

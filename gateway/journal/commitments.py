@@ -8,10 +8,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, func, insert, select, update
 
 from gateway.journal import jobs
 from gateway.journal.tables import commitments
+from gateway.journal.tables import jobs as jobs_table
 from gateway.journal.transaction import Transaction
 
 
@@ -64,6 +65,21 @@ def answer(c: Transaction, transaction_uid: str, failure: str) -> None:
         return  # it committed itself before
     c.execute(update(commitments).where(this).values(answered=c.now, failure=failure))
     jobs.hasten(c, row.job_id, f"storage commitment: {failure or 'committed'}")
+
+
+def silent(c: Transaction, *, asked_before: float) -> int:
+    """For how many objects a PACS was asked before then, and has not committed itself to."""
+    waits = jobs_table.c.state.in_((jobs.JobState.WAITING.value, jobs.JobState.RUNNING.value))
+    committed = commitments.c.answered.is_not(None) & (commitments.c.failure == "")
+    of_jobs = (
+        select(commitments.c.job_id)
+        .join(jobs_table, jobs_table.c.id == commitments.c.job_id)
+        .where(waits)
+        .group_by(commitments.c.job_id)
+        .having(func.min(commitments.c.asked) < asked_before, func.max(case((committed, 1), else_=0)) == 0)
+    )
+    found: int = c.execute(select(func.count()).select_from(of_jobs.subquery())).scalar_one()
+    return found
 
 
 def state(c: Transaction, job_id: int, *, stored_before: int) -> Commitment:

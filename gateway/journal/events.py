@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 
 from gateway.journal.journal import Journal, JournalError
 from gateway.journal.tables import event_keys, events
@@ -150,6 +150,19 @@ def latest(c: Transaction, kind: EventKind, limit: int) -> list[JournalEvent]:
     """The latest *limit* events of a kind, in order."""
     wanted = select(events).where(events.c.kind == kind.value).order_by(events.c.id.desc()).limit(limit)
     return _events(c, wanted)
+
+
+def count(c: Transaction, kind: EventKind, *, since: float, until: float) -> int:
+    """How many events of a kind there were from *since* on and before *until*."""
+    wanted = select(func.count()).where(events.c.kind == kind.value, events.c.at >= since, events.c.at < until)
+    found: int = c.execute(wanted).scalar_one()
+    return found
+
+
+def first(c: Transaction, kind: EventKind) -> float | None:
+    """When the first event of a kind was that is still kept."""
+    found: float | None = c.execute(select(func.min(events.c.at)).where(events.c.kind == kind.value)).scalar_one()
+    return found
 
 
 def _events(c: Transaction, wanted: Select[Any]) -> list[JournalEvent]:

@@ -189,8 +189,13 @@ alerts = Table(
     Column("occasion", Integer, nullable=False),
     Column("raised", Float, nullable=False),
     Column("ended", Float),
+    Column("alert", Text),
+    Column("lasts", Boolean, nullable=False),
+    Column("told", Float, nullable=False),
+    Column("reminders", Integer, nullable=False),
 )
-"""What people were told of, so that they are told of it once; ``ended`` is null while it stands."""
+"""What people were told of, so that they are told of it once; ``ended`` is null while it stands, ``alert`` is what was
+said. Of one that ``lasts`` they are reminded: ``told`` is when they heard of it last."""
 
 events = Table(
     "events",

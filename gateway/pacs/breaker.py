@@ -31,6 +31,11 @@ class Breaker:
         self._since = 0.0
         self._next = 0.0
         self._latest = ""
+        self._answered = float("-inf")
+
+    def answered_within(self, seconds: float) -> bool:
+        """Whether it did what it was asked for, not longer ago than that."""
+        return self._clock.monotonic() - self._answered <= seconds
 
     @property
     def trouble(self) -> str:
@@ -58,6 +63,7 @@ class Breaker:
             raise
         else:
             self._failures = 0
+            self._answered = self._clock.monotonic()
 
     def _fail(self, text: str) -> None:
         if not self._failures:

@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.errors import GatewayError
@@ -45,6 +45,10 @@ class LoopState:
     """Why it is not running, in words for anybody; empty while it is."""
     detail: str = ""
     """What ended it, in words for the operator only: they may name hosts and paths."""
+    restarts: int = 0
+    """How often it ended by itself and was started again, since the start."""
+    last_end: float = 0.0
+    """Unix seconds at which it ended last; 0 where it never did."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +71,8 @@ class _Supervised:
     reason: str = ""
     detail: str = ""
     ended: int = 0
+    restarts: int = 0
+    last_end: float = 0.0
 
 
 _current: ContextVar[tuple[_Supervised, Clock] | None] = ContextVar("loop", default=None)
@@ -167,6 +173,9 @@ class Supervisor:
         return not supervised.down and silent > supervised.stalls_after
 
     def _state(self, supervised: _Supervised) -> LoopState:
+        return replace(self._present(supervised), restarts=supervised.restarts, last_end=supervised.last_end)
+
+    def _present(self, supervised: _Supervised) -> LoopState:
         name, now = supervised.name, self._clock.monotonic()
         if self._stalls(supervised):
             silent = now - supervised.progress
@@ -214,6 +223,8 @@ class Supervisor:
         else:
             supervised.paused = min(supervised.paused * 2, LONGEST_PAUSE)
         supervised.ended += 1
+        supervised.restarts += 1
+        supervised.last_end = self._clock.now()
         supervised.down = True
         supervised.detail = _told(error)
         times = f" {supervised.ended} times" if supervised.ended > 1 else ""

@@ -162,9 +162,9 @@ class PacsClient:
             pause *= 2
         return await Association.open(self.peer, contexts, receives_in=receives_in)
 
-    async def echo(self) -> None:
+    async def echo(self, claim: Claim = ECHO) -> None:
         """C-ECHO (PS3.7 §9.1.5). Raises PacsError."""
-        async with self.association([Context(VERIFICATION, READABLE)], ECHO) as association:
+        async with self.association([Context(VERIFICATION, READABLE)], claim) as association:
             command = request(association, dimse.C_ECHO_RQ, VERIFICATION, data=False)
             await association.send(association.context_for(VERIFICATION), command)
             reply = await response(association)
