@@ -49,6 +49,11 @@ class Health:
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
 
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The names of what is proven."""
+        return tuple(self._probes)
+
     async def failing(self) -> Mapping[str, str]:
         """The probes that fail, each with its reason where anybody may know it, else with an empty text."""
         async with self._checking:

@@ -16,6 +16,7 @@ from gateway.captures.grant import CaptureAccessHandler
 from gateway.config import Config
 from gateway.objects.front import StoreFront
 from gateway.objects.uploads import UploadQuota
+from gateway.page.server import CONNECTIONS
 from gateway.runtime.descriptors import raise_limit
 from gateway.runtime.lifecycle import Part, opened
 from gateway.studies.access import StudyAccessHandler
@@ -107,6 +108,8 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
 def _bounds(config: Config) -> Bounds:
     descriptors = raise_limit()
     kept = OUR_FILES + FOR_AN_ASSOCIATION * config.dicom.max_associations
+    if config.page.port is not None:
+        kept += CONNECTIONS
     bounds = Bounds.of(connections=config.http.max_connections, descriptors=descriptors, kept=kept)
     if bounds.connections < config.http.max_connections:
         log.warning(

@@ -19,6 +19,7 @@ from gateway.app.build import build
 from gateway.app.errors import AlreadyRunning
 from gateway.app.gateway import Gateway
 from gateway.app.http import http_parts
+from gateway.app.page import page_parts
 from gateway.config import Config
 from gateway.runtime.lifecycle import Part, loop, opened, running
 from gateway.runtime.signals import StopSignals
@@ -116,6 +117,7 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
         *([] if gateway.missed is None else [loop(loops, "missed reports", gateway.missed.watch)]),
         *http_parts(gateway),
+        *page_parts(gateway),
     ]
     if config.metrics.port is not None:
         metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)

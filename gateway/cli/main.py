@@ -16,6 +16,7 @@ import click
 from gateway import __version__
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
+from gateway.cli.password import password
 from gateway.cli.trace import trace
 from gateway.runtime.printable import printable
 
@@ -298,4 +299,5 @@ def _reachable(host: str) -> str:
 
 
 main.add_command(jobs)
+main.add_command(password)
 main.add_command(trace)

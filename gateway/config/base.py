@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -35,6 +36,23 @@ def origin(value: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError("not an origin: write it like https://images.example.org, without a path")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def network(value: str) -> str:
+    """*value* as a network. Raises ValueError where it is none."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError("not a network: write it like 10.1.2.0/24, or 10.1.2.3 for one proxy") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host*, with a port or without, can be reached from this machine alone."""
+    host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _text(value: object) -> object:

@@ -14,7 +14,20 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.alerts import AlertsConfig
-from gateway.config.base import At, Host, Name, Origin, PeerPort, Port, Section, Title, origin
+from gateway.config.base import (
+    At,
+    Host,
+    Name,
+    Origin,
+    PeerPort,
+    Port,
+    Section,
+    Title,
+    is_loopback,
+    network,
+    origin,
+)
+from gateway.config.page import PageConfig
 from gateway.config.reports import ReportsConfig
 from gateway.config.values import Duration, Size
 from gateway.dicom.uid import is_uid
@@ -31,13 +44,6 @@ def _path(value: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9._~/-]*", value):
         raise ValueError("not a path: write it like /webhooks/avara")
     return value
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError:
-        raise ValueError("not a network: write it like 10.1.2.0/24, or 10.1.2.3 for one proxy") from None
 
 
 def _webhook_key(value: SecretStr) -> SecretStr:
@@ -132,7 +138,7 @@ class HttpConfig(Section):
         description="Connections that are taken at once; fewer where the process may not open as many files. A client "
         "gets half of each kind of turn at most.",
     )
-    trusted_proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
+    trusted_proxies: list[Annotated[str, AfterValidator(network)]] = Field(
         ["127.0.0.0/8", "::1/128"],
         description="Networks of the reverse proxies whose `X-Forwarded-For` is believed, so that browsers and "
         "strangers behind them are told apart.",
@@ -411,6 +417,7 @@ class Config(Section):
         Path("/var/lib/avara-gateway"), description="Directory for the journal, the embedded store and spool files."
     )
     metrics: MetricsConfig = MetricsConfig()
+    page: PageConfig = PageConfig()
     events: EventsConfig = EventsConfig()
     log: LogConfig = LogConfig()
 
@@ -445,19 +452,20 @@ class Config(Section):
         found = []
         if self.reports.alerts is not None:
             found.append("reports.alerts is of more than reports now: write it as alerts, at the top level")
+        found += self.page.warnings()
         public = self.public_endpoint
         for key, url in (("http.public_url", self.http.public_url), ("the images' URL", public)):
-            if url and url.startswith("http://") and not _is_loopback(urlsplit(url).hostname or ""):
+            if url and url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
                 found.append(f"{key} is {url}: a page served over HTTPS may not open it: give it HTTPS")
         if self.http.public_url is None:
             found.append("http.public_url is not set: URLs that the gateway serves itself work on this machine only")
-        if self.store.endpoint is not None and not self.store.secure and not _is_loopback(self.store.endpoint):
+        if self.store.endpoint is not None and not self.store.secure and not is_loopback(self.store.endpoint):
             found.append("store.secure is false: patient images go to the store unencrypted: keep that network apart")
         for pacs in self.pacs:
             service = urlsplit(pacs.dicomweb_url or "")
-            if service.scheme == "http" and not _is_loopback(service.hostname or ""):
+            if service.scheme == "http" and not is_loopback(service.hostname or ""):
                 found.append(f"pacs {pacs.name}: dicomweb_url is http: patient images and passwords go unencrypted")
-        if not _is_loopback(self.http.host):
+        if not is_loopback(self.http.host):
             found.append(
                 f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it"
             )
@@ -488,14 +496,6 @@ class Config(Section):
         """How a PACS has to have us registered: ``AVARAGW at 10.1.2.3:11112``."""
         host = self.dicom.advertised_host or "this host's address (set dicom.advertised_host)"
         return f"{self.dicom.ae_title} at {host}:{self.dicom.port}"
-
-
-def _is_loopback(host: str) -> bool:
-    host = host.rsplit(":", 1)[0] if host.count(":") == 1 else host
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _for_url(host: str) -> str:

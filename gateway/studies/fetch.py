@@ -79,6 +79,10 @@ class Fetcher:
         """How many studies are being fetched."""
         return len(self._flights)
 
+    def flights(self) -> list[Flight]:
+        """The studies that are being fetched, the first begun first."""
+        return list(self._flights.values())
+
     def fetch(self, study_instance_uid: str) -> Flight:
         """The flight of a study: the one under way, or a new one. It continues when nobody waits for it any more."""
         flight = self._flights.get(study_instance_uid)

@@ -29,6 +29,8 @@ class Flight:
         self.study_instance_uid = study_instance_uid
         self.log_ids = {name: value for name, value in current().items() if name in ("webhook", "event")}
         """Who asked for it first: what comes on associations of the PACS's own is told as theirs, too."""
+        self.began = time.monotonic()
+        """Monotonic seconds."""
         self.stored: dict[str, Instance] = {}
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None

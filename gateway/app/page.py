@@ -1,0 +1,73 @@
+"""The page, out of the configuration."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.app.gateway import Gateway
+from gateway.app.kinds import about
+from gateway.config import Config
+from gateway.journal import Jobs
+from gateway.page.server import PageServer
+from gateway.page.views import Views
+from gateway.page.visitors import Account, Logins, Proxy, Role, Visitors
+from gateway.page.watch import Parts, Watch
+from gateway.runtime.lifecycle import Part, loop
+from gateway.web.clients import Clients
+
+HANGS_AFTER = 240.0
+"""Seconds without progress after which its loop counts as hanging; each of its waits has bounds far below."""
+
+
+def page_parts(gateway: Gateway) -> list[Part]:
+    """What serves the page; nothing where none is wanted."""
+    config = gateway.config
+    if config.page.port is None:
+        return []
+    health = gateway.health()
+    parts = Parts(
+        journal=gateway.journal,
+        jobs=Jobs(gateway.journal),
+        events=gateway.events,
+        health=health,
+        probes=health.probes,
+        loops=gateway.loops,
+        state_dir=gateway.state_dir,
+        pacs=gateway.pacs,
+        flights=gateway.fetcher.flights,
+        cached=lambda: gateway.cache.size,
+        certificates=dict(_certificates(config)),
+    )
+    watch = Watch(parts)
+    # The proxy's own address is what is looked at where it says who somebody is; else it speaks for browsers.
+    trusted = [] if config.page.proxy is not None else map(ipaddress.ip_network, config.http.trusted_proxies)
+    server = PageServer(_visitors(gateway), host=config.page.host, port=config.page.port, clients=Clients([*trusted]))
+    server.add(Views(parts, watch, about).routes())
+    return [
+        loop(gateway.loops, "page", watch.run, stalls_after=HANGS_AFTER),
+        Part("page server", server.start, server.stop, within=1.5),
+    ]
+
+
+def _visitors(gateway: Gateway) -> Visitors:
+    page = gateway.config.page
+    if page.proxy is not None:
+        networks = [ipaddress.ip_network(network) for network in page.proxy.addresses]
+        return Visitors(None, Proxy(networks, page.proxy.header, frozenset(page.proxy.operators)))
+    if not page.users:
+        return Visitors(None, None)
+    accounts = [Account(user.name, user.password_hash.get_secret_value(), Role(user.role)) for user in page.users]
+    return Visitors(Logins(accounts, gateway.clock), None)
+
+
+def _certificates(config: Config) -> Iterator[tuple[str, Path]]:
+    if config.dicom.tls is not None:
+        yield "dicom.tls.certificate_file", config.dicom.tls.certificate_file
+    for number, pacs in enumerate(config.pacs):
+        if pacs.tls is not None:
+            yield f"pacs.{number}.tls.certificate_file", pacs.tls.certificate_file
+    for number, receiver in enumerate(config.reports.hl7):
+        if receiver.certificate_file is not None:
+            yield f"reports.hl7.{number}.certificate_file", receiver.certificate_file
