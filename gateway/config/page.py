@@ -78,10 +78,10 @@ class PageConfig(Section):
         if self.users and self.proxy is not None:
             raise ValueError("users and proxy exclude each other: one of them says who somebody is")
         if not is_loopback(self.host) and not self.users and self.proxy is None:
-            raise ValueError(f"host {self.host} can be reached from elsewhere: that needs users, or a proxy")
+            raise ValueError("host can be reached from elsewhere than this machine: that needs users, or a proxy")
         names = [user.name for user in self.users]
-        if double := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"users: two of the same name: {', '.join(double)}")
+        if len(set(names)) < len(names):
+            raise ValueError("users: two of the same name")
         return self
 
     def warnings(self) -> list[str]:
