@@ -54,7 +54,7 @@ def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
     """Notes how fetches ended. One that only found that nothing has changed is no news."""
 
     def note(flight: Flight, outcome: Outcome, seconds: float) -> None:
-        if isinstance(outcome, Complete) and outcome.index is flight.held:
+        if isinstance(outcome, Complete) and outcome.index == flight.held:
             return
         text, trouble = _told(flight, outcome)
         record = flight.record

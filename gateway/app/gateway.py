@@ -93,6 +93,8 @@ class Gateway:
             cache,
             self.intake,
             accept_pushes=config.dicom.accept_pushes,
+            compare_every=config.cache.compare_every,
+            clock=journal.clock,
             on_ended=account.fetches(self.events),
         )
         self.scp = StorageScp(

@@ -333,6 +333,11 @@ class CacheConfig(Section):
     revalidate_after: Duration = Field(
         60.0, description="Age from which a cached study is compared with the PACS again."
     )
+    compare_every: Duration = Field(
+        3600.0,
+        description="Age from which that is done instance by instance although the PACS says of the study, and counts, "
+        "what it did before.",
+    )
     make_viewable: bool = Field(
         False,
         description="Whether instances that viewers in a browser do not decode (explicit big endian, deflated) are "

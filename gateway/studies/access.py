@@ -28,6 +28,7 @@ from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.manifest import build_manifest
 from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
+from gateway.studies.said import in_words
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,12 @@ class Prepared:
 
 def prepare(index: StudyIndex) -> Prepared:
     """What of an answer depends on the index alone."""
-    uid, instances = index.study_instance_uid, index.instances.values()
+    uid, instances = index.study_instance_uid, index.shown
     unpacked = [(i, i.media) for i in instances if i.media is not None]
     return Prepared(
         index,
-        tuple(keys.instance(uid, i.sop_instance_uid) for i in instances),
-        tuple(keys.media(uid, i.sop_instance_uid, m.extension) for i, m in unpacked),
+        tuple(keys.instance(uid, i.sop_instance_uid, i.revision) for i in instances),
+        tuple(keys.media(uid, i.sop_instance_uid, m.extension, i.revision) for i, m in unpacked),
         tuple((m.mime_type, media.file_name(i, m)) for i, m in unpacked),
         build_manifest(uid, instances),
     )
@@ -173,7 +174,13 @@ class StudyAccessHandler:
         return flight.outcome
 
     def _of(self, outcome: Outcome, flight: Flight) -> StudyAccess:
-        held = flight.held
+        held = flight.still_held
+        if flight.corrected and not isinstance(outcome, Complete | Partial | NotFound):
+            return StudyAccess(
+                authorized=True,
+                error=f"the hospital's PACS has corrected this study ({in_words(flight.corrected)}): what was here "
+                "before is not shown any more, and the corrected images cannot be had now; ask again later",
+            )
         match outcome:
             case Complete(index):
                 self._note_validated(flight.study_instance_uid)
@@ -210,11 +217,11 @@ class StudyAccessHandler:
         stored = [i for i in flight.stored.values() if i.sop_instance_uid not in unlisted]
         instances = {i.sop_instance_uid: i for i in reading_order(stored)}
         index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
-        on_their_way = flight.missing
+        on_their_way: Sequence[str] = [uid for uid in flight.missing if uid not in flight.rejected]
         listed = len(instances) + len(on_their_way)
         error = None
         if flight.pushed:
-            on_their_way = tuple(uid for uid in flight.acknowledged if uid not in flight.stored)
+            on_their_way = [uid for uid in flight.acknowledged if uid not in flight.stored]
             error = _as_sent(len(instances) + len(on_their_way))
         elif flight.expected is None or listed < (flight.expected_count or 0):
             of = f" of {flight.expected_count}" if flight.expected_count else ""
@@ -234,6 +241,8 @@ class StudyAccessHandler:
 
     def _with_urls(self, index: StudyIndex, error: str | None = None) -> StudyAccess:
         uid = index.study_instance_uid
+        if index.instances and not index.shown:
+            error = "the hospital has withdrawn every instance of this study (rejection notes): none is shown"
         prepared = self._prepared.get(uid)
         if prepared is None or prepared.index is not index:
             prepared = self._prepared[uid] = prepare(index)

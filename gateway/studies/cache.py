@@ -8,15 +8,16 @@ are still valid, or one in flight, never goes.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.journal import Journal, StudyState
-from gateway.objects import ObjectNotFound, ObjectStore
+from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.studies import index as index_file
 from gateway.studies import keys
 from gateway.studies.index import StudyIndex
@@ -62,6 +63,7 @@ class StudyCache:
         self._dropping: dict[str, asyncio.Event] = {}
         self._evicting = asyncio.Lock()
         self._freed: list[tuple[float, int]] = []
+        self._unsettled: set[str] = set()
 
     async def open(self) -> None:
         """Reads the ledger. To be called before anything else."""
@@ -106,24 +108,53 @@ class StudyCache:
             found = index_file.load(await self._store.get(keys.index(study_instance_uid)))
         except ObjectNotFound:
             return None
+        if found is not None and not found.fetched:
+            written = await self._store.head(keys.index(study_instance_uid))
+            moment = written.last_modified if written is not None else None
+            found = dataclasses.replace(found, fetched=moment.timestamp() if moment else self._journal.clock.now())
         if found is not None:
-            self._remember(found)
+            self.remember(found)
         return found
 
     async def filling(self, study_instance_uid: str) -> None:
         """A fetch is about to write its first object: from now on the ledger knows of it."""
         await self._journal.filling(study_instance_uid)
 
-    async def filled(self, index: StudyIndex) -> None:
-        """Writes the index: the study is there. Raises StoreError."""
-        await self._store.put(
-            keys.index(index.study_instance_uid), index_file.dump(index), content_type="application/octet-stream"
-        )
-        await self._journal.filled(index.study_instance_uid, size=index.size, instances=len(index.instances))
-        self._count(index.study_instance_uid, index.size)
-        self._remember(index)
+    async def filled(self, index: StudyIndex, gone: Collection[str] = ()) -> None:
+        """Writes the index: the study is there. The objects *gone* are its own no longer, and are deleted; those that
+        cannot be deleted now are later. Raises StoreError."""
+        uid = index.study_instance_uid
+        if gone:
+            await self._journal.filling(uid)  # so that a restart looks for what was not deleted
+        await self._write(index)
+        if not gone or await self._delete(uid, gone):
+            await self._journal.filled(uid, size=index.size, instances=len(index.instances))
+        self._count(uid, index.size)
 
-    def _remember(self, index: StudyIndex) -> None:
+    async def superseded(self, index: StudyIndex) -> None:
+        """What *index* names is not given any more, and is there until it is removed. Raises StoreError."""
+        await self._journal.filling(index.study_instance_uid)
+        await self._write(dataclasses.replace(index, instances={}, complete=False, said=None))
+
+    async def _write(self, index: StudyIndex) -> None:
+        key = keys.index(index.study_instance_uid)
+        await self._store.put(key, index_file.dump(index), content_type="application/octet-stream")
+        self.remember(index)
+
+    async def _delete(self, study_instance_uid: str, object_keys: Collection[str]) -> bool:
+        try:
+            await self._store.delete(object_keys)
+        except StoreError as e:
+            log.error(
+                "objects of study %s that are not to be seen any more cannot be deleted now, and will be: %s",
+                study_instance_uid, e,
+            )  # fmt: skip
+            self._unsettled.add(study_instance_uid)
+            return False
+        return True
+
+    def remember(self, index: StudyIndex) -> None:
+        """Keeps an index at hand, the latest ones."""
         self._indexes[index.study_instance_uid] = index
         self._indexes.move_to_end(index.study_instance_uid)
         while len(self._indexes) > 1 and sum(len(i.instances) for i in self._indexes.values()) > INDEXES_IN_MEMORY:
@@ -198,6 +229,21 @@ class StudyCache:
         StoreError."""
         await self._store.delete(object_keys)
 
+    async def remove_surely(self, study_instance_uid: str, object_keys: Collection[str]) -> None:
+        """Deletes objects of a study that its index does not name; those that cannot be deleted now are later."""
+        await self._delete(study_instance_uid, object_keys)
+
+    def unsettled(self, study_instance_uid: str) -> None:
+        """A fetch failed half-way: its study may have objects in the store that are nobody's."""
+        self._unsettled.add(study_instance_uid)
+
+    async def settle(self) -> None:
+        """Deletes what could not be deleted before. Raises StoreError."""
+        for uid in list(self._unsettled):
+            if uid not in self._pins:
+                await self._settle(uid)
+                self._unsettled.discard(uid)
+
     async def sweep(self) -> None:
         """Sets ledger and store right after a crash, or after one of the two was replaced.
 
@@ -224,9 +270,19 @@ class StudyCache:
         if study_instance_uid in self._pins:
             return
         found = await self.index(study_instance_uid)
-        if found is None:
+        if found is None or not found.instances:
             if await self.drop(study_instance_uid):
                 log.info("removed what an interrupted fetch of study %s had left", study_instance_uid)
             return
+        async with self.pinned(study_instance_uid):
+            await self._remove_strays(study_instance_uid)
         await self._journal.filled(study_instance_uid, size=found.size, instances=len(found.instances))
         self._count(study_instance_uid, found.size)
+
+    async def _remove_strays(self, study_instance_uid: str) -> None:
+        """Deletes objects that the index does not name, such as those of what was withdrawn."""
+        there = [info.key async for info in self._store.list(keys.study(study_instance_uid))]
+        index = await self.index(study_instance_uid)
+        if index is not None and self._pins[study_instance_uid] == 1:  # nobody else is at work on it
+            own = index.object_keys() | {keys.index(study_instance_uid)}
+            await self._store.delete([key for key in there if key not in own])

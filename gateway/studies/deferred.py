@@ -23,7 +23,7 @@ from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
-from gateway.studies.index import Instance
+from gateway.studies.index import Instance, rejected
 from gateway.web.cors import Cors
 from gateway.web.server import WebServer, gone
 
@@ -107,9 +107,11 @@ class DeferredInstances:
                 async with self._server.waiting.take(request.remote or "", gone=gone(request)):
                     instance = await self._instance(study, uid)
                 if instance is None:
-                    return _error(404, "the PACS did not deliver this instance", allowed)
+                    return _error(404, "the PACS did not deliver this instance, or has it no longer", allowed)
                 async with self._server.downloads.take(request.remote or "", gone=gone(request)) as turn:
-                    return await serve_object(request, self._store, keys.instance(study, uid), turn, allowed)
+                    return await serve_object(
+                        request, self._store, keys.instance(study, uid, instance.revision), turn, allowed
+                    )
         except TimeoutError:
             return _error(504, "the instance has not arrived yet; ask again", allowed | {"Retry-After": "5"})
         except ObjectNotFound:
@@ -121,15 +123,17 @@ class DeferredInstances:
             return _error(503, "the store is not available now", allowed)
 
     async def _instance(self, study: str, uid: str) -> Instance | None:
-        """The instance, once it is stored; None where its fetch ended without it. Raises TimeoutError."""
+        """The instance, once it is stored; None where its fetch ended without it, and where it is not to be shown.
+        Raises TimeoutError."""
         flight = self._fetcher.flight(study)
         if flight is None:
             index = await self._cache.index(study)
             if index is not None and uid in index.instances:
-                return index.instances[uid]
+                return None if uid in rejected(index.instances) else index.instances[uid]
             flight = self._fetcher.fetch(study)
         flight.wanted(uid)
-        return await flight.instance(uid, WAIT)
+        instance = await flight.instance(uid, WAIT)
+        return None if uid in flight.rejected else instance
 
 
 def _error(status: int, text: str, headers: dict[str, str]) -> web.Response:

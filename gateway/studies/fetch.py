@@ -16,6 +16,7 @@ from gateway.objects import StoreError
 from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
+from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.log_ids import bind, step
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
@@ -24,12 +25,20 @@ from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
 from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
 from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
+from gateway.studies.said import Said, corrected, in_words, said
 
 log = logging.getLogger(__name__)
 
 EARLIER_ONE_MAY_TAKE = 0.2
 """Seconds that a PACS which has the study still waits for one before it in the list: about as long as two that are
 well differ by."""
+
+HELD_ONE_MAY_TAKE = 1.5
+"""The same, where that one is the PACS that what is held came from: only it can say that it is so no longer."""
+
+OLD_COPY_STAYS = 40.0
+"""Seconds for which what was corrected is still there for those who have its URLs, where it takes so long to fetch what
+is right."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
@@ -54,16 +63,21 @@ class Fetcher:
         intake: Intake,
         *,
         accept_pushes: bool = False,
+        compare_every: float = 3600.0,
+        clock: Clock = SYSTEM_CLOCK,
         on_ended: OnEnded = lambda *_: None,
     ) -> None:
         """*pacs* are asked at once; of those that have a study and answer, the first in this order serves it.
-        *accept_pushes* says whether a PACS may send what it does not list yet. *on_ended* is told of each flight, how
-        it ended, and after how many seconds; it must not wait."""
+        *accept_pushes* says whether a PACS may send what it does not list yet. *compare_every* is seconds after which
+        a study is compared instance by instance even where the PACS counts as many as before. *on_ended* is told of
+        each flight, how it ended, and after how many seconds; it must not wait."""
         self._on_ended = on_ended
         self._pacs = pacs
         self._cache = cache
         self._intake = intake
         self._accept_pushes = accept_pushes
+        self._compare_every = compare_every
+        self._clock = clock
         self.unlisted = 0
         """Instances that came as part of a study and were not in the PACS's list of it, since the start."""
         self._flights: dict[str, Flight] = {}
@@ -118,8 +132,7 @@ class Fetcher:
     async def _adopt(self, held: StudyIndex, incoming: IncomingInstance) -> bool:
         # A flight of its own, so that whoever asks for the study meanwhile waits for the new index.
         flight = self._flights[held.study_instance_uid] = Flight(held.study_instance_uid)
-        flight.held = held
-        flight.stored.update(held.instances)
+        flight.begin_from(held)
         index = held
         self._intake.expect(flight)
         try:
@@ -161,9 +174,13 @@ class Fetcher:
                     # Before anybody is told: a new flight may begin at once and must not share this one's puts.
                     self._intake.expect_no_more(flight)
                     await self._intake.settle(flight)
+                    await self._end_old_copy(flight)
         except (StoreError, JournalError) as e:
+            self._cache.unsettled(flight.study_instance_uid)
             outcome = NotStored(str(e))
         except Exception:
+            if flight.revision:
+                self._cache.unsettled(flight.study_instance_uid)
             log.exception("fetch of study %s failed", flight.study_instance_uid)
             outcome = NotStored("an error of the gateway itself; its log has the details")
         finally:
@@ -175,11 +192,9 @@ class Fetcher:
 
     async def _fetch(self, flight: Flight) -> Outcome:
         uid = flight.study_instance_uid
-        flight.held = await self._cache.index(uid)
-        if flight.held is not None:
-            flight.stored.update(flight.held.instances)
-            if flight.asked_for.is_set():
-                flight.taken.update(flight.held.instances)
+        held = await self._cache.index(uid)
+        if held is not None and held.instances:
+            flight.begin_from(held)
         await self._let_push_end(flight)
         with step(log, "finding the PACS that has the study"):
             located = await self._locate(flight)
@@ -189,17 +204,72 @@ class Fetcher:
         flight.record = record
         flight.pacs = pacs.name
         flight.expected_count = record.instances
-        unchanged = flight.held is not None and flight.held.complete and not flight.grew
-        if flight.held is not None and unchanged and record.instances == len(flight.stored):
+        now, decides = said(record), self._decides(flight, pacs)
+        names = corrected(flight.said, now) if flight.held is not None else ()
+        if names and not decides:
+            assert flight.held is not None
+            return Unreachable(
+                f"PACS {flight.held.pacs}, which the study came from, cannot be asked, and PACS {pacs.name} says "
+                f"otherwise of its {in_words(names)}"
+            )
+        if names or flight.anew:
+            await self._begin_anew(flight, pacs, names)
+        elif flight.held is not None and self._is_as_it_was(flight.held, flight, now):
             return Complete(flight.held)
-        await self._cache.filling(uid)
-        flight.outgrown = True
+        flight.said = now or flight.said
+        if flight.held is None or flight.outgrown:
+            await self._cache.filling(uid)
         flight.senders = pacs.sending_ae_titles
         flight.source = pacs.name
-        listing, failure = await StudyRetrieval(flight, pacs, self._intake).run()
+        listing, failure = await StudyRetrieval(flight, pacs, self._intake, decides=decides, clock=self._clock).run()
         if flight.unlisted and not self._accept_pushes:
             await self._remove_unlisted(flight, pacs)
         return await self._conclude(flight, pacs, listing, failure)
+
+    def _decides(self, flight: Flight, pacs: Pacs) -> bool:
+        """Whether *pacs* can say that what is held is not so any more: not where it only stands in for the one that
+        it came from."""
+        names = [p.name for p in self._pacs]
+        held = flight.held
+        if held is None or held.pacs not in names or held.pacs in flight.denied:
+            return True
+        return names.index(pacs.name) <= names.index(held.pacs)
+
+    def _is_as_it_was(self, held: StudyIndex, flight: Flight, now: Said | None) -> bool:
+        """Whether the PACS's one answer proves enough; notes what it shows to be different."""
+        count = flight.expected_count
+        same = held.complete and not flight.grew and count == len(held.instances)
+        if now is not None and held.said is not None:
+            same &= (now.series, now.modalities) == (held.said.series, held.said.modalities)
+        flight.outgrown = not same
+        return same and 0 <= self._clock.now() - held.compared < self._compare_every
+
+    async def _begin_anew(self, flight: Flight, pacs: Pacs, names: tuple[str, ...]) -> None:
+        """Has all come once more. Where the PACS has corrected whose it is (*names*), what was here is given no
+        longer; whoever has its URLs has them for :data:`OLD_COPY_STAYS` at most."""
+        uid, held = flight.study_instance_uid, flight.held
+        await self._intake.settle(flight)  # what was pushed meanwhile may be of before or of after
+        flight.old_copy.update(key for i in flight.stored.values() for key in i.object_keys(uid))
+        if names and held is not None:
+            flight.old_copy |= held.object_keys()
+            log.warning(
+                "PACS %s has corrected study %s (%s): it is fetched anew, and what was here is not given any more",
+                pacs.name, uid, in_words(names),
+            )  # fmt: skip
+            await self._cache.superseded(held)
+            flight.old_copy_ends = asyncio.create_task(self._end_old_copy_in_time(flight))
+        flight.begin_anew(keys.new_revision(self._clock), names)
+
+    async def _end_old_copy_in_time(self, flight: Flight) -> None:
+        await self._clock.sleep(OLD_COPY_STAYS)
+        await self._cache.remove_surely(flight.study_instance_uid, flight.old_copy)
+
+    async def _end_old_copy(self, flight: Flight) -> None:
+        """What was corrected goes with the flight, whatever came of it."""
+        if flight.old_copy_ends is not None:
+            await end_tasks([flight.old_copy_ends])
+            if flight.old_copy:
+                await self._cache.remove_surely(flight.study_instance_uid, flight.old_copy)
 
     async def _let_push_end(self, flight: Flight) -> None:
         """A study that is being pushed is left to come by itself, unless somebody asks for it."""
@@ -234,11 +304,12 @@ class Fetcher:
         asked = {asyncio.create_task(pacs.finder.find_study(uid, urgency=flight.urgency)): pacs for pacs in self._pacs}
         waiting, failures = set(asked), list[str]()
         found: tuple[Pacs, StudyRecord] | None = None
+        patience = EARLIER_ONE_MAY_TAKE
         try:
             while waiting:
                 done, waiting = await asyncio.wait(
                     waiting,
-                    timeout=None if found is None else EARLIER_ONE_MAY_TAKE,
+                    timeout=None if found is None else patience,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
@@ -250,10 +321,14 @@ class Fetcher:
                         failures.append(str(e))
                         log.warning("cannot ask for study %s: %s", uid, e)
                         continue
+                    if record is None:
+                        flight.denied.add(asked[task].name)
                     if record is not None and (found is None or self._precedes(asked[task], found[0])):
                         found = asked[task], record
                 if found is not None:
                     waiting = {t for t in waiting if self._precedes(asked[t], found[0]) and not asked[t].trouble}
+                    of_held = flight.held is not None and flight.held.pacs in {asked[t].name for t in waiting}
+                    patience = HELD_ONE_MAY_TAKE if of_held else EARLIER_ONE_MAY_TAKE
             if found is not None:
                 return found
             return Unreachable("; ".join(failures)) if failures else NotFound()
@@ -296,11 +371,17 @@ class Fetcher:
                 "removed. Where that PACS sends what it does not list, look into it; else somebody sent it in its name",
                 instance_uid, pacs.name, uid,
             )  # fmt: skip
-            unpacked = [keys.media(uid, instance_uid, instance.media.extension)] if instance.media else []
-            original = [keys.original(uid, instance_uid)] if instance.viewable_from else []
-            await self._cache.remove([keys.instance(uid, instance_uid), *unpacked, *original])
+            await self._cache.remove(instance.object_keys(uid))
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
+        # Without a list, the PACS's own count of instances is the next best proof.
+        whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
+        if flight.still_held is not None and flight.anew and not whole:
+            # The copy that is here is the better one.
+            await self._cache.remove(
+                [key for i in flight.stored.values() for key in i.object_keys(flight.study_instance_uid)]
+            )
+            return NotSent(str(failure or f"PACS {pacs.name} did not send all of the study anew"))
         if not flight.stored:
             await self._cache.discard(flight.study_instance_uid)
             if flight.refusal or flight.store_failure:
@@ -308,8 +389,6 @@ class Fetcher:
             if isinstance(failure, PacsUnreachable):
                 return Unreachable(str(failure))
             return NotSent(str(failure or f"PACS {pacs.name} lists the study and sent none of its instances"))
-        # Without a list, the PACS's own count of instances is the next best proof.
-        whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
         index = await self._write_index(flight, complete=whole, pacs=pacs.name)
         if whole:
             return Complete(index)
@@ -322,11 +401,29 @@ class Fetcher:
         return Partial(index, flight.missing, reason)
 
     async def _write_index(self, flight: Flight, *, complete: bool, pacs: str) -> StudyIndex:
-        instances = {i.sop_instance_uid: i for i in reading_order(flight.stored.values())}
-        index = StudyIndex(flight.study_instance_uid, instances, complete, pacs)
-        if index != flight.held:
-            with step(log, "writing the index, %d instances", len(instances)):
-                await self._cache.filled(index)
+        uid, held, now = flight.study_instance_uid, flight.held, self._clock.now()
+        index = StudyIndex(
+            uid,
+            {i.sop_instance_uid: i for i in reading_order(flight.described(now=now))},
+            complete,
+            pacs,
+            flight.said,
+            fetched=held.fetched if held is not None and not flight.anew else now,
+            compared=now if flight.listed.is_set() or held is None else held.compared,
+        )
+        gone = set(flight.old_copy)
+        if held is not None or flight.rejected:
+            gone |= held.object_keys() if held is not None else set()
+            gone.update(
+                key for sop in flight.came & flight.stored.keys() for key in flight.stored[sop].object_keys(uid)
+            )
+            gone -= index.object_keys()
+        if index == held and not gone and not flight.outgrown:
+            self._cache.remember(index)  # it is the moment of its comparison that is new
+            return index
+        with step(log, "writing the index, %d instances", len(index.instances)):
+            await self._cache.filled(index, gone)
+        flight.old_copy.clear()
         return index
 
 

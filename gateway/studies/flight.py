@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from gateway.pacs.lanes import Urgency
 from gateway.pacs.scu.client import StudyRecord
 from gateway.runtime.log_ids import current
-from gateway.studies.index import Instance, StudyIndex
+from gateway.studies.compare import Differences
+from gateway.studies.index import Instance, StudyIndex, rejected
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
+from gateway.studies.said import Said
 
 WANTED_AHEAD = 1000
 """Instances that are remembered as wanted though the PACS has not listed them yet."""
@@ -53,14 +56,34 @@ class Flight:
         """Number of Study Related Instances (0020,1208), where the PACS says it."""
         self.record: StudyRecord | None = None
         """What the PACS that serves it says of the study; None while none has answered."""
+        self.said: Said | None = None
+        """The same, to be compared; that of :attr:`held` while none has answered."""
         self.pacs = ""
         """Name of the PACS that serves it."""
+        self.denied: set[str] = set()
+        """Names of the PACS that have answered and do not have the study."""
+        self.fingerprints: dict[str, str] = {}
+        """By SOP Instance UID: of what the PACS's list says of it, where it says something."""
+        self.revision = ""
+        """Where in the store what comes is put: a place of its own where it replaces something."""
+        self.anew = False
+        """Whether the whole study is to come once more although it is held."""
+        self.corrected: tuple[str, ...] = ()
+        """The attributes of patient and study that the PACS has changed since what was held had come."""
+        self.old_copy: set[str] = set()
+        """Objects of what was held that go when this flight has brought what is right."""
+        self.old_copy_ends: asyncio.Task[None] | None = None
+        """Ends them in time, where they are not to be seen any more."""
+        self.rejected: frozenset[str] = frozenset()
+        """SOP Instance UIDs that are not to be shown, as far as is known by now."""
+        self.still_held: StudyIndex | None = None
+        """What may be given of :attr:`held` where this flight brings nothing."""
         self.last_arrival = time.monotonic()
         """Monotonic seconds; when the latest instance came in."""
         self.held: StudyIndex | None = None
         """The index that was there before this flight."""
         self.outgrown = False
-        """Whether the PACS says that the study is not what :attr:`held` has."""
+        """Whether the study is known not to be what :attr:`held` has."""
         self.puts: dict[str, asyncio.Task[None]] = {}
         """By SOP Instance UID: what was taken in and is not yet in the store."""
         self.asked_for = asyncio.Event()
@@ -76,6 +99,39 @@ class Flight:
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._awaited: dict[str, asyncio.Future[Instance]] = {}
         self._wanted: set[str] = set()  # before they were listed
+
+    def begin_from(self, held: StudyIndex) -> None:
+        """What was there before is what this flight adds to."""
+        self.held = self.still_held = held
+        self.said = held.said
+        self.stored.update(held.instances)
+        self.rejected = rejected(held.instances)
+        if self.asked_for.is_set():
+            self.taken.update(held.instances)
+
+    def begin_anew(self, revision: str, corrected: tuple[str, ...] = ()) -> None:
+        """All is to come once more, beside what is there; where that was *corrected*, it is not given any more."""
+        self.stored.clear()
+        self.taken.clear()
+        self.came.clear()
+        self.rejected = frozenset()
+        self.revision, self.corrected = revision, corrected
+        self.outgrown = True
+        if corrected:
+            self.held = self.still_held = None
+
+    def drop(self, differences: Differences, revision: str) -> None:
+        """What was held and is not as it should be is given no longer; what is still listed is fetched again, and
+        put at *revision*."""
+        if not differences.any:
+            return
+        for uid in differences.withdrawn | differences.replaced | differences.readmitted:
+            self.stored.pop(uid, None)
+            self.taken.discard(uid)
+        self.rejected = rejected(self.stored)
+        self.outgrown, self.still_held = True, None
+        if differences.replaced or differences.readmitted:
+            self.revision = self.revision or revision
 
     def urgency(self) -> Urgency:
         """Who waits for it now."""
@@ -150,6 +206,8 @@ class Flight:
         self.stored[instance.sop_instance_uid] = instance
         self.came.add(instance.sop_instance_uid)
         self.grew = True
+        if instance.rejection:
+            self.rejected = rejected(self.stored)
         arrival = self._awaited.pop(instance.sop_instance_uid, None)
         if arrival is not None:
             arrival.set_result(instance)
@@ -191,6 +249,20 @@ class Flight:
         """There is no room: what comes from now on is refused, and the fetch ends."""
         self.refusal = reason
         self.refused.set()
+
+    def described(self, *, now: float) -> Collection[Instance]:
+        """What is stored, with what the PACS's list says of it; *now* is unix seconds."""
+        return [self._described(i, now) for i in self.stored.values()]
+
+    def _described(self, instance: Instance, now: float) -> Instance:
+        uid = instance.sop_instance_uid
+        fingerprint = self.fingerprints.get(uid, instance.fingerprint)
+        since = 0.0
+        if uid not in (self.expected or ()):
+            since = instance.unlisted_since or (now if uid in self.came else 0.0)
+        if (fingerprint, since) == (instance.fingerprint, instance.unlisted_since):
+            return instance
+        return dataclasses.replace(instance, fingerprint=fingerprint, unlisted_since=since)
 
     @property
     def missing(self) -> tuple[str, ...]:

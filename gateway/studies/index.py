@@ -12,11 +12,16 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT = 1
-"""Version of the stored form. An index of another version is treated as absent: the study is fetched anew."""
+from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION
+from gateway.studies import keys
+from gateway.studies.said import Said
+
+FORMAT = 2
+"""Version of the stored form. An index of another version is treated as absent, and the study is fetched anew; but for
+those of the first one, which only lack what is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,26 @@ class Instance:
     original_size: int = 0
     """Bytes of that original."""
     media: Media | None = None
+    revision: str = ""
+    """Where it lies: what replaced another one lies beside that (:mod:`gateway.studies.keys`)."""
+    fingerprint: str = ""
+    """Of what the PACS's list said of it; empty where it said nothing."""
+    unlisted_since: float = 0.0
+    """Unix seconds at which it came without being in the PACS's list, as what is pushed may; 0 once it was in it."""
+    rejection: str = ""
+    """Of a rejection note: the code that says why (:mod:`gateway.studies.rejection`)."""
+    rejects: tuple[str, ...] = ()
+    """Of a rejection note: SOP Instance UIDs that are not to be shown."""
+
+    def object_keys(self, study_instance_uid: str) -> list[str]:
+        """Where it lies in the store, with what was made of it."""
+        uid, revision = self.sop_instance_uid, self.revision
+        found = [keys.instance(study_instance_uid, uid, revision)]
+        if self.media is not None:
+            found.append(keys.media(study_instance_uid, uid, self.media.extension, revision))
+        if self.viewable_from:
+            found.append(keys.original(study_instance_uid, uid, revision))
+        return found
 
     def with_size(self, size: int) -> Instance:
         """The same instance, stored in *size* bytes."""
@@ -92,11 +117,38 @@ class StudyIndex:
     """Whether these are all the instances that the PACS listed when it was last asked in full."""
     pacs: str
     """Name of the PACS that it came from."""
+    said: Said | None = None
+    """What that PACS said of it; None where it said nothing."""
+    fetched: float = field(default=0.0, compare=False)
+    """Unix seconds; when the first of it came. 0 where an earlier version wrote the index."""
+    compared: float = field(default=0.0, compare=False)
+    """Unix seconds; when it was last known to be what the PACS lists, instance by instance."""
+
+    @property
+    def shown(self) -> list[Instance]:
+        """What may be looked at, in reading order: neither rejected nor a rejection note. Only that is in the store."""
+        return shown(self.instances)
+
+    def object_keys(self) -> set[str]:
+        """The objects in the store that are its own."""
+        return {key for i in self.shown for key in i.object_keys(self.study_instance_uid)}
 
     @property
     def size(self) -> int:
         """Bytes in the store, unpacked media included."""
-        return sum(i.size + i.original_size + (i.media.size if i.media else 0) for i in self.instances.values())
+        return sum(i.size + i.original_size + (i.media.size if i.media else 0) for i in self.shown)
+
+
+def rejected(instances: Mapping[str, Instance]) -> frozenset[str]:
+    """SOP Instance UIDs that are not to be shown: what rejection notes among *instances* name, and those themselves."""
+    notes = [i for i in instances.values() if i.rejection]
+    return frozenset(uid for note in notes for uid in (note.sop_instance_uid, *note.rejects))
+
+
+def shown(instances: Mapping[str, Instance]) -> list[Instance]:
+    """Those of *instances* that may be looked at."""
+    hidden = rejected(instances)
+    return [i for uid, i in instances.items() if uid not in hidden] if hidden else list(instances.values())
 
 
 def reading_order(instances: Iterable[Instance]) -> list[Instance]:
@@ -139,6 +191,9 @@ def dump(index: StudyIndex) -> bytes:
         "study": index.study_instance_uid,
         "complete": index.complete,
         "pacs": index.pacs,
+        "said": dataclasses.asdict(index.said) if index.said is not None else None,
+        "fetched": index.fetched,
+        "compared": index.compared,
         "fields": _FIELDS,
         "instances": rows,
     }
@@ -151,13 +206,26 @@ def load(stored: bytes) -> StudyIndex | None:
         document = json.loads(zlib.decompress(stored))
         fields = document["fields"]
         # One that an earlier version wrote lacks what is new, which then has its default.
-        if document["format"] != FORMAT or not _ALWAYS <= set(fields) <= set(_FIELDS) or fields[-1] != "media":
+        if document["format"] not in (1, FORMAT) or not _ALWAYS <= set(fields) <= set(_FIELDS):
             return None
         instances = {}
         for row in document["instances"]:
-            media = Media(*row[-1]) if row[-1] else None
-            instance = Instance(**dict(zip(fields, row[:-1], strict=False)), media=media)
-            instances[instance.sop_instance_uid] = instance
-        return StudyIndex(document["study"], instances, document["complete"], document["pacs"])
+            values = dict(zip(fields, row, strict=True))
+            media = values.pop("media", None)
+            rejects = values.pop("rejects", ())
+            instance = Instance(**values, media=Media(*media) if media else None, rejects=tuple(rejects))
+            # The first version did not look what these say: they are missing, and come once more.
+            if document["format"] > 1 or instance.sop_class_uid != KEY_OBJECT_SELECTION:
+                instances[instance.sop_instance_uid] = instance
+        said = document.get("said")
+        return StudyIndex(
+            document["study"],
+            instances,
+            document["complete"],
+            document["pacs"],
+            Said(**said) if said is not None else None,
+            document.get("fetched", 0.0),
+            document.get("compared", 0.0),
+        )
     except (ValueError, KeyError, TypeError, zlib.error):
         return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.part10 import file_header
+from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION
 from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
 from gateway.dicom.viewable import LIMIT as VIEWABLE_LIMIT
 from gateway.dicom.viewable import MADE_VIEWABLE, made_viewable
@@ -29,6 +30,7 @@ from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
+from gateway.studies.rejection import TITLES, read_rejection
 from gateway.studies.room import Room
 
 log = logging.getLogger(__name__)
@@ -114,8 +116,9 @@ class Intake:
         if isinstance(admitted, int):
             body.close()
             return admitted
-        if self._flights.get(admitted.flight.study_instance_uid) is not admitted.flight:
-            self._leave_room(admitted)  # the fetch ended while this one waited: its index is written
+        flight = admitted.flight
+        if self._flights.get(flight.study_instance_uid) is not flight or admitted.instance.revision != flight.revision:
+            self._leave_room(admitted)  # the fetch ended, or began anew, while this one waited
             return Status.OUT_OF_RESOURCES
         self._start_put(admitted)
         return Status.SUCCESS
@@ -169,7 +172,22 @@ class Intake:
         except BaseException:
             flight.taken.discard(instance.sop_instance_uid)
             raise
+        if incoming.sop_class_uid == KEY_OBJECT_SELECTION:
+            instance = await self._with_rejection(instance, incoming)
+        if flight.revision:  # last of all, since the flight may have begun anew meanwhile
+            instance = dataclasses.replace(instance, revision=flight.revision)
         return _Admitted(flight, incoming, prefix, instance)
+
+    async def _with_rejection(self, instance: Instance, incoming: IncomingInstance) -> Instance:
+        async with self._closer_look:
+            rejection = await asyncio.to_thread(read_rejection, incoming)
+        if rejection is None:
+            return instance
+        log.info(
+            "rejection note %s (%s): %d instances are not shown",
+            instance.sop_instance_uid, TITLES[rejection.code], len(rejection.sop_instance_uids),
+        )  # fmt: skip
+        return dataclasses.replace(instance, rejection=rejection.code, rejects=rejection.sop_instance_uids)
 
     def _is_of_its_pacs(self, flight: Flight, incoming: IncomingInstance) -> bool:
         """Whether it came in answer to the flight's own request, or from the PACS that was asked for the study."""
@@ -198,7 +216,7 @@ class Intake:
             async with self._putting.held(1, study):
                 unpacked = await media.unpack(admitted.incoming)
                 if unpacked is not None:
-                    key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension)
+                    key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension, instance.revision)
                     content_type = unpacked.media.mime_type
                     await self._store.put_stream(key, unpacked.media.size, unpacked.chunks, content_type=content_type)
                     instance = instance.with_media(unpacked.media)
@@ -206,7 +224,9 @@ class Intake:
                 if self._make_viewable and admitted.incoming.transfer_syntax_uid in MADE_VIEWABLE:
                     made = await self._made_viewable(admitted)
                 if made is None:
-                    await self._put_instance(keys.instance(study, instance.sop_instance_uid), admitted)
+                    await self._put_instance(
+                        keys.instance(study, instance.sop_instance_uid, instance.revision), admitted
+                    )
                 else:
                     instance = await self._put_both(admitted, instance, made)
         except StoreError as e:
@@ -260,14 +280,14 @@ class Intake:
     async def _put_both(self, admitted: _Admitted, instance: Instance, made: bytes) -> Instance:
         """Stores what was made viewable in the place of the instance, and beside it what came."""
         study, incoming = admitted.flight.study_instance_uid, admitted.incoming
-        await self._put_instance(keys.original(study, instance.sop_instance_uid), admitted)
+        await self._put_instance(keys.original(study, instance.sop_instance_uid, instance.revision), admitted)
         prefix = file_header(
             incoming.sop_class_uid,
             instance.sop_instance_uid,
             EXPLICIT_LITTLE_ENDIAN,
             source_ae_title=incoming.calling_ae_title,
         )
-        key = keys.instance(study, instance.sop_instance_uid)
+        key = keys.instance(study, instance.sop_instance_uid, instance.revision)
         await self._store.put(key, [prefix, made], content_type=DICOM)
         return dataclasses.replace(
             instance,

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 
 from gateway.dicom.uid import is_uid, is_usable
+from gateway.runtime.clock import Clock
 
 ROOT = "studies/"
 
@@ -47,16 +48,26 @@ def index(study_instance_uid: str) -> str:
     return f"{study(study_instance_uid)}index"
 
 
-def instance(study_instance_uid: str, sop_instance_uid: str) -> str:
+def new_revision(clock: Clock) -> str:
+    """A place in a study's folder where nothing lay before."""
+    return f"r{int(clock.now() * 1000):x}"
+
+
+def _folder(study_instance_uid: str, revision: str) -> str:
+    # What replaces an instance never lies where that one lay: a URL of the old one dies with it.
+    return f"{study(study_instance_uid)}{revision}/" if revision else study(study_instance_uid)
+
+
+def instance(study_instance_uid: str, sop_instance_uid: str, revision: str = "") -> str:
     """A DICOM instance as a Part 10 file. By SOP Instance UID, so a resend replaces itself (field note 12)."""
-    return f"{study(study_instance_uid)}instances/{segment(sop_instance_uid)}.dcm"
+    return f"{_folder(study_instance_uid, revision)}instances/{segment(sop_instance_uid)}.dcm"
 
 
-def original(study_instance_uid: str, sop_instance_uid: str) -> str:
+def original(study_instance_uid: str, sop_instance_uid: str, revision: str = "") -> str:
     """An instance as it came, where the one beside it was made viewable."""
-    return f"{study(study_instance_uid)}original/{segment(sop_instance_uid)}.dcm"
+    return f"{_folder(study_instance_uid, revision)}original/{segment(sop_instance_uid)}.dcm"
 
 
-def media(study_instance_uid: str, sop_instance_uid: str, extension: str) -> str:
+def media(study_instance_uid: str, sop_instance_uid: str, extension: str, revision: str = "") -> str:
     """What was unpacked from an instance: a PDF, a video."""
-    return f"{study(study_instance_uid)}media/{segment(sop_instance_uid)}.{extension}"
+    return f"{_folder(study_instance_uid, revision)}media/{segment(sop_instance_uid)}.{extension}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,15 +18,21 @@ from gateway.pacs.errors import OperationFailed, PacsError, PacsUnreachable, Unk
 from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
 from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
+from gateway.runtime.clock import Clock
 from gateway.runtime.log_ids import step
+from gateway.studies.compare import Differences, differences
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.intake import Intake
+from gateway.studies.keys import new_revision
 
 log = logging.getLogger(__name__)
 
 TRIES_FOR_MISSING = 2
 """Times that a PACS is asked again, by instance, for what it listed and did not send."""
+
+ASKED_ONE_BY_ONE = 5
+"""Instances of a list that may be cut which the PACS is asked for one by one."""
 
 UIDS_A_REQUEST = 200
 """SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
@@ -66,8 +72,11 @@ class Pacs:
 class StudyRetrieval:
     """One study on its way from one PACS."""
 
-    def __init__(self, flight: Flight, pacs: Pacs, intake: Intake) -> None:
+    def __init__(self, flight: Flight, pacs: Pacs, intake: Intake, *, decides: bool, clock: Clock) -> None:
+        """*decides* says whether the PACS's list can say that something which is held is gone."""
         self._flight = flight
+        self._decides = decides
+        self._clock = clock
         self._study = Selection(flight.study_instance_uid)
         self._pacs = pacs
         self._intake = intake
@@ -92,6 +101,7 @@ class StudyRetrieval:
             # It cannot be asked what is new, or what there is: the whole study.
             failure = await self._retrieve(first, self._study)
             await self._settle(first, failure)
+            self._drop_what_did_not_come()
         for retriever in (*[first] * TRIES_FOR_MISSING, *others):
             if flight.refusal or not (flight.missing or self._seems_to_lack(listing, failure)):
                 break
@@ -117,6 +127,7 @@ class StudyRetrieval:
 
         def found(instances: Sequence[InstanceRef]) -> None:
             flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
+            flight.fingerprints.update((i.sop_instance_uid, i.fingerprint) for i in instances if i.fingerprint)
 
         try:
             with step(log, "listing the study in PACS %s", self._pacs.name):
@@ -131,6 +142,9 @@ class StudyRetrieval:
         if listing.complete and len(listing.instances) < count:
             reason = f"PACS {self._pacs.name} lists {len(listing.instances)} of the {count} instances that it counts"
             listing = replace(listing, complete=False, reason=reason, short=True)
+        if listing.complete and not await self._compare():
+            reason = f"PACS {self._pacs.name} leaves out of its list what it has"
+            listing = replace(listing, complete=False, reason=reason, short=True)
         if listing.short:
             self._pacs.habits.lists_short()
         elif not listing.instances and listing.reason:
@@ -140,6 +154,55 @@ class StudyRetrieval:
         else:
             flight.listed.set()
         return listing
+
+    async def _compare(self) -> bool:
+        """Drops what a complete list shows to be gone or replaced; False, and nothing is dropped, where the list is
+        cut after all."""
+        flight = self._flight
+        held = flight.held
+        if held is None or not self._decides:
+            return True
+        # Two PACS describe one instance in two ways.
+        comparable = flight.fingerprints if held.pacs == self._pacs.name else {}
+        found = differences(
+            {uid: held.instances[uid] for uid in flight.stored if uid in held.instances},
+            flight.expected or {},
+            comparable,
+            flight.came,
+            now=self._clock.now(),
+        )
+        if found.withdrawn and flight.expected_count is None and not await self._are_gone(found.withdrawn):
+            return False
+        flight.drop(found, new_revision(self._clock))
+        if found.any:
+            log.warning(
+                "study %s in PACS %s is not what it was: %d instances are gone, %d were replaced, %d are shown again",
+                flight.study_instance_uid, self._pacs.name, len(found.withdrawn), len(found.replaced),
+                len(found.readmitted),
+            )  # fmt: skip
+        return True
+
+    async def _are_gone(self, sop_instance_uids: Collection[str]) -> bool:
+        """Whether the PACS, asked for some of them one by one, has none: where it gives no count, a list that was cut
+        looks like a complete one."""
+        held = self._flight.held
+        assert held is not None
+        for uid in sorted(sop_instance_uids)[:ASKED_ONE_BY_ONE]:
+            series = held.instances[uid].series_instance_uid
+            try:
+                if await self._pacs.finder.holds(self._flight.study_instance_uid, series, uid):
+                    return False
+            except PacsError as e:
+                log.warning("whether study %s has less than it had cannot be told: %s", held.study_instance_uid, e)
+                return False
+        return True
+
+    def _drop_what_did_not_come(self) -> None:
+        """Where a PACS lists nothing, all that it counts has come anew, and more is held, the rest is gone."""
+        flight = self._flight
+        came = len(flight.came)
+        if self._decides and flight.held is not None and came == flight.expected_count and came < len(flight.stored):
+            flight.drop(Differences(withdrawn=frozenset(flight.stored.keys() - flight.came)), "")
 
     async def _by_series(self) -> PacsError | None:
         """Retrieves series by series as the PACS lists them, several at once where it is to.

@@ -34,8 +34,9 @@ from tests.rig.storage import Storage, uid_of
 SUCCESS, PENDING, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xC001, 0xA801
 SUBOPERATIONS_FAILED, GAVE_UP = 0xB000, 0xC000
 
+_OF_INSTANCE = ("InstanceNumber", "InstanceCreationDate", "InstanceCreationTime", "NumberOfFrames")
 _OF_STUDY = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
     "ReferringPhysicianName", "StudyDate", "StudyTime", "StudyDescription",
 )  # fmt: skip
 
@@ -273,6 +274,7 @@ class PacsSimulator:
 
     def _study_answer(self, members: list[Dataset]) -> Dataset:
         answer = self._answer(members[0], "STUDY")
+        answer.ModalitiesInStudy = sorted({d.Modality for d in members})
         if not self.behaviour.no_counts:
             answer.NumberOfStudyRelatedInstances = len(members)
             answer.NumberOfStudyRelatedSeries = len({d.SeriesInstanceUID for d in members})
@@ -289,6 +291,8 @@ class PacsSimulator:
             answer.NumberOfSeriesRelatedInstances = len(members)
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
+            for keyword in _OF_INSTANCE:
+                setattr(answer, keyword, d.get(keyword))
         if level == "STUDY":
             answer.SpecificCharacterSet = d.get("SpecificCharacterSet", "")
             for keyword in _OF_STUDY:

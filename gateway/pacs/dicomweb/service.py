@@ -25,7 +25,10 @@ from gateway.pacs.lanes import Claim, Lane, Lanes, Urgent, opened
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.scu.client import (
     ACCESSION_NUMBER,
+    INSTANCE_CREATION_DATE,
+    INSTANCE_CREATION_TIME,
     ISSUER_OF_PATIENT_ID,
+    MODALITIES_IN_STUDY,
     PATIENT_BIRTH_DATE,
     PATIENT_ID,
     PATIENT_NAME,
@@ -45,6 +48,7 @@ from gateway.pacs.scu.client import (
     InstanceRef,
     OnFound,
     StudyRecord,
+    fingerprint,
 )
 
 log = logging.getLogger(__name__)
@@ -62,6 +66,12 @@ MAX_PAGE = 32 * 1024 * 1024
 
 READ = 256 * 1024
 """Bytes that are read from the connection at a time."""
+
+_NOT_TELLING = frozenset(
+    ("00080005", "00080054", "00080056", "00081190", f"{SOP_CLASS_UID:08X}", f"{SOP_INSTANCE_UID:08X}")
+)
+"""Attributes that differ where an instance does not: character set, retrieve AE title, availability, retrieve URL; and
+what names it."""
 
 Answer = Mapping[str, Any]
 """One object of the DICOM JSON model (PS3.18 F.2): tag in hexadecimal → VR and values."""
@@ -197,7 +207,8 @@ class DicomWeb:
 
     async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study; None where the PACS has none. Raises PacsError."""
-        fields = [("includefield", f"{tag:08X}") for tag in (STUDY_DESCRIPTION, ISSUER_OF_PATIENT_ID)]
+        wanted = (STUDY_DESCRIPTION, ISSUER_OF_PATIENT_ID, MODALITIES_IN_STUDY)
+        fields = [("includefield", f"{tag:08X}") for tag in wanted]
         claim = Claim(Lane.QUERY, study_instance_uid, urgency)
         found, _ = await self._search("/studies", claim, [("StudyInstanceUID", study_instance_uid), *fields])
         return next((_record(a) for a in found if said(a, STUDY_INSTANCE_UID) == study_instance_uid), None)
@@ -224,7 +235,10 @@ class DicomWeb:
         An answer that says that it is not all (``Warning: 299``), or pages that go round in circles, are a list that
         is not complete. Raises PacsError.
         """
-        fields = [("includefield", f"{tag:08X}") for tag in (SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID)]
+        wanted = (
+            SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID, INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME
+        )  # fmt: skip
+        fields = [("includefield", f"{tag:08X}") for tag in wanted]
         path = f"/studies/{quote(study_instance_uid, safe='')}/instances"
         found: dict[str, InstanceRef] = {}
         offset, partial = 0, False
@@ -253,6 +267,13 @@ class DicomWeb:
         if not found:
             return self._incomplete(found, "lists no instance of the study")
         return InstanceList(tuple(found.values()), True)
+
+    async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
+        """Whether the PACS lists an instance. Raises PacsError."""
+        path = f"/studies/{quote(study_instance_uid, safe='')}/series/{quote(series_instance_uid, safe='')}/instances"
+        claim = Claim(Lane.QUERY, study_instance_uid)
+        found, _ = await self._search(path, claim, [("SOPInstanceUID", sop_instance_uid)])
+        return any(said(a, SOP_INSTANCE_UID) == sop_instance_uid for a in found)
 
     def _incomplete(self, found: Mapping[str, InstanceRef], reason: str) -> InstanceList:
         return InstanceList(tuple(found.values()), False, f"{self.peer} {reason}")
@@ -287,15 +308,20 @@ def _tls_reason(e: aiohttp.ClientSSLError) -> str:
 
 def said(answer: Answer, tag: int) -> str:
     """The first value of an attribute as text, a name as PS3.5 writes it; empty where there is none (PS3.18 F.2.3)."""
-    attribute = answer.get(f"{tag:08X}")
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    first = values[0] if isinstance(values, list) and values else None
+    values = _values(answer, tag)
+    first = values[0] if values else None
     if isinstance(first, dict):
         groups = [first.get(group) for group in ("Alphabetic", "Ideographic", "Phonetic")]
         return "=".join(g if isinstance(g, str) else "" for g in groups).rstrip("=")
     if isinstance(first, str | int | float) and not isinstance(first, bool):
         return str(first).strip()
     return ""
+
+
+def _values(answer: Answer, tag: int) -> list[Any]:
+    attribute = answer.get(f"{tag:08X}")
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values if isinstance(values, list) else []
 
 
 def _number(answer: Answer, tag: int) -> int | None:
@@ -307,7 +333,9 @@ def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
     series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
     if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_usable(series) and is_usable(uid)):
         return None
-    return InstanceRef(series, uid, sop_class if is_usable(sop_class) else "")
+    # All that it says, but what tells of the service and not of the instance.
+    values = (json.dumps(answer[tag], sort_keys=True) for tag in sorted(answer) if tag not in _NOT_TELLING)
+    return InstanceRef(series, uid, sop_class if is_usable(sop_class) else "", fingerprint(series, values))
 
 
 def _record(answer: Answer) -> StudyRecord:
@@ -326,4 +354,5 @@ def _record(answer: Answer) -> StudyRecord:
         study_time=said(answer, STUDY_TIME),
         study_description=said(answer, STUDY_DESCRIPTION),
         referring_physician=said(answer, REFERRING_PHYSICIAN),
+        modalities="\\".join(sorted({str(m).strip() for m in _values(answer, MODALITIES_IN_STUDY)} - {""})),
     )

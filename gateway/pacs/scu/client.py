@@ -7,9 +7,10 @@ The methods that bring instances here have a file each: :mod:`gateway.pacs.scu.m
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 CHARACTER_SET, QUERY_LEVEL = 0x00080005, 0x00080052
 STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN = 0x00080020, 0x00080030, 0x00080050, 0x00080090
 STUDY_DESCRIPTION, SOP_CLASS_UID, SOP_INSTANCE_UID = 0x00081030, 0x00080016, 0x00080018
+MODALITIES_IN_STUDY, INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME = 0x00080061, 0x00080012, 0x00080013
+INSTANCE_NUMBER, NUMBER_OF_FRAMES = 0x00200013, 0x00280008
 PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID = 0x00100010, 0x00100020, 0x00100021
 PATIENT_BIRTH_DATE, PATIENT_SEX = 0x00100030, 0x00100040
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, STUDY_ID = 0x0020000D, 0x0020000E, 0x00200010
@@ -65,6 +68,8 @@ class StudyRecord:
     study_time: str
     study_description: str
     referring_physician: str
+    modalities: str = ""
+    """Modalities in Study (0008,0061), in order, with backslashes between."""
     specific_character_set: str = ""
     """In which it said so (PS3.3 C.12.1.1.2), as it claims; for objects of ours that are to be like its own."""
 
@@ -77,6 +82,8 @@ class InstanceRef:
     sop_instance_uid: str
     sop_class_uid: str
     """Empty where the PACS does not say."""
+    fingerprint: str = ""
+    """Of all else that it says of it: another one means that the instance was replaced. Empty where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +102,14 @@ class InstanceList:
 OnFound = Callable[[Sequence[InstanceRef]], None]
 
 _RECORD = frozenset((
-    CHARACTER_SET, STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN, STUDY_DESCRIPTION, PATIENT_NAME,
-    PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX, STUDY_INSTANCE_UID, STUDY_ID, STUDY_SERIES,
-    STUDY_INSTANCES,
+    CHARACTER_SET, MODALITIES_IN_STUDY, STUDY_DATE, STUDY_TIME, ACCESSION_NUMBER, REFERRING_PHYSICIAN,
+    STUDY_DESCRIPTION, PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX,
+    STUDY_INSTANCE_UID, STUDY_ID, STUDY_SERIES, STUDY_INSTANCES,
 ))  # fmt: skip
 _SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SERIES_INSTANCES))
-_IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
+_TELLING = (INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME, INSTANCE_NUMBER, NUMBER_OF_FRAMES)
+"""What tells an instance from one that replaced it, of what a PACS lists without opening files."""
+_IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID, *_TELLING))
 
 
 class PacsClient:
@@ -276,7 +285,7 @@ class PacsClient:
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series_uid,
             SOP_INSTANCE_UID: "",
-        }
+        } | dict.fromkeys(_TELLING, "")
         if self._lists_sop_classes:
             keys[SOP_CLASS_UID] = ""
         refs: list[InstanceRef] = []
@@ -289,7 +298,8 @@ class PacsClient:
                 and string(raw.get(SERIES_INSTANCE_UID)) in ("", series_uid)
             )  # fmt: skip
             if asked_for and is_usable(uid):
-                refs.append(InstanceRef(series_uid, uid, sop_class if is_usable(sop_class) else ""))
+                said = fingerprint(series_uid, (string(raw.get(tag)) for tag in _TELLING))
+                refs.append(InstanceRef(series_uid, uid, sop_class if is_usable(sop_class) else "", said))
             else:
                 dropped += 1
             if on_found is not None and len(refs) - told >= TELL_EVERY:
@@ -324,6 +334,14 @@ class PacsClient:
                 reply.close()
 
 
+def fingerprint(series_instance_uid: str, values: Iterable[str]) -> str:
+    """A few letters that stand for what a PACS lists of an instance; empty where it lists none of *values*."""
+    said = list(values)
+    if not any(said):
+        return ""
+    return hashlib.blake2b("\0".join((series_instance_uid, *said)).encode(), digest_size=6).hexdigest()
+
+
 class _Enough(PacsError):
     """Leaves an association before its C-FIND has ended, by an abort."""
 
@@ -350,5 +368,6 @@ def _record(raw: dict[int, bytes]) -> StudyRecord:
         study_time=said(STUDY_TIME),
         study_description=said(STUDY_DESCRIPTION),
         referring_physician=said(REFERRING_PHYSICIAN),
+        modalities="\\".join(sorted({m.strip() for m in said(MODALITIES_IN_STUDY).split("\\")} - {""})),
         specific_character_set=string(charset),
     )

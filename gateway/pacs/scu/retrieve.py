@@ -114,6 +114,9 @@ class Finder(Protocol):
     ) -> InstanceList:
         """Every instance that the PACS lists; *on_found* is told of them as they come. Raises PacsError."""
 
+    async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
+        """Whether the PACS lists an instance. Raises PacsError where it cannot be reached."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubOperations:
