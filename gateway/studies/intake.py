@@ -165,6 +165,8 @@ class Intake:
         flight.taken.add(instance.sop_instance_uid)
         try:
             await self._cache.reserve(flight.study_instance_uid, instance.size)
+            if incoming.sop_class_uid == KEY_OBJECT_SELECTION:
+                instance = await self._with_rejection(instance, incoming)
         except (CacheFull, StoreError) as e:
             flight.taken.discard(instance.sop_instance_uid)
             flight.refuse(str(e))
@@ -172,8 +174,6 @@ class Intake:
         except BaseException:
             flight.taken.discard(instance.sop_instance_uid)
             raise
-        if incoming.sop_class_uid == KEY_OBJECT_SELECTION:
-            instance = await self._with_rejection(instance, incoming)
         if flight.revision:  # last of all, since the flight may have begun anew meanwhile
             instance = dataclasses.replace(instance, revision=flight.revision)
         return _Admitted(flight, incoming, prefix, instance)
