@@ -103,6 +103,8 @@ class Gateway:
             port=config.dicom.port,
             handler=self.probe.before(self.intake),
             allows=self.senders.allows,
+            knows=self.senders.knows,
+            awaits=self._awaits,
             spool_dir=config.state_dir / "spool",
             spelled=ae_title_spelling(config),
             max_instance=config.dicom.max_instance_size,
@@ -212,6 +214,10 @@ class Gateway:
 
     def _last_received(self, ae_titles: Collection[str]) -> float:
         return self.scp.last_received(ae_titles)
+
+    def _awaits(self, ae_title: str, host: str) -> bool:
+        names = self.senders.names(ae_title, host)
+        return any(flight.source in names for flight in self.fetcher.flights())
 
     def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
         return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None

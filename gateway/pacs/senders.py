@@ -87,6 +87,11 @@ class Senders:
             if ae_title in sender.ae_titles and address is not None and self._may_be_at(sender, address)
         )
 
+    def knows(self, host: str) -> bool:
+        """Whether one of the PACS may call from there, under whatever title."""
+        address = _address(host)
+        return address is not None and any(self._may_be_at(sender, address) for sender in self._known)
+
     def allows(self, ae_title: str, host: str) -> bool:
         """Whether one of the PACS may call so from there; one that may not is remembered."""
         if self.names(ae_title, host):

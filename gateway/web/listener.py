@@ -1,8 +1,7 @@
 """The listening socket: connections are counted, and idle ones make room.
 
-asyncio's own server takes every connection that comes, and where no descriptor is left writes a traceback for each.
-This one takes no more than it was given, closes those that say nothing, and, when it is full, lets the one go that has
-been idle for longest: whoever is slow to ask, or only keeps a connection, never keeps a webhook out.
+It takes no more than it was given, closes those that say nothing, and, when it is full, lets the one go that has been
+idle for longest: whoever is slow to ask, or only keeps a connection, never keeps a webhook out.
 """
 
 from __future__ import annotations
@@ -14,21 +13,13 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from gateway.runtime.accept import AcceptLoop
 from gateway.web.clients import Clients, household
 
 log = logging.getLogger(__name__)
 
 IDLE_FOR = 20.0
 """Seconds without a request, or with half of one's head."""
-
-BACKLOG = 1024
-"""Connections that the kernel keeps until they are taken."""
-
-AT_ONCE = 64
-"""Connections that are taken before others have their turn in the event loop."""
-
-NO_DESCRIPTOR = 0.2
-"""Seconds before the next attempt where there was no descriptor."""
 
 TELL_EVERY = 60.0
 """Seconds between two lines about refused connections."""
@@ -133,7 +124,7 @@ class Listener:
         self._idle: dict[Connection, None] = {}
         """The one that has been idle for longest first."""
         self._by_address: Counter[str] = Counter()
-        self._sockets: list[socket.socket] = []
+        self._sockets = AcceptLoop(self._accepted, self._out_of_descriptors)
         self._opening: set[asyncio.Task[object]] = set()
         self._refused = 0
         self._told = float("-inf")
@@ -143,31 +134,11 @@ class Listener:
 
     async def start(self, host: str, port: int) -> None:
         """Listens from now on. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            self._sockets.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.setblocking(False)
-            try:
-                listening.bind(address)
-                listening.listen(BACKLOG)
-            except OSError as e:
-                self.stop()
-                raise OSError(e.errno, f"cannot listen on {host}:{port}: {e.strerror}") from e
-        for listening in self._sockets:
-            loop.add_reader(listening, self._accept, listening)
+        await self._sockets.start(host, port)
 
     def stop(self) -> None:
         """Takes no more connections; those that are there go on."""
-        loop = asyncio.get_running_loop()
-        for listening in self._sockets:
-            loop.remove_reader(listening)
-            listening.close()
-        self._sockets.clear()
+        self._sockets.stop()
 
     def drop_all(self) -> None:
         """Ends every connection."""
@@ -191,21 +162,13 @@ class Listener:
         if not self._by_address[connection.address]:
             del self._by_address[connection.address]
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                accepted, peer = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as e:  # EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2))
-                self._out_of_descriptors(listening, e)
-                return
-            address = household(str(peer[0]))
-            if self._has_room(address):
-                self._open(accepted, address)
-            else:
-                accepted.close()
-                self._tell_refused(address)
+    def _accepted(self, accepted: socket.socket, host: str) -> None:
+        address = household(host)
+        if self._has_room(address):
+            self._open(accepted, address)
+        else:
+            accepted.close()
+            self._tell_refused(address)
 
     def _has_room(self, address: str) -> bool:
         if self._by_address[address] >= self._per_address and not self._clients.is_proxy(address):
@@ -221,7 +184,6 @@ class Listener:
         return True
 
     def _open(self, accepted: socket.socket, address: str) -> None:
-        accepted.setblocking(False)
         with contextlib.suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
         connection = Connection(self, self._http(), address)
@@ -240,17 +202,9 @@ class Listener:
             if connection in self._connections:
                 self.lost(connection)
 
-    def _out_of_descriptors(self, listening: socket.socket, e: OSError) -> None:
-        # The kernel would wake us again at once, and it could not be taken then either.
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listening)
+    def _out_of_descriptors(self, e: OSError) -> None:
         self._let_one_go(None)
         self._tell_refused(f"anybody, for now ({e.strerror})")
-        loop.call_later(NO_DESCRIPTOR, self._listen_again, listening)
-
-    def _listen_again(self, listening: socket.socket) -> None:
-        if listening in self._sockets:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _tell_refused(self, whom: str) -> None:
         self._refused += 1

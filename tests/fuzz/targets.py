@@ -25,9 +25,10 @@ from gateway.dicom.syntaxes import DEFLATED_EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG
 from gateway.dicom.viewable import made_viewable
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.scp.places import Caller
 from gateway.pacs.scp.server import StorageScp, _choose
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, Link, data_pdus
+from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
 from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies.header import WANTED, read_header, read_header_tolerantly
@@ -114,8 +115,9 @@ class Acceptor:
             return
         step, data = data[0] * 4 + 1, data[1:]
         wire = _Wire()
-        link = Link(Path(self._spool.name), spool_above=600, on_connected=self._scp._connected)
+        link = self._scp._new_link()
         link.connection_made(wire)
+        self._scp._entered(Caller(link, "", "", known=True, since=self._loop.time()))
         await asyncio.sleep(0)
         while data and not wire.closing:
             if wire.paused:
@@ -127,7 +129,7 @@ class Acceptor:
             for _ in range(3):
                 await asyncio.sleep(0)
         link.connection_lost(None)
-        while self._scp._associations or link._flushing is not None:
+        while self._scp._callers or link._flushing is not None:
             await asyncio.sleep(0)
         assert link._spool is None
         assert not link._messages

@@ -77,7 +77,7 @@ async def test_acceptor_takes_an_abort_or_a_lost_connection_in_silence(receiver,
             peer.writer.write_eof()
         assert await peer.closed()
     async with asyncio.timeout(5):
-        while receiver.scp._associations:
+        while receiver.scp._callers:
             await asyncio.sleep(0.01)
 
 

@@ -332,14 +332,14 @@ async def test_a_connection_that_never_asks_for_an_association_is_closed(tmp_pat
     await receiver.scp.stop(drain_for=0.1)
 
 
-async def test_connections_that_never_ask_are_bounded_in_number(tmp_path, monkeypatch):
+async def test_connections_that_never_ask_are_bounded_in_number_and_make_room_for_those_that_do(tmp_path, monkeypatch):
     monkeypatch.setattr("gateway.pacs.scp.server.WAITING_CONNECTIONS", 3)
     receiver = Receiver(tmp_path, max_associations=1)
     await receiver.scp.start()
     async with contextlib.AsyncExitStack() as stack:
         idle = [await stack.enter_async_context(connected(receiver)) for _ in range(4)]
-        assert await (await stack.enter_async_context(connected(receiver))).closed()
-        assert (await idle[0].associate())[0] == 2  # one that was there before is served
+        assert await idle[0].closed()
+        assert (await (await stack.enter_async_context(connected(receiver))).associate())[0] == 2
     await receiver.scp.stop(drain_for=0.1)
 
 
@@ -374,7 +374,7 @@ async def test_a_connection_lost_in_mid_instance_stores_nothing_and_leaves_no_fi
     await asyncio.sleep(0.1)
     assert receiver.received == []
     assert list(tmp_path.iterdir()) == []
-    assert receiver.scp._associations == {}
+    assert receiver.scp._callers == {}
 
 
 async def test_stopping_lets_an_instance_that_is_under_way_end(receiver):
@@ -432,7 +432,7 @@ async def test_a_mutated_stream_leaves_no_task_no_file_and_no_descriptor(receive
             for at in range(0, len(stream), step * 50):
                 await peer.send(stream[at : at + step * 50])
     async with asyncio.timeout(10):
-        while receiver.scp._associations or len(asyncio.all_tasks()) > tasks_before:
+        while receiver.scp._callers or len(asyncio.all_tasks()) > tasks_before:
             await asyncio.sleep(0.005)
         while len(list(Path("/proc/self/fd").iterdir())) > open_before:
             await asyncio.sleep(0.005)

@@ -15,6 +15,8 @@ from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.certificates import names_of
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, IsCertified, Sender, Status
+from gateway.pacs.scp.door import Door
+from gateway.pacs.scp.places import Caller, associated_to_go
 from gateway.pacs.scu.commitment import CommitmentResult, acknowledge, read_report
 from gateway.pacs.senders import is_local
 from gateway.pacs.upper import dimse
@@ -52,15 +54,21 @@ from gateway.runtime.log_ids import bind, next_association, step
 
 log = logging.getLogger(__name__)
 
-ARTIM = 30.0
-"""Seconds from the connection to its A-ASSOCIATE-RQ, and from our last word to its close (PS3.8 §9.1.5)."""
+ARTIM = 10.0
+"""Seconds from the connection to the end of its TLS handshake, and from there to its A-ASSOCIATE-RQ (PS3.8 §9.1.5)."""
 
 IDLE = 15 * 60.0
 """Seconds without a byte after which an association is aborted."""
 
+IDLE_UNUSED = 60.0
+"""The same for one that has stored nothing, unless it is a PACS's that was asked to send."""
+
 WAITING_CONNECTIONS = 128
 """Connections that may stand besides the associations: room for those that ask and are rejected with a reason,
 and a bound on those that never ask."""
+
+OURS = 4
+"""Associations under our own title: our echo of ourselves has a place of its own, however full it is."""
 
 IN_MEMORY = 48 * 1024 * 1024
 """Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
@@ -87,19 +95,23 @@ class StorageScp:
         max_associations: int = 64,
         artim: float = ARTIM,
         idle: float = IDLE,
+        idle_unused: float = IDLE_UNUSED,
         uncompressed_only_from: frozenset[str] = frozenset(),
         tls: ssl.SSLContext | None = None,
         certified: IsCertified | None = None,
         on_commitment: Callable[[CommitmentResult, Sender], Awaitable[bool]] | None = None,
         spelled: Callable[[str], str] = str,
         max_instance: int = MAX_INSTANCE,
+        knows: Callable[[str], bool] = lambda host: True,
+        awaits: AllowsAssociation = lambda title, host: False,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
         *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment* takes
         what somebody reports of a storage commitment (as OnCommitment does); without it none is taken. *spelled* gives
         an AE title as the configuration spells it, for those that say it otherwise. Instances of more than
-        *max_instance* bytes are refused."""
+        *max_instance* bytes are refused. *knows* says whether a PACS sends from an address, *awaits* whether an AE
+        there was asked to send: it finds a place before others do."""
         self._max_instance = max_instance
         self._spelled = spelled
         self._ae_title = ae_title
@@ -108,98 +120,105 @@ class StorageScp:
         self._allows = allows
         self._spool_dir, self._spool_above = spool_dir, spool_above
         self._max_associations = max_associations
-        self._artim, self._idle = artim, idle
+        self._artim, self._idle, self._idle_unused = artim, idle, idle_unused
         self._uncompressed_only_from = uncompressed_only_from
-        self._tls = tls
+        self._awaits = awaits
         self._certified = certified
         self._on_commitment = on_commitment
-        self._server: asyncio.Server | None = None
-        self._associations: dict[asyncio.Task[None], Link] = {}
-        self._senders: dict[Link, str] = {}
+        self._door = Door(
+            self._new_link, enter=self._entered, knows=knows, tls=tls, handshake=artim, most=WAITING_CONNECTIONS
+        )
+        self._callers: dict[asyncio.Task[None], Caller] = {}
         self._stopping = False
 
     @property
     def port(self) -> int:
         """The TCP port that is listened on."""
-        return int(self._server.sockets[0].getsockname()[1]) if self._server else self._port
+        return self._door.port or self._port
 
     def last_received(self, ae_titles: Collection[str]) -> float:
         """Monotonic seconds at which bytes last came on an association of one of *ae_titles*; 0 where none stands."""
         # The event loop's clock is the monotonic one.
-        return max((link.last_received for link, title in self._senders.items() if title in ae_titles), default=0.0)
+        theirs = (caller.link.last_received for caller in self._callers.values() if caller.title in ae_titles)
+        return max(theirs, default=0.0)
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
         self._spool_dir.mkdir(parents=True, exist_ok=True)
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Link(self._spool_dir, spool_above=self._spool_above, on_connected=self._connected),
-            self._host, self._port, ssl=self._tls, ssl_handshake_timeout=self._artim if self._tls else None,
-            backlog=128, reuse_address=True,
-        )  # fmt: skip
+        await self._door.open(self._host, self._port)
 
     async def stop(self, *, drain_for: float = 5.0) -> None:
         """Takes no new association, gives those that are open *drain_for* seconds to end, aborts the rest."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
-        if self._associations:
-            await asyncio.wait(self._associations, timeout=drain_for)
-        for task, link in list(self._associations.items()):
-            link.abort("the gateway is shutting down")
+        self._door.close()
+        if self._callers:
+            await asyncio.wait(self._callers, timeout=drain_for)
+        for task, caller in list(self._callers.items()):
+            caller.link.abort("the gateway is shutting down")
             task.cancel()
-        await asyncio.gather(*self._associations, return_exceptions=True)
+        await asyncio.gather(*self._callers, return_exceptions=True)
 
-    def _connected(self, link: Link) -> None:
+    def _new_link(self) -> Link:
+        link = Link(self._spool_dir, spool_above=self._spool_above)
         link.messages_ahead = 1
         link.max_instance = self._max_instance
-        if len(self._associations) >= self._max_associations + WAITING_CONNECTIONS:
-            log.warning("closed a connection from %s: too many wait to associate", link.peer_host)
-            link.close(linger=0)
-            return
-        task = asyncio.get_running_loop().create_task(self._serve(link))
-        self._associations[task] = link
+        return link
+
+    def _entered(self, caller: Caller) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(caller))
+        self._callers[task] = caller
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._associations.pop(task, None)
+        self._door.left(self._callers.pop(task))
         self._share_memory()
 
-    def _share_memory(self) -> None:
-        standing = [link for link in self._associations.values() if link.established]
-        share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
-        for link in standing:
-            link.spool_above = share
+    def _standing(self) -> list[Caller]:
+        """Those that are associated, but for ourselves."""
+        return [
+            caller
+            for caller in self._callers.values()
+            if caller.link.established and caller.link.closed is None and caller.title != self._ae_title
+        ]
 
-    async def _serve(self, link: Link) -> None:
+    def _share_memory(self) -> None:
+        standing = self._standing()
+        share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
+        for caller in standing:
+            caller.link.spool_above = share
+
+    async def _serve(self, caller: Caller) -> None:
+        link = caller.link
         watch: asyncio.Task[None] | None = None
         bind(association=next_association())
         try:
             async with asyncio.timeout(self._artim):
-                established = await self._associate(link)
+                established = await self._associate(caller)
             if established is None:
                 return
-            proposal, accepted = established
-            self._senders[link] = proposal.calling_ae_title
-            watch = asyncio.create_task(self._watch(link))
-            await self._messages(link, proposal, accepted)
+            watch = asyncio.create_task(self._watch(caller))
+            await self._messages(caller, *established)
         except TimeoutError:
-            log.info("closed a connection from %s that did not ask for an association", link.peer_host)
+            self._door.tell_turned_away(caller, "it asked for no association in time")
             link.close(linger=0)
         except ConnectionClosed as e:
-            log.info("the association with %s ended: %s", link.peer_host, e)
+            if link.established:
+                log.info("the association with %s ended: %s", caller.host, e)
+            else:
+                self._door.tell_turned_away(caller, str(e))
         except ProtocolViolation as e:
-            log.warning("aborted the association with %s: %s", link.peer_host, e)
+            log.warning("aborted the association with %s: %s", caller.host, e)
             link.abort(str(e), reason=ServiceProvider.INVALID_PARAMETER)
         except Exception:
-            log.exception("association with %s failed", link.peer_host)
+            log.exception("association with %s failed", caller.host)
             link.abort("internal error", reason=ServiceProvider.NOT_SPECIFIED)
         finally:
-            self._senders.pop(link, None)
             if watch is not None:
                 watch.cancel()
             link.close()
 
-    async def _associate(self, link: Link) -> tuple[Proposal, Accepted] | None:
+    async def _associate(self, caller: Caller) -> tuple[Proposal, Accepted] | None:
+        link = caller.link
         pdu_type, content = await link.control()
         if pdu_type != ASSOCIATE_RQ:
             link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
@@ -212,6 +231,8 @@ class StorageScp:
             proposal = read_request(content, titles)
             if proposal.application_context != APPLICATION_CONTEXT:
                 rejected = APPLICATION_CONTEXT_NOT_SUPPORTED
+            elif not self._has_place(caller, titles.calling):
+                rejected = LOCAL_LIMIT_EXCEEDED
         if rejected is not None:
             log.warning(
                 "rejected an association from %s (%s) to %s: %s",
@@ -223,6 +244,8 @@ class StorageScp:
         accepted, answer = accept(proposal, content, _choose_verification if ours else self._choice(proposal))
         link.contexts = frozenset(accepted.contexts)
         link.established = True
+        caller.title = titles.calling
+        self._door.left(caller)
         self._share_memory()
         await link.send(answer)
         log.debug("%s (%s) is associated with us", proposal.calling_ae_title, link.peer_host)
@@ -239,8 +262,7 @@ class StorageScp:
         return with_commitment
 
     def _rejects(self, titles: Titles, link: Link) -> Rejected | None:
-        standing = sum(link.established for link in self._associations.values())
-        if self._stopping or standing >= self._max_associations:
+        if self._stopping:
             return LOCAL_LIMIT_EXCEEDED
         if not titles.protocol_versions & 1:
             return PROTOCOL_VERSION_NOT_SUPPORTED
@@ -257,16 +279,40 @@ class StorageScp:
             return CALLING_AE_NOT_RECOGNIZED
         return None
 
-    async def _watch(self, link: Link) -> None:
-        loop = asyncio.get_running_loop()
-        while link.closed is None:
-            left = link.last_received + self._idle - loop.time()
-            if left <= 0:
-                log.warning("aborted an association from %s: nothing came for %g s", link.peer_host, self._idle)
-                link.abort("idle", reason=ServiceProvider.NOT_SPECIFIED)
-            await asyncio.sleep(max(left, 0.01))
+    def _has_place(self, caller: Caller, title: str) -> bool:
+        """Whether *caller* finds one; where all are taken, somebody who brings nothing makes room."""
+        if title == self._ae_title:
+            return sum(c.link.established and c.title == title for c in self._callers.values()) < OURS
+        standing = self._standing()
+        if len(standing) < self._max_associations:
+            return True
+        for one in standing:
+            one.awaited = self._awaits(one.title, one.host)
+        caller.awaited = self._awaits(title, caller.host)
+        now = asyncio.get_running_loop().time()
+        goes = associated_to_go(standing, caller, most=self._max_associations, now=now)
+        if goes is None:
+            return False
+        log.warning(
+            "all %d associations are taken (dicom.max_associations): that of %s (%s), silent for %.0f s, makes room "
+            "for %s (%s)", len(standing), goes.title, goes.host, now - goes.link.last_received, title, caller.host,
+        )  # fmt: skip
+        goes.link.abort("others need its place", reason=ServiceProvider.NOT_SPECIFIED)
+        return True
 
-    async def _messages(self, link: Link, proposal: Proposal, accepted: Accepted) -> None:
+    async def _watch(self, caller: Caller) -> None:
+        loop, link = asyncio.get_running_loop(), caller.link
+        while link.closed is None:
+            used = caller.stored_at or self._awaits(caller.title, caller.host)
+            limit = self._idle if used else min(self._idle, self._idle_unused)
+            left = link.last_received + limit - loop.time()
+            if left <= 0 and not caller.handling:
+                log.warning("aborted an association from %s: nothing came for %g s", caller.host, limit)
+                link.abort("idle", reason=ServiceProvider.NOT_SPECIFIED)
+            await asyncio.sleep(min(left, self._idle_unused) if left > 0 else 1.0)
+
+    async def _messages(self, caller: Caller, proposal: Proposal, accepted: Accepted) -> None:
+        link = caller.link
         while True:
             got = await link.message()
             if isinstance(got, tuple):
@@ -275,44 +321,43 @@ class StorageScp:
                     return
                 await link.send(RELEASE_RP_PDU)
                 return
-            await self._answer(link, proposal, accepted, got)
+            caller.handling = True
+            reply = await self._answer(caller, proposal, accepted, got)
+            caller.handling = False
+            if reply is not None:
+                pdus = data_pdus(got.context_id, dimse.encode(reply), command=True, last=True, max_pdu=accepted.max_pdu)
+                await link.send(pdus)
 
-    async def _answer(self, link: Link, proposal: Proposal, accepted: Accepted, message: Message) -> None:
+    async def _answer(
+        self, caller: Caller, proposal: Proposal, accepted: Accepted, message: Message
+    ) -> dimse.Command | None:
+        """What to reply to *message*; None where nothing is due."""
         context = accepted.contexts[message.context_id]
+        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, caller.host)
         field = message.command[dimse.COMMAND_FIELD]
         if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
             status = await take_in(
                 message,
                 context,
-                sender=Sender(proposal.calling_ae_title, proposal.called_ae_title, link.peer_host),
+                sender=sender,
                 handler=self._handler,
                 spool_dir=self._spool_dir,
             )
-        elif field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
+            if status == Status.SUCCESS:
+                caller.stored_at = asyncio.get_running_loop().time()
+            return dimse.response(message.command, status)
+        if field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
             message.close()
-            status = Status.SUCCESS
-        elif field == dimse.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
-            await self._report(link, accepted, context, message, proposal)
-            return
-        elif field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
-            message.close()
-            return
-        else:
-            message.close()
-            raise ProtocolViolation(f"command {field:#06x} in a context of {context.abstract_syntax}")
-        reply = dimse.encode(dimse.response(message.command, status))
-        pdus = data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu)
-        await link.send(pdus)
-
-    async def _report(
-        self, link: Link, accepted: Accepted, context: Context, message: Message, proposal: Proposal
-    ) -> None:
-        on_commitment = self._on_commitment
-        assert on_commitment is not None, "its context is accepted only with a handler"
-        result = read_report(message, context.transfer_syntaxes[0])
-        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, link.peer_host)
-        reply = dimse.encode(await acknowledge(message, result, lambda found: on_commitment(found, sender)))
-        await link.send(data_pdus(message.context_id, reply, command=True, last=True, max_pdu=accepted.max_pdu))
+            return dimse.response(message.command, Status.SUCCESS)
+        if field == dimse.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
+            on_commitment = self._on_commitment
+            assert on_commitment is not None, "its context is accepted only with a handler"
+            result = read_report(message, context.transfer_syntaxes[0])
+            return await acknowledge(message, result, lambda found: on_commitment(found, sender))
+        message.close()
+        if field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
+            return None
+        raise ProtocolViolation(f"command {field:#06x} in a context of {context.abstract_syntax}")
 
 
 async def take_in(

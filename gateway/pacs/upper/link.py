@@ -16,7 +16,6 @@ import errno
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +50,7 @@ MESSAGES_AHEAD = 64
 """Messages that may wait for their reader before the connection is no longer read."""
 
 _READ = 256 * 1024
+_FIRST_READ = 16 * 1024  # before the association stands: whoever connects costs no more than that
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 _PDU_HEADER = struct.Struct(">BxI")
@@ -92,15 +92,13 @@ class Closed:
 class Link(asyncio.BufferedProtocol):
     """One connection. Control PDUs come out of :meth:`control`, messages out of :meth:`message`."""
 
-    def __init__(self, spool_dir: Path, *, spool_above: int, on_connected: Callable[[Link], None] | None = None):
+    def __init__(self, spool_dir: Path, *, spool_above: int):
         self._spool_dir = spool_dir
         self.max_instance = MAX_INSTANCE
         """Bytes of an instance; what is larger is read to its end, kept nowhere, and refused."""
         self.spool_above = spool_above
         """Bytes of a data set that are held in memory; holds for the next one."""
-        self._on_connected = on_connected
-        # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
-        self._buffer = memoryview(bytearray(_READ))
+        self._buffer = memoryview(b"")
         self._pending = bytearray()  # a header, or a control PDU, that is not whole yet
         self._needed = _PDU_HEADER.size
         self._pdu_type = 0
@@ -145,8 +143,6 @@ class Link(asyncio.BufferedProtocol):
         if self._socket is not None:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._acknowledge_at_once()
-        if self._on_connected is not None:
-            self._on_connected(self)
 
     def _acknowledge_at_once(self) -> None:
         if _QUICKACK is not None and self._socket is not None:
@@ -180,6 +176,16 @@ class Link(asyncio.BufferedProtocol):
         self._arrived.set()
 
     @property
+    def in_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._context is not None or bool(self._pending)
+
+    @property
+    def writing(self) -> bool:
+        """Whether nothing is read until what came is on the disk."""
+        return self._flushing is not None
+
+    @property
     def peer_host(self) -> str:
         """The other side's address."""
         name = self._transport.get_extra_info("peername") if self._transport else None
@@ -200,6 +206,10 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
+        wanted = _READ if self.established else _FIRST_READ
+        if len(self._buffer) != wanted:
+            # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
+            self._buffer = memoryview(bytearray(wanted))
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
