@@ -246,7 +246,7 @@ async def test_a_server_whose_certificate_is_another_ones_is_told_nothing(scp, c
     client.check_hostname = False
     with pytest.raises(WrongCertificate, match=r"names 127\.0\.0\.1, gateway: .*certificate_names"):
         await PacsClient(peer(scp.port, tls=client, names=("pacs.example.org",)), advertised="US at here").echo()
-    assert not scp._senders
+    assert not any(caller.title for caller in scp._callers.values())
     for names in (("gateway",), ("*",)):
         await PacsClient(peer(scp.port, tls=client, names=names), advertised="US at here").echo()
 
