@@ -19,6 +19,21 @@ BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 
+_NO_IMAGES = (
+    "1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.",
+    "1.2.840.10008.5.1.4.1.1.481.3", "1.2.840.10008.5.1.4.1.1.481.5",
+)  # fmt: skip
+"""Reports and key objects, presentation states, documents, RT structure sets and plans: how their UIDs begin."""
+
+_OF_NO_IMAGES = frozenset(("SR", "KO", "PR", "DOC", "RTSTRUCT", "RTPLAN", "REG", "ECG", "HC", "AU"))
+"""Modalities (PS3.3 C.7.3.1.1.1) whose series have no images."""
+
+
+def has_images(modality: str, sop_class_uid: str = "") -> bool:
+    """Whether what a PACS says of instances lets them be images; they are, as far as it says nothing."""
+    return not sop_class_uid.startswith(_NO_IMAGES) and (modality not in _OF_NO_IMAGES)
+
+
 COMMON_STORAGE_CLASSES = tuple(
     f"1.2.840.10008.5.1.4.1.1.{last}"
     for last in (

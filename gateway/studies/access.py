@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
@@ -26,6 +26,7 @@ from gateway.studies.deferred import DeferredUrls
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
+from gateway.studies.listed import awaited
 from gateway.studies.manifest import build_manifest
 from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
 from gateway.studies.said import in_words
@@ -215,23 +216,25 @@ class StudyAccessHandler:
         """What can be said of a study whose fetch goes on: deferred URLs for what is on its way."""
         unlisted = set(flight.unlisted)
         stored = [i for i in flight.stored.values() if i.sop_instance_uid not in unlisted]
-        instances = {i.sop_instance_uid: i for i in reading_order(stored)}
-        index = StudyIndex(flight.study_instance_uid, instances, complete=False, pacs="")
-        on_their_way: Sequence[str] = [uid for uid in flight.missing if uid not in flight.rejected]
-        listed = len(instances) + len(on_their_way)
-        error = None
         if flight.pushed:
-            on_their_way = [uid for uid in flight.acknowledged if uid not in flight.stored]
-            error = _as_sent(len(instances) + len(on_their_way))
-        elif flight.expected is None or listed < (flight.expected_count or 0):
+            coming = [uid for uid in flight.acknowledged if uid not in flight.stored]
+        else:
+            coming = [uid for uid in flight.missing if uid not in flight.rejected]
+        # One list, so that what is looked at first is among the first that a viewer asks for, stored or not.
+        known = reading_order([*stored, *(awaited(uid, flight.listed_as.get(uid)) for uid in coming)])
+        index = StudyIndex(flight.study_instance_uid, {i.sop_instance_uid: i for i in known}, complete=False, pacs="")
+        count, error = len(known), None
+        if flight.pushed:
+            error = _as_sent(count)
+        elif flight.expected is None or count < (flight.expected_count or 0):
             of = f" of {flight.expected_count}" if flight.expected_count else ""
-            error = f"{listed}{of} instances can be given so far, the study is being fetched: ask again for the others"
+            error = f"{count}{of} instances can be given so far, the study is being fetched: ask again for the others"
         elif flight.missing and flight.held is not None and not flight.held.complete:
             error = (
-                f"{len(flight.missing)} of {listed} instances could not be retrieved from the PACS the last time; they "
+                f"{len(flight.missing)} of {count} instances could not be retrieved from the PACS the last time; they "
                 "are asked for again now"
             )
-        return self._signed(prepare(index), error, on_their_way)
+        return self._signed(prepare(index), error, on_their_way=frozenset(coming))
 
     def _note_validated(self, uid: str) -> None:
         if len(self._validated) > 10_000:
@@ -251,15 +254,25 @@ class StudyAccessHandler:
             self._prepared.popitem(last=False)
         return self._signed(prepared, error)
 
-    def _signed(self, prepared: Prepared, error: str | None, on_their_way: Sequence[str] = ()) -> StudyAccess:
-        expiry = self._url_expiry
-        media_urls = self._presigner.get_urls(prepared.media_keys, expires_in=expiry)
+    def _presigned(self, of: Sequence[str]) -> list[str]:
+        return self._presigner.get_urls(of, expires_in=self._url_expiry)
+
+    def _urls(self, prepared: Prepared, on_their_way: Collection[str]) -> list[str]:
+        shown = [instance.sop_instance_uid for instance in prepared.index.shown]
+        stored = [key for key, uid in zip(prepared.keys, shown, strict=True) if uid not in on_their_way]
+        coming = [uid for uid in shown if uid in on_their_way]
+        presigned = iter(self._presigned(stored))
+        deferred = iter(self._deferred.urls(prepared.index.study_instance_uid, coming, expires_in=self._url_expiry))
+        return [next(deferred if uid in on_their_way else presigned) for uid in shown]
+
+    def _signed(
+        self, prepared: Prepared, error: str | None, on_their_way: Collection[str] = frozenset()
+    ) -> StudyAccess:
+        """The answer; deferred URLs for what is *on_their_way*, among the others."""
+        media_urls = self._presigned(prepared.media_keys)
         return StudyAccess(
             authorized=True,
-            urls=[
-                *self._presigner.get_urls(prepared.keys, expires_in=expiry),
-                *self._deferred.urls(prepared.index.study_instance_uid, on_their_way, expires_in=expiry),
-            ],
+            urls=self._urls(prepared, on_their_way) if on_their_way else self._presigned(prepared.keys),
             error=error,
             media_urls=[
                 MediaUrl(mime_type=mime_type, url=url, file_name=name)

@@ -359,7 +359,7 @@ class Fetcher:
         uid = flight.study_instance_uid
         try:
             again = await pacs.finder.list_instances(uid, urgency=flight.urgency)
-            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in again.instances)
+            flight.expect(again.instances)
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)
         for instance_uid in flight.unlisted:

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from gateway.pacs.lanes import Urgency
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu.client import InstanceRef, StudyRecord
 from gateway.runtime.log_ids import current
 from gateway.studies.compare import Differences
 from gateway.studies.index import Instance, StudyIndex, rejected
+from gateway.studies.listed import series_place
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
 from gateway.studies.said import Said
@@ -38,6 +39,8 @@ class Flight:
         """By SOP Instance UID: what is in the store, found there or put there."""
         self.expected: dict[str, str] | None = None
         """SOP Instance UID → Series Instance UID, as the PACS lists them; None while that is unknown."""
+        self.listed_as: dict[str, InstanceRef] = {}
+        """By SOP Instance UID: what the PACS says of each when it lists them."""
         self.listed = asyncio.Event()
         """Set once :attr:`expected` is known to be all that the PACS has of the study."""
         self.senders: frozenset[str] = frozenset()
@@ -178,16 +181,18 @@ class Flight:
                 raise TimeoutError
         return self.stored.get(sop_instance_uid)
 
-    def expect(self, listed: Iterable[tuple[str, str, str]]) -> None:
-        """Adds (SOP Instance UID, Series Instance UID, SOP Class UID or nothing) to what the PACS is known to have."""
+    def expect(self, listed: Iterable[InstanceRef]) -> None:
+        """Adds to what the PACS is known to have."""
         if self.expected is None:
             self.expected = {}
-        for uid, series, sop_class in listed:
+        for ref in listed:
+            uid, series = ref.sop_instance_uid, ref.series_instance_uid
             self.expected[uid] = series
+            self.listed_as[uid] = ref
             classes = self.sop_classes.setdefault(series, set())
-            if sop_class:
-                classes.add(sop_class)
-            self.series.add(series)
+            if ref.sop_class_uid:
+                classes.add(ref.sop_class_uid)
+            self.series.add(series, series_place(ref))
             if uid in self._wanted:
                 self.series.prefer(series)
 

@@ -37,6 +37,8 @@ def build_manifest(study_instance_uid: str, instances: Iterable[Instance]) -> Ma
 
 
 def _sop(i: Instance) -> SopManifest | None:
+    if not i.sop_class_uid:  # listed by a PACS that does not say it, and on its way
+        return None
     if i.rows is None and i.columns is None:  # a report, a presentation state, a document: no geometry to give
         return SopManifest(
             sopInstanceUID=i.sop_instance_uid, sopClassUID=i.sop_class_uid, instanceNumber=i.instance_number

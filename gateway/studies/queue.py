@@ -1,8 +1,10 @@
-"""Which series of a study is retrieved next: one that somebody waits for, else in the order of the PACS's list."""
+"""Which series of a study is retrieved next: one that somebody waits for, else as they are read."""
 
 from __future__ import annotations
 
 import asyncio
+import bisect
+import math
 
 
 class SeriesQueue:
@@ -10,16 +12,16 @@ class SeriesQueue:
 
     def __init__(self) -> None:
         self._waiting: list[str] = []
-        self._seen: set[str] = set()
+        self._places: dict[str, tuple[bool, float]] = {}
         self._preferred: list[str] = []
         self._ended = False
         self._changed = asyncio.Event()
 
-    def add(self, series_instance_uid: str) -> None:
-        """Puts a series in, once however often it is listed."""
-        if series_instance_uid not in self._seen and not self._ended:
-            self._seen.add(series_instance_uid)
-            self._waiting.append(series_instance_uid)
+    def add(self, series_instance_uid: str, place: tuple[bool, float] = (False, math.inf)) -> None:
+        """Puts a series in, once however often it is listed; those of a lower *place* go before it."""
+        if series_instance_uid not in self._places and not self._ended:
+            self._places[series_instance_uid] = place
+            bisect.insort(self._waiting, series_instance_uid, key=self._places.__getitem__)
             self._tell()
 
     def prefer(self, series_instance_uid: str) -> None:

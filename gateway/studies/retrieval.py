@@ -126,7 +126,7 @@ class StudyRetrieval:
         flight = self._flight
 
         def found(instances: Sequence[InstanceRef]) -> None:
-            flight.expect((i.sop_instance_uid, i.series_instance_uid, i.sop_class_uid) for i in instances)
+            flight.expect(instances)
             flight.fingerprints.update((i.sop_instance_uid, i.fingerprint) for i in instances if i.fingerprint)
 
         try:

@@ -289,6 +289,10 @@ class PacsSimulator:
         if level == "SERIES" and self.behaviour.series_counts:
             members = [e for e in self._matching(Dataset()) if e.SeriesInstanceUID == d.SeriesInstanceUID]
             answer.NumberOfSeriesRelatedInstances = len(members)
+        of_level = {"SERIES": ("Modality", "SeriesNumber", "SeriesDescription"), "IMAGE": ("InstanceNumber",)}
+        for keyword in of_level.get(level, ()):
+            if keyword in d:
+                setattr(answer, keyword, d[keyword].value)
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
             for keyword in _OF_INSTANCE:

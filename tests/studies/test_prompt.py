@@ -19,6 +19,10 @@ def deferred(answer):
     return [url for url in answer["urls"] if "/deferred/" in url]
 
 
+def instance_of(url):
+    return url.split("?")[0].rsplit("/", 1)[1].removesuffix(".dcm")
+
+
 async def test_a_slow_pacs_is_not_waited_for_once_it_has_listed_all(simulator, start):
     simulator.add(*(i.content for i in SAMPLE))
     simulator.behaviour.delay_per_instance = 0.3  # some ten seconds for all
@@ -38,6 +42,37 @@ async def test_a_small_study_simply_ends_and_is_answered_whole(orthanc, start):
     answer = await gateway.ask(STUDY)
     assert deferred(answer) == []
     assert sorted(await gateway.data_sets(answer)) == HELD
+
+
+@pytest.mark.parametrize("method", ["c-move", "c-get", "wado-rs"])
+async def test_stored_and_deferred_urls_are_one_list_in_the_order_in_which_the_study_is_read(orthanc, start, method):
+    """Half of the study is there already, every second instance of each series."""
+    await orthanc.add(*(i.content for i in SAMPLE[::2]))
+    options = {"retrieve": [method], "dicomweb_url": orthanc.dicomweb_url}
+    gateway = await start(orthanc, avara=LISTED | {"answer_patience": "0s"}, pacs_options=options)
+    await gateway.ask(STUDY)
+    await gateway.quiet()
+    await orthanc.add(*(i.content for i in SAMPLE[1::2]))
+    answer = await gateway.ask(STUDY)
+    await gateway.quiet()
+    whole = await gateway.ask(STUDY)
+    assert 0 < len(deferred(answer)) < len(SAMPLE)
+    assert [instance_of(url) for url in answer["urls"]] == [instance_of(url) for url in whole["urls"]]
+
+
+async def test_the_manifest_names_what_has_no_images_before_it_has_come_where_the_pacs_says_its_class(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.5
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"}, pacs_options={"retrieve": "c-get"})
+    answer = await gateway.ask(STUDY)
+    coming = {instance_of(url) for url in deferred(answer)}
+    early = [sop for s in answer["manifest"]["series"] for sop in s["sops"] if sop["sopInstanceUID"] in coming]
+    assert early
+    assert all("rows" not in sop and sop["sopClassUID"] for sop in early)
+    simulator.behaviour.delay_per_instance = 0.0
+    await gateway.quiet()
+    whole = [sop for s in (await gateway.ask(STUDY))["manifest"]["series"] for sop in s["sops"]]
+    assert all(sop in whole for sop in early)
 
 
 async def test_without_a_list_the_fetch_is_awaited(simulator, start):

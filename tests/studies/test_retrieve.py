@@ -12,6 +12,7 @@ import pytest
 
 from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import sample_study
+from gateway.pacs.scu.client import InstanceRef
 from gateway.studies.deferred import DeferredUrls
 from gateway.studies.flight import Flight
 from gateway.studies.outcome import Complete, NotSent, Partial, Unreachable
@@ -202,7 +203,7 @@ async def test_an_instance_that_a_browser_waits_for_brings_its_series_forward(pa
 async def test_a_wanted_instance_is_remembered_until_it_is_listed():
     flight = Flight(STUDY)
     flight.wanted("1.2.3")
-    flight.expect([("1.1", "1", ""), ("2.1", "2", ""), ("1.2.3", "3", "")])
+    flight.expect([InstanceRef("1", "1.1", ""), InstanceRef("2", "2.1", ""), InstanceRef("3", "1.2.3", "")])
     flight.series.end()
     assert [await flight.series.take() for _ in range(4)] == ["3", "1", "2", None]
     flight.wanted("2.1")  # under way by now

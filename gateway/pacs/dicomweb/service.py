@@ -9,6 +9,7 @@ import asyncio
 import base64
 import json
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,14 +28,18 @@ from gateway.pacs.scu.client import (
     ACCESSION_NUMBER,
     INSTANCE_CREATION_DATE,
     INSTANCE_CREATION_TIME,
+    INSTANCE_NUMBER,
     ISSUER_OF_PATIENT_ID,
     MODALITIES_IN_STUDY,
+    MODALITY,
     PATIENT_BIRTH_DATE,
     PATIENT_ID,
     PATIENT_NAME,
     PATIENT_SEX,
     REFERRING_PHYSICIAN,
+    SERIES_DESCRIPTION,
     SERIES_INSTANCE_UID,
+    SERIES_NUMBER,
     SOP_CLASS_UID,
     SOP_INSTANCE_UID,
     STUDY_DATE,
@@ -72,6 +77,8 @@ _NOT_TELLING = frozenset(
 )
 """Attributes that differ where an instance does not: character set, retrieve AE title, availability, retrieve URL; and
 what names it."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
 
 Answer = Mapping[str, Any]
 """One object of the DICOM JSON model (PS3.18 F.2): tag in hexadecimal → VR and values."""
@@ -236,7 +243,8 @@ class DicomWeb:
         is not complete. Raises PacsError.
         """
         wanted = (
-            SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID, INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME
+            SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID, MODALITY, SERIES_DESCRIPTION, SERIES_NUMBER,
+            INSTANCE_NUMBER, INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME,
         )  # fmt: skip
         fields = [("includefield", f"{tag:08X}") for tag in wanted]
         path = f"/studies/{quote(study_instance_uid, safe='')}/instances"
@@ -329,13 +337,26 @@ def _number(answer: Answer, tag: int) -> int | None:
     return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
+def _integer(text: str) -> int | None:
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
 def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
     series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
     if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_usable(series) and is_usable(uid)):
         return None
     # All that it says, but what tells of the service and not of the instance.
     values = (json.dumps(answer[tag], sort_keys=True) for tag in sorted(answer) if tag not in _NOT_TELLING)
-    return InstanceRef(series, uid, sop_class if is_usable(sop_class) else "", fingerprint(series, values))
+    return InstanceRef(
+        series,
+        uid,
+        sop_class if is_usable(sop_class) else "",
+        fingerprint(series, values),
+        said(answer, MODALITY),
+        said(answer, SERIES_DESCRIPTION),
+        _integer(said(answer, SERIES_NUMBER)),
+        _integer(said(answer, INSTANCE_NUMBER)),
+    )
 
 
 def _record(answer: Answer) -> StudyRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
-from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION
+from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION, has_images
 from gateway.dicom.syntaxes import READABLE
 from gateway.dicom.uid import is_usable
 from gateway.pacs.breaker import Breaker
@@ -40,6 +41,7 @@ INSTANCE_NUMBER, NUMBER_OF_FRAMES = 0x00200013, 0x00280008
 PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID = 0x00100010, 0x00100020, 0x00100021
 PATIENT_BIRTH_DATE, PATIENT_SEX = 0x00100030, 0x00100040
 STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, STUDY_ID = 0x0020000D, 0x0020000E, 0x00200010
+MODALITY, SERIES_DESCRIPTION, SERIES_NUMBER = 0x00080060, 0x0008103E, 0x00200011
 STUDY_SERIES, STUDY_INSTANCES, SERIES_INSTANCES = 0x00201206, 0x00201208, 0x00201209
 
 TELL_EVERY = 100
@@ -81,9 +83,30 @@ class InstanceRef:
     series_instance_uid: str
     sop_instance_uid: str
     sop_class_uid: str
-    """Empty where the PACS does not say."""
+    """Empty where the PACS does not say it; so too the modality and the description of its series."""
     fingerprint: str = ""
     """Of all else that it says of it: another one means that the instance was replaced. Empty where it says nothing."""
+    modality: str = ""
+    series_description: str = ""
+    series_number: int | None = None
+    instance_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """A series that a PACS lists."""
+
+    uid: str
+    instances: int | None
+    """Number of Series Related Instances, where it says it."""
+    number: int | None
+    modality: str
+    description: str
+
+    @property
+    def place(self) -> tuple[bool, float]:
+        """Sorts series as they are read: those with images first, by their numbers."""
+        return not has_images(self.modality), math.inf if self.number is None else self.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +129,8 @@ _RECORD = frozenset((
     STUDY_DESCRIPTION, PATIENT_NAME, PATIENT_ID, ISSUER_OF_PATIENT_ID, PATIENT_BIRTH_DATE, PATIENT_SEX,
     STUDY_INSTANCE_UID, STUDY_ID, STUDY_SERIES, STUDY_INSTANCES,
 ))  # fmt: skip
-_SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SERIES_INSTANCES))
+_SERIES = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SERIES_INSTANCES, SERIES_NUMBER, MODALITY,
+                     SERIES_DESCRIPTION, CHARACTER_SET))  # fmt: skip
 _TELLING = (INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME, INSTANCE_NUMBER, NUMBER_OF_FRAMES)
 """What tells an instance from one that replaced it, of what a PACS lists without opening files."""
 _IMAGE = frozenset((STUDY_INSTANCE_UID, SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID, *_TELLING))
@@ -194,15 +218,22 @@ class PacsClient:
                 record = _record({STUDY_INSTANCE_UID: study_instance_uid.encode()})
         return record
 
-    async def _series(self, association: Association, study_instance_uid: str) -> dict[str, int | None]:
-        """The series that it lists of the study, and how many instances it counts in each. Raises PacsError."""
-        keys = {STUDY_INSTANCE_UID: study_instance_uid, SERIES_INSTANCE_UID: "", SERIES_INSTANCES: ""}
-        return {
-            uid: integer(raw.get(SERIES_INSTANCES))
+    async def _series(self, association: Association, study_instance_uid: str) -> list[_Series]:
+        """The series that it lists of the study, as they are read. Raises PacsError."""
+        keys = dict.fromkeys(_SERIES - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
+        found = {
+            uid: _Series(
+                uid,
+                integer(raw.get(SERIES_INSTANCES)),
+                integer(raw.get(SERIES_NUMBER)),
+                string(raw.get(MODALITY)),
+                text(raw.get(SERIES_DESCRIPTION, b""), raw.get(CHARACTER_SET, b"")).strip(" \t\r\n\0"),
+            )
             async for raw in self._find(association, "SERIES", keys, _SERIES)
             if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
             and is_usable(uid := string(raw.get(SERIES_INSTANCE_UID)))
         }
+        return sorted(found.values(), key=lambda one: one.place)
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -236,7 +267,7 @@ class PacsClient:
     async def list_instances(
         self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
     ) -> InstanceList:
-        """Every instance that the PACS lists, series by series; *on_found* is told of them as they come.
+        """Every instance that the PACS lists, series by series as these are read; *on_found* is told as they come.
 
         IMAGE level is asked for with the Series Instance UID, as the hierarchical model has it: some PACS
         answer nothing else (field note 3). One that answers neither is no error: the list is then not
@@ -247,10 +278,10 @@ class PacsClient:
         async with self._query(study_instance_uid, urgency) as association:
             try:
                 series = await self._series(association, study_instance_uid)
-                for series_uid, count in series.items():
-                    listed = await self._list_series(association, study_instance_uid, series_uid, on_found)
-                    if len(listed) < (count or 0):
-                        short.append(f"{len(listed)} of the {count} instances of series {series_uid}")
+                for one in series:
+                    listed = await self._list_series(association, study_instance_uid, one, on_found)
+                    if len(listed) < (one.instances or 0):
+                        short.append(f"{len(listed)} of the {one.instances} instances of series {one.uid}")
                     found.update((ref.sop_instance_uid, ref) for ref in listed)
             except OperationFailed as e:
                 return InstanceList(tuple(found.values()), False, str(e))
@@ -279,11 +310,11 @@ class PacsClient:
         return found
 
     async def _list_series(
-        self, association: Association, study_uid: str, series_uid: str, on_found: OnFound | None
+        self, association: Association, study_uid: str, series: _Series, on_found: OnFound | None
     ) -> list[InstanceRef]:
         keys = {
             STUDY_INSTANCE_UID: study_uid,
-            SERIES_INSTANCE_UID: series_uid,
+            SERIES_INSTANCE_UID: series.uid,
             SOP_INSTANCE_UID: "",
         } | dict.fromkeys(_TELLING, "")
         if self._lists_sop_classes:
@@ -295,11 +326,21 @@ class PacsClient:
             # A PACS that takes a key for a suggestion answers with other studies' instances, too.
             asked_for = (
                 string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
-                and string(raw.get(SERIES_INSTANCE_UID)) in ("", series_uid)
+                and string(raw.get(SERIES_INSTANCE_UID)) in ("", series.uid)
             )  # fmt: skip
             if asked_for and is_usable(uid):
-                said = fingerprint(series_uid, (string(raw.get(tag)) for tag in _TELLING))
-                refs.append(InstanceRef(series_uid, uid, sop_class if is_usable(sop_class) else "", said))
+                refs.append(
+                    InstanceRef(
+                        series.uid,
+                        uid,
+                        sop_class if is_usable(sop_class) else "",
+                        fingerprint(series.uid, (string(raw.get(tag)) for tag in _TELLING)),
+                        series.modality,
+                        series.description,
+                        series.number,
+                        integer(raw.get(INSTANCE_NUMBER)),
+                    )
+                )
             else:
                 dropped += 1
             if on_found is not None and len(refs) - told >= TELL_EVERY:
@@ -308,7 +349,7 @@ class PacsClient:
         if on_found is not None and told < len(refs):
             on_found(refs[told:])
         if dropped:
-            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series_uid)
+            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series.uid)
         return refs
 
     async def _find(

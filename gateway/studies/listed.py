@@ -1,0 +1,38 @@
+"""What can be said of an instance that a PACS lists and that has not come: its place among those that have."""
+
+from __future__ import annotations
+
+import math
+
+from gateway.dicom.sop_classes import has_images
+from gateway.pacs.scu.client import InstanceRef
+from gateway.studies.index import Instance
+
+
+def series_place(ref: InstanceRef) -> tuple[bool, float]:
+    """Sorts the series of a study, as far as one listed instance tells of its own: images first, by Series Number."""
+    return not has_images(ref.modality, ref.sop_class_uid), _number(ref.series_number)
+
+
+def _number(number: int | None) -> float:
+    return math.inf if number is None else number
+
+
+def awaited(sop_instance_uid: str, listed: InstanceRef | None) -> Instance:
+    """The instance as it is *listed*; last of all where it is not. Of an image nothing is known that would describe its
+    pixels: it has 0 rows, which keeps it out of the manifest, and in its place."""
+    ref = listed or InstanceRef("", sop_instance_uid, "")
+    size = 0 if has_images(ref.modality, ref.sop_class_uid) else None
+    return Instance(
+        sop_instance_uid=sop_instance_uid,
+        series_instance_uid=ref.series_instance_uid,
+        sop_class_uid=ref.sop_class_uid,
+        transfer_syntax_uid="",
+        size=0,
+        modality=ref.modality,
+        series_number=ref.series_number,
+        series_description=ref.series_description,
+        instance_number=ref.instance_number,
+        rows=size,
+        columns=size,
+    )
