@@ -19,7 +19,7 @@ from gateway.dicom.uid import is_uid
 from gateway.runtime.errors import GatewayError
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Partial, Unconfirmed, Unreachable
+from gateway.studies.outcome import Complete, Disputed, NotFound, NotSent, NotStored, Partial, Unconfirmed, Unreachable
 
 TELL_EVERY = 0.1
 """Seconds between two lines of progress."""
@@ -111,7 +111,7 @@ def _ended(flight: Flight) -> Line:
             return {"outcome": "unconfirmed", "text": text}
         case NotFound():
             return {"outcome": "not found", "text": "no configured PACS has this study"}
-        case Unreachable(reason) | NotSent(reason) | NotStored(reason):
+        case Unreachable(reason) | NotSent(reason) | Disputed(reason) | NotStored(reason):
             return {"outcome": "failed", "text": reason}
         case None:
             raise AssertionError("told before it ended")

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal.events import EventKind, EventLog
 from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
+from gateway.studies.outcome import (
+    Complete,
+    Disputed,
+    NotFound,
+    NotSent,
+    NotStored,
+    Outcome,
+    Partial,
+    Unconfirmed,
+    Unreachable,
+)
+from gateway.studies.said import in_words
 
 _NAMES = {
     "study_instance_uid": "study",
@@ -50,10 +61,21 @@ def each(*told: Callable[[Answered | Refused], None]) -> Callable[[Answered | Re
     return tell
 
 
+def dropped(events: EventLog) -> Callable[[str, str], None]:
+    """Notes that a study left the cache, and why."""
+
+    def note(study_instance_uid: str, why: str) -> None:
+        events.note(EventKind.CACHE, why, [f"study:{study_instance_uid}"])
+
+    return note
+
+
 def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
     """Notes how fetches ended. One that only found that nothing has changed is no news."""
 
     def note(flight: Flight, outcome: Outcome, seconds: float) -> None:
+        if changed := _changed(flight):
+            events.note(EventKind.CACHE, changed, [f"study:{flight.study_instance_uid}"], trouble=True)
         if isinstance(outcome, Complete) and outcome.index == flight.held:
             return
         text, trouble = _told(flight, outcome)
@@ -69,6 +91,16 @@ def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
     return note
 
 
+def _changed(flight: Flight) -> str:
+    """What the PACS has changed of a study that was held; empty where nothing."""
+    if flight.corrected:
+        return f"the PACS has corrected {in_words(flight.corrected)}: what was here is not given any more"
+    was = flight.differences
+    counts = {"withdrawn": was.withdrawn, "replaced": was.replaced, "shown again": was.readmitted}
+    told = [f"{len(uids)} {how} ({', '.join(sorted(uids)[:3])})" for how, uids in counts.items() if uids]
+    return f"not what it was in the PACS: {'; '.join(told)}" if told else ""
+
+
 def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
     source = f" from PACS {flight.pacs}" if flight.pacs else ""
     match outcome:
@@ -82,7 +114,7 @@ def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
             return f"{len(index.instances)} instances as they were sent: {outcome.reason}", True
         case NotFound():
             return "in no PACS: each was asked, and none has it", True
-        case Unreachable(reason) | NotSent(reason):
+        case Unreachable(reason) | NotSent(reason) | Disputed(reason):
             return f"not fetched{source}: {reason}", True
         case NotStored(reason):
             return f"not stored: {reason}", True

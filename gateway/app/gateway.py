@@ -48,6 +48,7 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
+from gateway.studies.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,14 @@ class Gateway:
             compare_every=config.cache.compare_every,
             clock=journal.clock,
             on_ended=account.fetches(self.events),
+        )
+        self.upkeep = Upkeep(
+            cache,
+            self.fetcher,
+            journal,
+            watch_every=config.cache.watch_every,
+            max_age=config.cache.max_age,
+            noted=account.dropped(self.events),
         )
         self.scp = StorageScp(
             ae_title=config.dicom.ae_title,

@@ -338,6 +338,16 @@ class CacheConfig(Section):
         description="Age from which that is done instance by instance although the PACS says of the study, and counts, "
         "what it did before.",
     )
+    watch_every: Duration = Field(
+        30.0,
+        description="How often a study whose URLs still work is compared with its PACS although nobody asks, so that "
+        "URLs of what was withdrawn or corrected there die; `0s`: never.",
+    )
+    max_age: Annotated[Duration, Field(ge=3600)] = Field(
+        30 * 86400.0,
+        description="How long a study is kept at most, since it was fetched, whatever room there is; one that was just "
+        "opened, until its URLs have expired.",
+    )
     make_viewable: bool = Field(
         False,
         description="Whether instances that viewers in a browser do not decode (explicit big endian, deflated) are "

@@ -28,7 +28,17 @@ from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.listed import awaited
 from gateway.studies.manifest import build_manifest
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
+from gateway.studies.outcome import (
+    Complete,
+    Disputed,
+    NotFound,
+    NotSent,
+    NotStored,
+    Outcome,
+    Partial,
+    Unconfirmed,
+    Unreachable,
+)
 from gateway.studies.said import in_words
 
 log = logging.getLogger(__name__)
@@ -207,6 +217,12 @@ class StudyAccessHandler:
                     return self._with_urls(held, "the hospital's PACS did not send what is new; ask again later")
                 error = "the hospital's PACS has the study and sends no instance of it; ask again later"
                 return StudyAccess(authorized=True, error=error)
+            case Disputed(_):
+                return StudyAccess(
+                    authorized=True,
+                    error="the hospital's PACS has this study under several patients: it is not shown until that "
+                    "is put right there",
+                )
             case NotStored(_):
                 if held is not None:
                     return self._with_urls(held, "the gateway cannot store new instances now; ask again later")

@@ -64,6 +64,7 @@ class StudyCache:
         self._evicting = asyncio.Lock()
         self._freed: list[tuple[float, int]] = []
         self._unsettled: set[str] = set()
+        self._fetched: dict[str, float] = {}
 
     async def open(self) -> None:
         """Reads the ledger. To be called before anything else."""
@@ -81,6 +82,7 @@ class StudyCache:
 
     def _forget(self, study_instance_uid: str) -> int:
         self._indexes.pop(study_instance_uid, None)
+        self._fetched.pop(study_instance_uid, None)
         size = self._sizes.pop(study_instance_uid, 0)
         self._total -= size
         return size
@@ -153,8 +155,13 @@ class StudyCache:
             return False
         return True
 
+    def fetched(self, study_instance_uid: str) -> float | None:
+        """Unix seconds since which a study is in the store, where its index was read or written since the start."""
+        return self._fetched.get(study_instance_uid)
+
     def remember(self, index: StudyIndex) -> None:
         """Keeps an index at hand, the latest ones."""
+        self._fetched[index.study_instance_uid] = index.fetched
         self._indexes[index.study_instance_uid] = index
         self._indexes.move_to_end(index.study_instance_uid)
         while len(self._indexes) > 1 and sum(len(i.instances) for i in self._indexes.values()) > INDEXES_IN_MEMORY:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from gateway.journal import JournalError
 from gateway.objects import StoreError
 from gateway.pacs.errors import PacsError, PacsUnreachable
+from gateway.pacs.lanes import ahead
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
@@ -23,7 +24,17 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
-from gateway.studies.outcome import Complete, NotFound, NotSent, NotStored, Outcome, Partial, Unconfirmed, Unreachable
+from gateway.studies.outcome import (
+    Complete,
+    Disputed,
+    NotFound,
+    NotSent,
+    NotStored,
+    Outcome,
+    Partial,
+    Unconfirmed,
+    Unreachable,
+)
 from gateway.studies.retrieval import Pacs, StudyRetrieval, end_tasks
 from gateway.studies.said import Said, corrected, in_words, said
 
@@ -39,6 +50,9 @@ HELD_ONE_MAY_TAKE = 1.5
 OLD_COPY_STAYS = 40.0
 """Seconds for which what was corrected is still there for those who have its URLs, where it takes so long to fetch what
 is right."""
+
+ABSENT_FOR = 20.0
+"""Seconds between the first time that no PACS has a study which is held, and the second, at which it is removed."""
 
 ADOPTS_WITHIN = 60.0
 """Seconds that an instance to be adopted waits for a fetch of its study to end."""
@@ -82,6 +96,7 @@ class Fetcher:
         """Instances that came as part of a study and were not in the PACS's list of it, since the start."""
         self._flights: dict[str, Flight] = {}
         self._tasks: dict[asyncio.Task[None], Flight] = {}
+        self._absent: dict[str, float] = {}
         self._unanswered: dict[str, asyncio.Task[StudyRecord | None]] = {}
 
     def flight(self, study_instance_uid: str) -> Flight | None:
@@ -199,8 +214,20 @@ class Fetcher:
         with step(log, "finding the PACS that has the study"):
             located = await self._locate(flight)
         if isinstance(located, NotFound | Unreachable):
-            return await self._keep_pushed(flight, located) if flight.pushed else located
+            if flight.pushed:
+                return await self._keep_pushed(flight, located)
+            if flight.held is not None and isinstance(located, NotFound):
+                await self._is_absent(flight)
+            else:
+                self._absent.pop(uid, None)
+            return located
+        self._absent.pop(uid, None)
         pacs, record = located
+        if record.disputed:
+            return Disputed(
+                f"PACS {pacs.name} has study {uid} under several patient IDs: it is not shown until that is put right "
+                "there"
+            )
         flight.record = record
         flight.pacs = pacs.name
         flight.expected_count = record.instances
@@ -225,6 +252,40 @@ class Fetcher:
         if flight.unlisted and not self._accept_pushes:
             await self._remove_unlisted(flight, pacs)
         return await self._conclude(flight, pacs, listing, failure)
+
+    async def _is_absent(self, flight: Flight) -> None:
+        """No PACS has the study that is held. Twice said, some time between, it is believed: one that is being
+        restored says so, too."""
+        uid, now = flight.study_instance_uid, self._clock.monotonic()
+        if now - self._absent.setdefault(uid, now) < ABSENT_FOR:
+            return
+        await self._cache.discard(uid)
+        del self._absent[uid]
+        flight.held = flight.still_held = None
+        log.warning("study %s is in no PACS any more: what was here of it is removed", uid)
+
+    def absent(self) -> list[str]:
+        """Studies that are held and that no PACS had, to be asked for once more now."""
+        now = self._clock.monotonic()
+        return [uid for uid, since in self._absent.items() if now - since >= ABSENT_FOR]
+
+    async def has_changed(self, study_instance_uid: str) -> bool:
+        """Whether a study that is held may not be what its PACS has now, as far as one question tells. Raises
+        StoreError."""
+        held = await self._cache.index(study_instance_uid)
+        pacs = next((p for p in self._pacs if held is not None and p.name == held.pacs), None)
+        if held is None or pacs is None or pacs.trouble or study_instance_uid in self._flights:
+            return False
+        try:
+            record = await pacs.finder.find_study(study_instance_uid, urgency=ahead)
+        except PacsError as e:
+            log.debug("cannot compare study %s: %s", study_instance_uid, e)
+            return False
+        if record is None or not held.complete:
+            return record is None
+        now = said(record)
+        same = record.instances in (None, len(held.instances)) and (now is None or held.said in (None, now))
+        return not same or not 0 <= self._clock.now() - held.compared < self._compare_every
 
     def _decides(self, flight: Flight, pacs: Pacs) -> bool:
         """Whether *pacs* can say that what is held is not so any more: not where it only stands in for the one that
@@ -444,5 +505,5 @@ def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
             )  # fmt: skip
         case NotFound():
             log.info("study %s is in no PACS, %.1f s", uid, seconds)
-        case Unreachable(reason) | NotSent(reason) | NotStored(reason):
+        case Unreachable(reason) | NotSent(reason) | Disputed(reason) | NotStored(reason):
             log.warning("study %s could not be fetched, %.1f s: %s", uid, seconds, reason)

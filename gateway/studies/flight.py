@@ -77,6 +77,8 @@ class Flight:
         """Objects of what was held that go when this flight has brought what is right."""
         self.old_copy_ends: asyncio.Task[None] | None = None
         """Ends them in time, where they are not to be seen any more."""
+        self.differences = Differences()
+        """What was held and was not as the PACS has it."""
         self.rejected: frozenset[str] = frozenset()
         """SOP Instance UIDs that are not to be shown, as far as is known by now."""
         self.still_held: StudyIndex | None = None
@@ -128,6 +130,7 @@ class Flight:
         put at *revision*."""
         if not differences.any:
             return
+        self.differences = differences
         for uid in differences.withdrawn | differences.replaced | differences.readmitted:
             self.stored.pop(uid, None)
             self.taken.discard(uid)

@@ -61,6 +61,14 @@ class NotSent:
 
 
 @dataclass(frozen=True, slots=True)
+class Disputed:
+    """The PACS has the study under several patients: nothing of it can be given."""
+
+    reason: str
+    """For the operator."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotStored:
     """The PACS has it and the store does not take it: no room, or the store cannot be reached."""
 
@@ -68,4 +76,4 @@ class NotStored:
     """For the operator."""
 
 
-Outcome = Complete | Partial | NotFound | Unreachable | Unconfirmed | NotSent | NotStored
+Outcome = Complete | Partial | NotFound | Unreachable | Unconfirmed | NotSent | Disputed | NotStored

@@ -6,13 +6,17 @@ and test_compare.py the comparison itself.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from pydicom import dcmread
+from sqlalchemy import update
 
 from gateway.demo.sample import sample_study
+from gateway.journal.tables import cached_studies
 from gateway.studies import keys
 
 
@@ -198,3 +202,70 @@ async def test_a_store_that_does_not_delete_is_asked_again_and_nothing_old_is_an
     await cache.settle()
     assert await store.head(old) is None
     assert len((await gateway.ask(study))["urls"]) == 2
+
+
+async def test_a_study_that_the_pacs_has_under_two_patients_is_not_shown(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample[:3]))
+    gateway = await start(orthanc, cache=EVERY_TIME)
+    assert len((await gateway.ask(study))["urls"]) == 3
+    await orthanc.add(*(changed(i.content, PatientID="OTHER", PatientName="Other^Name") for i in sample[:3]))
+    answer = await gateway.ask(study)
+    assert answer["urls"] == []
+    assert "several patients" in answer["error"]
+
+
+async def test_a_study_that_no_pacs_has_any_more_is_removed_once_that_is_certain(orthanc, start, monkeypatch):
+    monkeypatch.setattr("gateway.studies.fetch.ABSENT_FOR", 0.5)
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample[:3]))
+    gateway = await start(orthanc, cache=EVERY_TIME)
+    before = await gateway.ask(study)
+    await orthanc.clear()
+    answer = await gateway.ask(study)
+    assert (answer["authorized"], answer["urls"]) == (False, [])
+    assert {await status(gateway, url) for url in before["urls"]} == {200}  # once is not enough
+    await asyncio.sleep(0.6)
+    await gateway.parts.upkeep.round()
+    assert {await status(gateway, url) for url in before["urls"]} <= {403, 404}
+    assert [o async for o in gateway.parts.store.list(keys.study(study))] == []
+
+
+async def test_urls_of_what_was_withdrawn_die_though_nobody_asks(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample[:3]))
+    gateway = await start(simulator, cache={"watch_every": "10ms"})
+    before = await gateway.ask(study)
+    del simulator._instances[sample[1].sop_instance_uid]
+    await gateway.parts.upkeep.round()
+    [old] = [url for url in before["urls"] if sample[1].sop_instance_uid in url]
+    assert await status(gateway, old) in (403, 404)
+    simulator.add(*(changed(i.content, PatientID="OTHER") for i in (sample[0], sample[2])))
+    await gateway.parts.upkeep.round()
+    assert {await status(gateway, url) for url in before["urls"]} <= {403, 404}
+
+
+async def test_what_is_unchanged_is_watched_by_one_query(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample[:3]))
+    gateway = await start(simulator, cache={"watch_every": "10ms"})
+    await gateway.ask(study)
+    simulator.requests.clear()
+    await gateway.parts.upkeep.round()
+    assert set(simulator.requests) == {"FIND STUDY"}
+
+
+async def test_nothing_is_kept_longer_than_max_age(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample[:3]))
+    gateway = await start(simulator, cache={"max_age": "1h", "watch_every": "0s", "url_expiry": "60s"})
+    await gateway.ask(study)
+    cache, journal, upkeep = gateway.parts.cache, gateway.parts.journal, gateway.parts.upkeep
+    held = await cache.index(study)
+    cache.remember(replace(held, fetched=held.fetched - 3601))
+    await upkeep.drop_old()
+    assert await cache.index(study) is not None  # somebody has its URLs
+    await journal.run(lambda c: c.execute(update(cached_studies).values(urls_valid_until=0.0)))
+    await upkeep.drop_old()
+    assert [o async for o in gateway.parts.store.list(keys.study(study))] == []
+    assert await journal.cached_study(study) is None

@@ -54,6 +54,7 @@ from gateway.pacs.scu.client import (
     OnFound,
     StudyRecord,
     fingerprint,
+    the_one,
 )
 
 log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ class DicomWeb:
         fields = [("includefield", f"{tag:08X}") for tag in wanted]
         claim = Claim(Lane.QUERY, study_instance_uid, urgency)
         found, _ = await self._search("/studies", claim, [("StudyInstanceUID", study_instance_uid), *fields])
-        return next((_record(a) for a in found if said(a, STUDY_INSTANCE_UID) == study_instance_uid), None)
+        return the_one([_record(a) for a in reversed(found) if said(a, STUDY_INSTANCE_UID) == study_instance_uid])
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""

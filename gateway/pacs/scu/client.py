@@ -13,7 +13,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
@@ -72,6 +72,8 @@ class StudyRecord:
     referring_physician: str
     modalities: str = ""
     """Modalities in Study (0008,0061), in order, with backslashes between."""
+    disputed: bool = False
+    """Whether the PACS has it under several patients' IDs, so that nobody can tell whose it is."""
     specific_character_set: str = ""
     """In which it said so (PS3.3 C.12.1.1.2), as it claims; for objects of ours that are to be like its own."""
 
@@ -206,17 +208,17 @@ class PacsClient:
     async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
         keys = dict.fromkeys(_RECORD - {CHARACTER_SET}, "") | {STUDY_INSTANCE_UID: study_instance_uid}
-        record, nameless = None, False
+        records, nameless = list[StudyRecord](), False
         async with self._query(study_instance_uid, urgency) as association:
             async for raw in self._find(association, "STUDY", keys, _RECORD):
                 uid = string(raw.get(STUDY_INSTANCE_UID))
                 if uid == study_instance_uid:
-                    record = _record(raw)
+                    records.append(_record(raw))
                 nameless |= not uid
-            if record is None and nameless and await self._series(association, study_instance_uid):
+            if not records and nameless and await self._series(association, study_instance_uid):
                 # It has the study, and did not say which its answer is of: nothing else in it can be relied on.
-                record = _record({STUDY_INSTANCE_UID: study_instance_uid.encode()})
-        return record
+                records = [_record({STUDY_INSTANCE_UID: study_instance_uid.encode()})]
+        return the_one(records)
 
     async def _series(self, association: Association, study_instance_uid: str) -> list[_Series]:
         """The series that it lists of the study, as they are read. Raises PacsError."""
@@ -373,6 +375,13 @@ class PacsClient:
                 log.warning("%s: an answer to a C-FIND at %s level cannot be read: %s", self.peer, level, e)
             finally:
                 reply.close()
+
+
+def the_one(records: Sequence[StudyRecord]) -> StudyRecord | None:
+    """The record of a study, of all that a PACS answers for its UID; None where it answers none."""
+    if not records:
+        return None
+    return replace(records[-1], disputed=len({r.patient_id for r in records}) > 1)
 
 
 def fingerprint(series_instance_uid: str, values: Iterable[str]) -> str:
