@@ -24,3 +24,11 @@ def about(job: Job) -> Mapping[str, str]:
         return job.read(PAYLOADS.get(job.kind, Untyped)).about
     except UnreadablePayload:
         return {}
+
+
+def object_of(job: Job) -> str | None:
+    """The key of the object that the job works with; None where it has none (any more)."""
+    try:
+        return next(iter(job.read(PAYLOADS.get(job.kind, Untyped)).keys), None)
+    except UnreadablePayload:
+        return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
-from pathlib import Path
 
+from gateway.admin import certificates
+from gateway.app.alerts import certificate_files, certificate_servers
 from gateway.app.gateway import Gateway
-from gateway.app.kinds import about
-from gateway.config import Config
+from gateway.app.kinds import about, object_of
 from gateway.journal import Jobs
+from gateway.pacs.scu.lookup import Records
+from gateway.page.desk import Desk
+from gateway.page.preview import Previews
 from gateway.page.server import PageServer
 from gateway.page.views import Views
 from gateway.page.visitors import Account, Logins, Proxy, Role, Visitors
@@ -29,6 +31,7 @@ def page_parts(gateway: Gateway) -> list[Part]:
     health = gateway.health()
     parts = Parts(
         journal=gateway.journal,
+        store=gateway.store,
         jobs=Jobs(gateway.journal),
         events=gateway.events,
         health=health,
@@ -38,13 +41,22 @@ def page_parts(gateway: Gateway) -> list[Part]:
         pacs=gateway.pacs,
         flights=gateway.fetcher.flights,
         cached=lambda: gateway.cache.size,
-        certificates=dict(_certificates(config)),
+        certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
     )
     watch = Watch(parts)
     # The proxy's own address is what is looked at where it says who somebody is; else it speaks for browsers.
     trusted = [] if config.page.proxy is not None else map(ipaddress.ip_network, config.http.trusted_proxies)
     server = PageServer(_visitors(gateway), host=config.page.host, port=config.page.port, clients=Clients([*trusted]))
-    server.add(Views(parts, watch, about).routes())
+    views = Views(parts, watch, about)
+    desk = Desk(
+        parts,
+        views,
+        Previews(gateway.store, config.state_dir / "spool"),
+        object_of=object_of,
+        record_of=Records(list(gateway.finders.values())).find,
+        wake=gateway.worker.wake,
+    )
+    server.add(views.routes() + desk.routes())
     return [
         loop(gateway.loops, "page", watch.run, stalls_after=HANGS_AFTER),
         Part("page server", server.start, server.stop, within=1.5),
@@ -60,14 +72,3 @@ def _visitors(gateway: Gateway) -> Visitors:
         return Visitors(None, None)
     accounts = [Account(user.name, user.password_hash.get_secret_value(), Role(user.role)) for user in page.users]
     return Visitors(Logins(accounts, gateway.clock), None)
-
-
-def _certificates(config: Config) -> Iterator[tuple[str, Path]]:
-    if config.dicom.tls is not None:
-        yield "dicom.tls.certificate_file", config.dicom.tls.certificate_file
-    for number, pacs in enumerate(config.pacs):
-        if pacs.tls is not None:
-            yield f"pacs.{number}.tls.certificate_file", pacs.tls.certificate_file
-    for number, receiver in enumerate(config.reports.hl7):
-        if receiver.certificate_file is not None:
-            yield f"reports.hl7.{number}.certificate_file", receiver.certificate_file

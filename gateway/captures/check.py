@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.captures import amend, identity
+from gateway.captures.accept import OTHER_PATIENT
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
 from gateway.captures.jobs import CheckUpload, quarantine_key
@@ -125,7 +126,7 @@ class UploadChecker:
             holders, unheard = await self._holders(upload)
             await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256, holders))
             record = await self._record(slot.study_instance_uid)
-            changed = self._amend(upload, record)
+            changed = self._amend(upload, record, accepted=bool(payload.accepted_by))
             size = await self._put(job, upload, fetched.sha256, changed=bool(changed))
             said = f"checked; {', '.join(changed)}" if changed else "checked"
             added = OutboxObject(
@@ -167,15 +168,16 @@ class UploadChecker:
             raise Unacceptable("its study is in no PACS any more")
         return record
 
-    def _amend(self, upload: Upload, record: StudyRecord) -> list[str]:
-        """Makes the object one of its study; what was changed, by keyword. Raises Unacceptable."""
+    def _amend(self, upload: Upload, record: StudyRecord, *, accepted: bool) -> list[str]:
+        """Makes the object one of its study; what was changed, by keyword. *accepted*: an operator has decided that it
+        is the study's patient's. Raises Unacceptable."""
         attributes = upload.attributes
         try:
             different = identity.differences(amend.patient_of(attributes), amend.patient_in(record))
             coerced = []
             if different:
-                if not self._policy.coerce_patient:
-                    raise Unacceptable(f"its patient is not the study's: {', '.join(different)} differ")
+                if not (self._policy.coerce_patient or accepted):
+                    raise Unacceptable(f"{OTHER_PATIENT}: {', '.join(different)} differ")
                 coerced = amend.coerce_patient(attributes, record)
             filled = amend.fill(attributes, record)
             changed = [*upload.mended, *(f"set {k} from the PACS" for k in (*coerced, *filled))]

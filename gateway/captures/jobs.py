@@ -25,6 +25,8 @@ class CheckUpload(Payload):
     """Bytes."""
     sop_instance_uid: str = ""
     """Of the object, once it was checked."""
+    accepted_by: str = ""
+    """The operator who decided that it takes the PACS's patient; empty where nobody did."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -163,6 +163,28 @@ def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
     click.echo(f"{_jobs(numbers)} discarded")
 
 
+@jobs.command("accept")
+@CONFIG
+@click.argument("number", type=int)
+def accept_capture(path: Path, number: int) -> None:
+    """Let a capture take the PACS's patient, for this one, and be stored.
+
+    For a capture that waits since its patient is not the study's, once you know that it is: the PACS's patient is put
+    into the object, and what it said before is kept in it, with when and by what it was changed.
+
+    \b
+    Example: avara-gateway jobs accept -c gateway.yaml 17
+    """
+
+    async def work(journal: Journal) -> None:
+        from gateway.captures.accept import accept
+
+        await journal.run(lambda c: accept(c, number, by=operator()))
+
+    _with_journal(path, work)
+    click.echo(f"job {number} takes the PACS's patient and continues, at once if the gateway is running")
+
+
 @jobs.command("assign")
 @CONFIG
 @click.argument("number", type=int)
@@ -184,7 +206,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
     async def work(journal: Journal) -> None:
         from gateway.reports.fetch import assign
 
-        await journal.run(lambda c: assign(c, number, study_uid))
+        await journal.run(lambda c: assign(c, number, study_uid, by=operator()))
 
     _with_journal(path, work)
     click.echo(f"job {number} belongs to study {study_uid} and continues, at once if the gateway is running")

@@ -53,6 +53,9 @@ HEADERS = {
 
 VISITOR = web.RequestKey("visitor", Visitor)
 
+FORM: web.RequestKey[dict[str, str]] = web.RequestKey("form", dict)
+"""What was sent with it."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _HERE = Path(__file__).parent
@@ -135,6 +138,7 @@ class PageServer:
             form = await self._form(request)
             if not hmac.compare_digest(str(form.get("token", "")).encode(), visitor.token.encode()):
                 raise web.HTTPForbidden(text="This form is out of date: go back, load the page again, and repeat.\n")
+            request[FORM] = form
         return await handler(request)
 
     async def _form(self, request: web.Request) -> dict[str, str]:

@@ -9,9 +9,12 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.admin.certificates import CertificateEnd
 from gateway.journal import PausedLane
-from gateway.page.certificates import SOON, CertificateEnd
 from gateway.runtime.supervise import LoopState
+
+SOON = 21 * 86400.0
+"""Seconds before its end at which a certificate is spoken of: time enough to have a new one made."""
 
 SILENT_AFTER = 24 * 3600.0
 """Seconds without a webhook after which that is told."""
@@ -178,7 +181,7 @@ def judge(seen: Observed, memory: Memory) -> Standing:
 def _troubles(seen: Observed, memory: Memory) -> list[Trouble]:
     return [
         *_of_pacs(seen, memory), *_of_probes(seen, memory), *_of_loops(seen), *_of_lanes(seen), *_of_avara(seen),
-        *_of_certificates(seen, memory), *_of_jobs(seen, memory),
+        *_of_certificates(seen), *_of_jobs(seen, memory),
     ]  # fmt: skip
 
 
@@ -264,16 +267,11 @@ def _of_avara(seen: Observed) -> list[Trouble]:
     return found
 
 
-def _of_certificates(seen: Observed, memory: Memory) -> list[Trouble]:
+def _of_certificates(seen: Observed) -> list[Trouble]:
     found = []
     for certificate in seen.certificates:
-        key, where = f"certificate {certificate.setting}", certificate.setting
-        if certificate.ends is None:
-            found.append(
-                Trouble(key, f"The certificate of {where} is not there", certificate.error,
-                        f"Put the file in order that {where} names.", memory.since(key, seen.at))
-            )  # fmt: skip
-        elif certificate.ends < seen.at:
+        key, where = f"certificate {certificate.what}", certificate.what
+        if certificate.ends < seen.at:
             found.append(
                 Trouble(key, f"The certificate of {where} has expired", "connections that need it are refused",
                         "Have a new one made, put it in its place, and restart the gateway.", certificate.ends)
@@ -330,11 +328,8 @@ def _avara(avara: AvaraSeen) -> PartState:
 
 
 def _certificates(seen: Observed) -> PartState:
-    known = [c.ends for c in seen.certificates if c.ends is not None]
-    first = min(known, default=None)
-    well = len(known) == len(seen.certificates) and first is not None and first > seen.at + SOON
-    over = first is None or len(known) < len(seen.certificates) or first < seen.at
-    mark = Mark.WELL if well else Mark.TROUBLE if over else Mark.WAITS
+    first = min(certificate.ends for certificate in seen.certificates)
+    mark = Mark.WELL if first > seen.at + SOON else Mark.WAITS if first > seen.at else Mark.TROUBLE
     return PartState("Certificates", mark, f"{len(seen.certificates)} in use", (("the first ends", first),))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp_jinja2
@@ -50,7 +50,6 @@ class Views:
             web.get("/studies", self._studies),
             web.get("/parts/studies", self._studies_part),
             web.get("/jobs", self._jobs),
-            web.get(r"/jobs/{number:\d{1,15}}", self._job),
             web.get("/search", self._search),
         ]
 
@@ -89,19 +88,19 @@ class Views:
         states = () if every else (JobState.WAITING, JobState.RUNNING, JobState.QUARANTINED)
         found = await self._parts.jobs.list(states, GROUPS[group][1], cleaning=False, limit=MOST)
         found = sorted(found, key=lambda job: job.state is not JobState.QUARANTINED)
-        context = {"jobs": await self._lines(found), "group": group, "groups": GROUPS, "every": every, "most": MOST}
+        context = {"jobs": await self.lines(found), "group": group, "groups": GROUPS, "every": every, "most": MOST}
         return render("jobs.html", request, context)
 
-    async def _job(self, request: web.Request) -> web.StreamResponse:
+    async def job(self, request: web.Request) -> Job:
+        """The job that an address names. Raises HTTPNotFound."""
         number = int(request.match_info["number"])
         job = await self._parts.jobs.get(number)
         if job is None:
             raise web.HTTPNotFound(text=f"There is no job {number}.\n")
-        [line] = await self._lines([job])
-        history = await self._parts.jobs.history(number)
-        return render("job.html", request, {"job": line, "history": history})
+        return job
 
-    async def _lines(self, jobs: list[Job]) -> list[work.JobLine]:
+    async def lines(self, jobs: Sequence[Job]) -> list[work.JobLine]:
+        """Jobs, as they are shown."""
         about = [self._about(job) for job in jobs]
         return await self._parts.journal.run(lambda c: work.job_lines(c, jobs, about))
 
@@ -114,8 +113,8 @@ class Views:
         return render("search.html", request, {"what": what, "found": found})
 
 
-def render(template: str, request: web.Request, context: Mapping[str, Any]) -> web.Response:
+def render(template: str, request: web.Request, context: Mapping[str, Any], *, status: int = 200) -> web.Response:
     """A page, for whoever asks for it."""
     visitor = request[VISITOR]
     common = {"visitor": visitor, "version": __version__, "path": request.path, "in_words": kind_in_words}
-    return aiohttp_jinja2.render_template(template, request, {"what": "", **common, **context})
+    return aiohttp_jinja2.render_template(template, request, {"what": "", **common, **context}, status=status)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from gateway.admin.certificates import CertificateEnd
 from gateway.admin.health import Health
 from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, Journal, JournalError, PausedLane, events
 from gateway.journal.events import EventKind, EventLog, JournalEvent
+from gateway.objects import ObjectStore
 from gateway.pacs.errors import PacsError
-from gateway.page import certificates
 from gateway.page.standing import AvaraSeen, Memory, Observed, PacsSeen, Standing, judge
 from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import Supervisor, progress
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 LOOKS_EVERY = 10.0
 """Seconds."""
+
+READS_EVERY = 600.0
+"""Seconds between two looks at certificates."""
 
 FRESH = 2.0
 """Seconds for which what was seen is shown to whoever looks, however many look."""
@@ -46,6 +49,7 @@ class Parts:
     """What the page looks at."""
 
     journal: Journal
+    store: ObjectStore
     jobs: Jobs
     events: EventLog
     health: Health
@@ -57,8 +61,7 @@ class Parts:
     flights: Callable[[], Sequence[Flight]]
     cached: Callable[[], int]
     """Bytes in the cache."""
-    certificates: Mapping[str, Path]
-    """Files with certificates, by the settings that name them."""
+    certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
 
 
 @dataclass(slots=True)
@@ -79,12 +82,16 @@ class Watch:
         self._echoes = {pacs.name: _Echo() for pacs in parts.pacs}
         self._looking = asyncio.Lock()
         self._latest: Standing | None = None
+        self._certificates: Sequence[CertificateEnd] = ()
 
     async def run(self) -> None:
         """Looks, until it is cancelled."""
-        echo_at = self._clock.monotonic()
+        echo_at = read_at = self._clock.monotonic()
         while True:
             progress()
+            if self._clock.monotonic() >= read_at:
+                read_at = self._clock.monotonic() + READS_EVERY
+                self._certificates = await self._parts.certificates()
             if self._clock.monotonic() >= echo_at:
                 echo_at = self._clock.monotonic() + ECHOES_EVERY
                 await asyncio.gather(*map(self._echo, self._parts.pacs))
@@ -124,7 +131,6 @@ class Watch:
             disk = await parts.state_dir.check()
         except GatewayError:
             disk = ""  # its probe says why
-        ends = await asyncio.to_thread(certificates.ends, parts.certificates)
         return Observed(
             self._clock.now(),
             {name: failing.get(name) for name in parts.probes},
@@ -135,7 +141,7 @@ class Watch:
             avara,
             disk,
             parts.cached(),
-            ends,
+            self._certificates,
         )
 
     def _seen(self, pacs: Pacs) -> PacsSeen:

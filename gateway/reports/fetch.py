@@ -305,15 +305,16 @@ class ReportFetcher:
         return f"version {version.version} of {named} goes to {', '.join(places) or 'nowhere: none is configured'}"
 
 
-def assign(c: Transaction, job_id: int, study_instance_uid: str) -> Job:
-    """An operator says which study a report is of, and it goes on at once. Raises Unfit."""
+def assign(c: Transaction, job_id: int, study_instance_uid: str, *, by: str = "") -> Job:
+    """An operator says which study a report is of, and it goes on at once; *by* names them. Raises Unfit."""
     job = jobs.get(c, job_id)
     if job is None or job.kind != names.FETCH:
         raise jobs.Unfit(f"job {job_id} is no report that waits for its study")
     if job.state not in (JobState.WAITING, JobState.QUARANTINED):
         raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
     payload = {**job.payload, "study": study_instance_uid, "assigned": True}
-    jobs.reschedule(c, job, f"an operator says that it is of study {study_instance_uid}", payload=payload)
+    who = f"an operator ({by})" if by else "an operator"
+    jobs.reschedule(c, job, f"{who} says that it is of study {study_instance_uid}", payload=payload)
     return job
 
 

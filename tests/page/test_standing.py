@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from gateway.admin.certificates import CertificateEnd
 from gateway.journal import PausedLane
-from gateway.page.certificates import CertificateEnd
 from gateway.page.standing import PROBES, AvaraSeen, Mark, Memory, Observed, PacsSeen, judge
 from gateway.runtime.supervise import LoopState
 
@@ -50,11 +50,6 @@ WRONG = {
         {"certificates": [CertificateEnd("dicom.tls.certificate_file", NOW - DAY)]},
         "has expired",
         "connections that need it are refused",
-    ),
-    "certificate file": (
-        {"certificates": [CertificateEnd("dicom.tls.certificate_file", None, "its file cannot be read")]},
-        "is not there",
-        "its file cannot be read",
     ),
 }
 

@@ -1,0 +1,169 @@
+"""What an operator does on the page: sees whose a held job is and what it is, and decides; a viewer does not."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from pydicom import dcmread
+
+from gateway.cli import main
+from gateway.demo.sample import sample_capture
+from gateway.journal import Jobs
+from gateway.journal.events import EventKind, latest
+from tests.conftest import ended
+from tests.page.conftest import STUDY, USERS
+
+OTHER = "SOMEBODY ELSE"
+
+
+async def held_capture(running):
+    """A capture of another patient's, which waits."""
+    _, answer = await running.post(
+        {
+            "id": f"whe_{secrets.token_hex(16)}",
+            "type": "secondary_capture.access_requested",
+            "data": {"studyId": "stu_1", "studyInstanceUid": STUDY},
+        }
+    )
+    capture = sample_capture(STUDY, PatientID=OTHER)
+    async with running.http.put(answer["uploadUrls"][0], data=capture.content) as put:
+        assert put.status == 200
+    [job] = await ended(Jobs(running.parts.journal), "capture.check", "quarantined")
+    return job.id
+
+
+async def noted(running):
+    await running.parts.events.flush()
+    return [e.text for e in await running.parts.journal.run(lambda c: latest(c, EventKind.OPERATOR, 50))]
+
+
+@pytest.fixture
+async def held(open_page):
+    running, browser = await open_page(users=USERS)
+    number = await held_capture(running)
+    await browser.log_in("ann")
+    return running, browser, number
+
+
+async def test_a_held_job_speaks_of_its_study_and_the_fault_and_of_no_patient_until_asked(held):
+    running, browser, number = held
+    _, listed = await browser.get("/jobs")
+    _, text = await browser.get(f"/jobs/{number}")
+    for shown in (listed, text):
+        assert STUDY in shown
+        assert "its patient is not the study" in shown
+        assert OTHER not in shown
+        assert "DEMO" not in shown
+    slot = (await Jobs(running.parts.journal).get(number)).payload["slot"]
+    assert slot not in text
+    assert await noted(running) == []
+
+
+async def test_whose_it_is_and_what_it_says_is_shown_when_asked_for_and_that_is_noted(held):
+    running, browser, number = held
+    status, text = await browser.post(f"/jobs/{number}/patient", {"token": await browser.token()})
+    assert status == 200
+    assert OTHER in text
+    assert "DEMO-1" in text
+    assert "Patient ID" in text
+    [said] = await noted(running)
+    assert said == f"job {number}: ann looked at whose it is, on the page"
+    _, found = await browser.get(f"/search?q={number}")
+    assert "ann looked at whose it is" in found
+
+
+async def test_the_picture_is_a_jpeg_of_its_own_and_not_the_object(held):
+    running, browser, number = held
+    status, _ = await browser.get(f"/jobs/{number}/picture")
+    assert status == 200
+    assert browser.headers["Content-Type"] == "image/jpeg"
+    assert max(Image.open(io.BytesIO(browser.body)).size) <= 1000
+    assert any("looked at a picture" in said for said in await noted(running))
+
+
+async def test_the_object_is_saved_as_it_was_uploaded(held):
+    running, browser, number = held
+    status, _ = await browser.post(f"/jobs/{number}/object", {"token": await browser.token()})
+    assert status == 200
+    assert browser.headers["Content-Disposition"] == f'attachment; filename="job-{number}.dcm"'
+    assert dcmread(io.BytesIO(browser.body)).PatientID == OTHER
+    assert any("saved its object" in said for said in await noted(running))
+
+
+async def test_accepting_takes_the_pacss_patient_for_this_one_and_keeps_what_it_said(held, simulator):
+    running, browser, number = held
+    status, _ = await browser.post(f"/jobs/{number}/accept", {"token": await browser.token()})
+    assert status == 303
+    await ended(Jobs(running.parts.journal), "capture.store", "done")
+    kept = [dcmread(io.BytesIO(content)) for content in simulator.instances(STUDY).values()]
+    [stored] = [d for d in kept if "OriginalAttributesSequence" in d]
+    assert stored.PatientID != OTHER
+    [former] = stored.OriginalAttributesSequence[0].ModifiedAttributesSequence
+    assert former.PatientID == OTHER
+    _, text = await browser.get(f"/jobs/{number}")
+    assert "an operator (ann, on the page) has it take the PACS&#39;s patient" in text
+    # For this one alone: the next is held again.
+    await held_capture(running)
+
+
+async def test_accepting_by_command_does_the_same_and_only_where_the_patient_is_the_fault(held, tmp_path):
+    running, _, number = held
+    config = next(tmp_path.glob("gateway-*.yaml"))
+
+    def command(*arguments):
+        return CliRunner().invoke(main, ["jobs", *arguments, "-c", str(config)])
+
+    done = await asyncio.to_thread(command, "accept", str(number))
+    assert done.exit_code == 0, done.output
+    await ended(Jobs(running.parts.journal), "capture.store", "done")
+    again = await asyncio.to_thread(command, "accept", str(number))
+    assert again.exit_code == 1
+    assert "no capture that waits since its patient" in again.output
+
+
+async def test_discarding_needs_a_reason_and_keeps_it(held):
+    running, browser, number = held
+    token = await browser.token()
+    status, text = await browser.post(f"/jobs/{number}/discard", {"token": token, "why": "  "})
+    assert (status, "say why" in text) == (409, True)
+    assert (await Jobs(running.parts.journal).get(number)).state.value == "quarantined"
+    assert (await browser.post(f"/jobs/{number}/discard", {"token": token, "why": "wrong patient"}))[0] == 303
+    _, text = await browser.get(f"/jobs/{number}")
+    assert "by an operator (ann, on the page): wrong patient" in text
+
+
+async def test_what_cannot_be_done_to_a_job_is_said_and_changes_nothing(held):
+    running, browser, number = held
+    token = await browser.token()
+    status, text = await browser.post(f"/jobs/{number}/assign", {"token": token, "study": "1.2.3"})
+    assert (status, "no report that waits for its study" in text) == (409, True)
+    status, text = await browser.post(f"/jobs/{number}/assign", {"token": token, "study": "not a uid"})
+    assert (status, "no Study Instance UID" in text) == (409, True)
+    assert (await browser.post("/jobs/999/retry", {"token": token}))[0] == 404
+    assert (await Jobs(running.parts.journal).get(number)).state.value == "quarantined"
+
+
+@pytest.mark.parametrize("who", ["bob", None])
+async def test_a_viewer_sees_no_patient_and_decides_nothing(held, who):
+    running, browser, number = held
+    await browser.post("/logout", {"token": await browser.token()})
+    if who is None:
+        for what in ("patient", "object", "retry", "accept", "discard", "assign"):
+            assert (await browser.post(f"/jobs/{number}/{what}", {"token": ""}))[0] == 303, what
+        assert browser.headers["Location"] == "/login"
+        assert (await browser.get(f"/jobs/{number}/picture"))[0] == 303
+    else:
+        await browser.log_in(who)
+        token = await browser.token()
+        for what in ("patient", "object", "retry", "accept", "discard", "assign"):
+            fields = {"token": token, "why": "x", "study": "1.2.3"}
+            status, text = await browser.post(f"/jobs/{number}/{what}", fields)
+            assert (status, OTHER in text) == (403, False), what
+        assert (await browser.get(f"/jobs/{number}/picture"))[0] == 403
+    assert (await Jobs(running.parts.journal).get(number)).state.value == "quarantined"
+    assert await noted(running) == []
