@@ -14,7 +14,7 @@ from gateway.config.values import Duration, Size
 
 
 def _pattern(value: str) -> str:
-    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?", value):
+    if not re.fullmatch(r"(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?(:\d{1,5})?", value):
         raise ValueError("not a host: write it like reports.example.com or *.example.com, without https:// and path")
     return value
 

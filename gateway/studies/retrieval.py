@@ -102,7 +102,9 @@ class StudyRetrieval:
             failure = await self._retrieve(first, self._study)
             await self._settle(first, failure)
             self._drop_what_did_not_come()
-        for retriever in (*[first] * TRIES_FOR_MISSING, *others):
+        again = [first] * TRIES_FOR_MISSING
+        # Where the first method brought nothing at all, another one that there is comes before asking it for parts.
+        for retriever in (*others, *again) if others and not flight.grew else (*again, *others):
             if flight.refusal or not (flight.missing or self._seems_to_lack(listing, failure)):
                 break
             if retriever is first and not (flight.missing and (_may_pass(failure) or _was_refused(failure))):
