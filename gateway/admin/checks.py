@@ -22,10 +22,11 @@ from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
 from gateway.pacs.senders import Senders
 from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import Supervisor
+from gateway.studies.refusals import Refusals
 from gateway.studies.retrieval import Pacs
 
 MOST_CALLERS = 5
-"""Rejected callers that are told of."""
+"""Callers that were rejected, or whose instances were refused, that are told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Checks:
     probe: RetrieveProbe
     echo_self: Callable[[], Awaitable[None]]
     senders: Senders
+    refusals: Refusals
     jobs: Jobs
     destinations: Mapping[str, Callable[[], Awaitable[None]]]
     """Where reports go besides the PACS: what proves each, by its name. It raises GatewayError."""
@@ -74,6 +76,11 @@ class Checks:
             yield Result(
                 "DICOM callers", None, f"AE {caller.ae_title} at {caller.host} was rejected {caller.times} times, last "
                 f"at {moment(caller.last)}: {caller.reason}",
+            )  # fmt: skip
+        for refused in self.refusals.latest()[:MOST_CALLERS]:
+            yield Result(
+                "refused instances", None, f"{refused.times} of AE {refused.ae_title} since the start, the latest at "
+                f"{moment(refused.last)}: {refused.sop_instance_uid or 'one without a UID'}: {refused.reason}",
             )  # fmt: skip
         for pacs in self.pacs:
             async for result in _pacs(pacs, self.probe):

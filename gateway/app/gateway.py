@@ -48,6 +48,7 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
+from gateway.studies.refusals import Refusals
 from gateway.studies.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,14 @@ class Gateway:
         self.store = store
         self.cache = cache
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
-        self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received) for p in config.pacs]
+        self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received, self._refused) for p in config.pacs]
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
+        self.refusals = Refusals(self.clock)
         self.intake = Intake(
             store,
             cache,
+            self.refusals,
             open_for_push=self._pushed,
             pacs_at=self.senders.names,
             make_viewable=config.cache.make_viewable,
@@ -116,6 +119,7 @@ class Gateway:
             awaits=self._awaits,
             spool_dir=config.state_dir / "spool",
             spelled=ae_title_spelling(config),
+            on_refused=self._refused,
             max_instance=config.dicom.max_instance_size,
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
@@ -181,6 +185,7 @@ class Gateway:
             probe=self.probe,
             echo_self=self._echo_self,
             senders=self.senders,
+            refusals=self.refusals,
             jobs=Jobs(journal),
             destinations=places.proofs(),
             state_dir=self.state_dir,
@@ -227,6 +232,9 @@ class Gateway:
     def _awaits(self, ae_title: str, host: str) -> bool:
         names = self.senders.names(ae_title, host)
         return any(flight.source in names for flight in self.fetcher.flights())
+
+    def _refused(self, sender: Sender, sop_instance_uid: str, reason: str) -> None:
+        self.intake.lost(sender, sop_instance_uid, reason)
 
     def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
         return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None

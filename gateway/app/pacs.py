@@ -11,7 +11,7 @@ from gateway.config.models import TlsConfig
 from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, basic, bearer
 from gateway.pacs.dicomweb.wado import WadoRetriever
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.receiver import Sender
+from gateway.pacs.receiver import OnRefused, Sender
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.move import MoveRetriever
@@ -22,10 +22,14 @@ from gateway.studies.retrieval import Pacs
 
 
 def pacs_of(
-    config: Config, pacs: PacsConfig, web: DicomWeb | None, last_received: Callable[[Collection[str]], float]
+    config: Config,
+    pacs: PacsConfig,
+    web: DicomWeb | None,
+    last_received: Callable[[Collection[str]], float],
+    on_refused: OnRefused,
 ) -> Pacs:
     """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service, *last_received* that of our
-    Storage SCP."""
+    Storage SCP; *on_refused* is told of what it sends and we do not take."""
     peer = Peer(
         name=pacs.name,
         ae_title=pacs.ae_title,
@@ -33,6 +37,7 @@ def pacs_of(
         port=pacs.port,
         calling_ae_title=config.dicom.ae_title,
         max_associations=pacs.max_associations,
+        max_instance=config.dicom.max_instance_size,
         timeouts=_timeouts(pacs),
         tls=client_tls(pacs.tls),
         certificate_names=_certificate_names(pacs),
@@ -48,8 +53,11 @@ def pacs_of(
                 MoveRetriever(client, destination=config.dicom.ae_title, last_received=lambda: last_received(titles))
             )
         elif method == "c-get":
-            get = GetRetriever(client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
-            retrievers.append(get)
+            retrievers.append(
+                GetRetriever(
+                    client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only, on_refused=on_refused
+                )
+            )
         else:
             assert web is not None, "its configuration has a dicomweb_url"
             sender = Sender(pacs.ae_title, config.dicom.ae_title, pacs.host)

@@ -92,6 +92,9 @@ class Status:
     CANNOT_UNDERSTAND = 0xC000
 
 
+OnRefused = Callable[[Sender, str, str], None]
+"""(sender, SOP Instance UID or nothing, why) of an instance that was refused before a handler could see it."""
+
 AllowsAssociation = Callable[[str, str], bool]
 """(calling AE title, peer host) → whether that AE may associate with us at all."""
 

@@ -196,26 +196,32 @@ class StudyAccessHandler:
             case Complete(index):
                 self._note_validated(flight.study_instance_uid)
                 return self._with_urls(index)
-            case Partial(index, missing, _):
+            case Partial(index, missing, _, refused):
                 total = max(len(flight.expected or ()), flight.expected_count or 0)
                 lacking = len(missing) or total - len(index.instances)
                 said = f"{lacking} of {total} instances" if lacking > 0 else "some instances"
-                return self._with_urls(index, f"{said} could not be retrieved from the PACS; ask again later")
+                why = f": {refused}" if refused else ""
+                return self._with_urls(index, f"{said} could not be retrieved from the PACS{why}; ask again later")
             case Unconfirmed(index, cause):
                 return self._with_urls(index, _as_sent(len(index.instances), cause))
             case NotFound():
                 return StudyAccess(authorized=False, error="the study is not in any PACS of this hospital")
-            case Unreachable(_):
+            case Unreachable(_, answered):
                 if held is not None:
                     incomplete = (
                         None if held.complete else "the study may lack instances: the PACS cannot be reached now"
                     )
                     return self._with_urls(held, incomplete)
-                return StudyAccess(authorized=True, error="the hospital's PACS cannot be reached now; ask again later")
-            case NotSent(_):
+                what = "does not take the gateway's query" if answered else "cannot be reached"
+                return StudyAccess(authorized=True, error=f"the hospital's PACS {what} now; ask again later")
+            case NotSent(_, refused, empty):
                 if held is not None:
                     return self._with_urls(held, "the hospital's PACS did not send what is new; ask again later")
                 error = "the hospital's PACS has the study and sends no instance of it; ask again later"
+                if refused:
+                    error = f"no instance of the study could be taken in: {refused}"
+                elif empty:
+                    error = "the study has no instances in the hospital's PACS"
                 return StudyAccess(authorized=True, error=error)
             case Disputed(_):
                 return StudyAccess(

@@ -60,6 +60,13 @@ class Attribution:
             return [own]
         return [flight for flight in self._flights.values() if incoming.calling_ae_title in flight.senders]
 
+    def wanted_by(self, answers: str, calling_ae_title: str) -> Flight | None:
+        """The one flight that what comes so can be for; None where there is none, or more than one."""
+        if answers in self._flights:
+            return self._flights[answers]
+        of_sender = [flight for flight in self._flights.values() if calling_ae_title in flight.senders]
+        return of_sender[0] if len(of_sender) == 1 else None
+
     async def _listed(
         self, incoming: IncomingInstance, study_instance_uid: str, names: list[str]
     ) -> tuple[Flight | None, str]:

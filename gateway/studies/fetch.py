@@ -19,7 +19,7 @@ from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.scu.client import InstanceList, StudyRecord
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.log_ids import bind, step
-from gateway.studies import keys
+from gateway.studies import keys, refusals
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
@@ -363,7 +363,7 @@ class Fetcher:
         """
         uid = flight.study_instance_uid
         asked = {asyncio.create_task(pacs.finder.find_study(uid, urgency=flight.urgency)): pacs for pacs in self._pacs}
-        waiting, failures = set(asked), list[str]()
+        waiting, failures = set(asked), list[PacsError]()
         found: tuple[Pacs, StudyRecord] | None = None
         patience = EARLIER_ONE_MAY_TAKE
         try:
@@ -379,7 +379,7 @@ class Fetcher:
                     try:
                         record = task.result()
                     except PacsError as e:
-                        failures.append(str(e))
+                        failures.append(e)
                         log.warning("cannot ask for study %s: %s", uid, e)
                         continue
                     if record is None:
@@ -392,7 +392,8 @@ class Fetcher:
                     patience = HELD_ONE_MAY_TAKE if of_held else EARLIER_ONE_MAY_TAKE
             if found is not None:
                 return found
-            return Unreachable("; ".join(failures)) if failures else NotFound()
+            answered = any(not isinstance(e, PacsUnreachable) for e in failures)
+            return Unreachable("; ".join(map(str, failures)), answered) if failures else NotFound()
         finally:
             await end_tasks([t for t, pacs in asked.items() if not t.done() and not self._let_end(pacs, t)])
 
@@ -435,6 +436,7 @@ class Fetcher:
             await self._cache.remove(instance.object_keys(uid))
 
     async def _conclude(self, flight: Flight, pacs: Pacs, listing: InstanceList, failure: PacsError | None) -> Outcome:
+        refused = refusals.summary(flight.refusals)
         # Without a list, the PACS's own count of instances is the next best proof.
         whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
         if flight.still_held is not None and flight.anew and not whole:
@@ -449,7 +451,11 @@ class Fetcher:
                 return NotStored(flight.refusal or flight.store_failure or "")
             if isinstance(failure, PacsUnreachable):
                 return Unreachable(str(failure))
-            return NotSent(str(failure or f"PACS {pacs.name} lists the study and sent none of its instances"))
+            if refused:
+                return NotSent("; ".join([refused, *([str(failure)] if failure else [])]), refused)
+            empty = failure is None and not flight.expected and not flight.expected_count
+            what = "has the study without any instance" if empty else "has the study and sent none of its instances"
+            return NotSent(str(failure or f"PACS {pacs.name} {what}"), empty=empty)
         index = await self._write_index(flight, complete=whole, pacs=pacs.name)
         if whole:
             return Complete(index)
@@ -459,7 +465,7 @@ class Fetcher:
             or (failure and str(failure))
             or ("the PACS did not send all that it lists" if listing.complete else listing.reason)
         )
-        return Partial(index, flight.missing, reason)
+        return Partial(index, flight.missing, "; ".join([refused, reason] if refused else [reason]), refused)
 
     async def _write_index(self, flight: Flight, *, complete: bool, pacs: str) -> StudyIndex:
         uid, held, now = flight.study_instance_uid, flight.held, self._clock.now()
@@ -492,6 +498,8 @@ def _tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
     uid = flight.study_instance_uid
     match outcome:
         case Complete(index):
+            if flight.refusals:
+                log.warning("study %s: %s", uid, refusals.summary(flight.refusals))
             log.info("study %s is complete: %d instances, %.1f s", uid, len(index.instances), seconds)
         case Partial(index, missing, reason):
             log.warning(

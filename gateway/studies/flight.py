@@ -99,6 +99,8 @@ class Flight:
         """Set together with :attr:`refusal`."""
         self.refusal: str | None = None
         """Why no further instance can be kept, where that ends the fetch: no room."""
+        self.refusals: dict[str, str] = {}
+        """SOP Instance UID → why the gateway itself did not take it, of what did not come later after all."""
         self.store_failure: str | None = None
         """The latest failure to bring an instance into the store."""
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -213,6 +215,7 @@ class Flight:
         """An instance is in the store."""
         self.stored[instance.sop_instance_uid] = instance
         self.came.add(instance.sop_instance_uid)
+        self.refusals.pop(instance.sop_instance_uid, None)
         self.grew = True
         if instance.rejection:
             self.rejected = rejected(self.stored)

@@ -22,7 +22,8 @@ from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
 from gateway.dicom.viewable import LIMIT as VIEWABLE_LIMIT
 from gateway.dicom.viewable import MADE_VIEWABLE, made_viewable
 from gateway.objects import ObjectStore, StoreError, StoreFull
-from gateway.pacs.receiver import Body, IncomingInstance, Status
+from gateway.pacs.receiver import Body, IncomingInstance, Sender, Status
+from gateway.pacs.scp.server import log_refused
 from gateway.runtime.log_ids import bind
 from gateway.studies import keys, media
 from gateway.studies.attribution import Attribution, as_listed
@@ -30,6 +31,7 @@ from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
+from gateway.studies.refusals import MOST_OF_A_STUDY, Refusals
 from gateway.studies.rejection import TITLES, read_rejection
 from gateway.studies.room import Room
 
@@ -70,6 +72,7 @@ class Intake:
         self,
         store: ObjectStore,
         cache: StudyCache,
+        refusals: Refusals,
         *,
         open_for_push: Callable[[str, str], Flight | None],
         pacs_at: Callable[[str, str], Collection[str]],
@@ -78,6 +81,7 @@ class Intake:
         """*open_for_push* is asked for a study that no flight expects from this sender: (Study Instance UID, calling
         AE title) → the flight to take it, or None, which refuses it. *pacs_at* names the PACS that an AE title at an
         address may be. *make_viewable* says whether what browsers do not decode is stored so that they do."""
+        self._refusals = refusals
         self._make_viewable = make_viewable
         self._store = store
         self._cache = cache
@@ -102,6 +106,16 @@ class Intake:
         """What still comes of this study is refused."""
         if self._flights.get(flight.study_instance_uid) is flight:
             del self._flights[flight.study_instance_uid]
+
+    def lost(self, sender: Sender, sop_instance_uid: str, reason: str) -> None:
+        """Tells of an instance that is refused: with its study where that is known, else by itself (an
+        ``OnRefused``)."""
+        self._refusals.note(sender.calling_ae_title, sop_instance_uid, reason)
+        flight = self._attribution.wanted_by(sender.answers, sender.calling_ae_title)
+        if flight is None:
+            log_refused(sender, sop_instance_uid, reason)
+        elif len(flight.refusals) < MOST_OF_A_STUDY:
+            flight.refusals[sop_instance_uid] = reason
 
     async def __call__(self, incoming: IncomingInstance) -> int:
         """Takes one instance in; returns the C-STORE status to answer with."""
@@ -150,11 +164,12 @@ class Intake:
         if flight is not None and not self._is_of_its_pacs(flight, incoming):
             flight = self._open_for_push(flight.study_instance_uid, incoming.calling_ae_title)
         if flight is None:
-            log.warning(
-                "refused instance %s of study %s from %s: nobody asked for it",
-                instance.sop_instance_uid or incoming.sop_instance_uid or "without a UID",
-                study_instance_uid or "that cannot be told", incoming.calling_ae_title,
-            )  # fmt: skip
+            of_study = f"of study {study_instance_uid}" if study_instance_uid else "of a study that cannot be told"
+            sender = Sender(
+                incoming.calling_ae_title, incoming.called_ae_title, incoming.peer_host, answers=incoming.answers
+            )
+            uid = instance.sop_instance_uid or incoming.sop_instance_uid
+            self.lost(sender, uid, f"it is {of_study}, and nobody asked for it")
             return Status.NOT_AUTHORIZED
         flight.last_arrival = time.monotonic()
         if flight.refusal is not None:

@@ -23,6 +23,8 @@ class Partial:
     """SOP Instance UIDs that the PACS lists and did not deliver; empty where it lists none."""
     reason: str
     """For the operator."""
+    refused: str = ""
+    """What of the missing ones the gateway itself refused, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Unreachable:
 
     reason: str
     """For the operator."""
+    answered: bool = False
+    """Whether one answered, by refusing the question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,14 @@ class Unconfirmed:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """A PACS answers and has the study, and none of its instances came."""
+    """A PACS answers and has the study, and none of its instances came, or was taken."""
 
     reason: str
     """For the operator."""
+    refused: str = ""
+    """What the gateway itself refused, and why; empty where nothing came."""
+    empty: bool = False
+    """Whether the PACS lists no instance, and sent none without a word of failure: there are none."""
 
 
 @dataclass(frozen=True, slots=True)

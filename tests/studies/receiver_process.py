@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 from gateway.pacs.scp.server import StorageScp
+from gateway.runtime.clock import SYSTEM_CLOCK
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
+from gateway.studies.refusals import Refusals
 
 
 class StalledStore:
@@ -28,7 +30,13 @@ class Cache:
 
 
 async def main():
-    intake = Intake(StalledStore(), Cache(), open_for_push=lambda uid, ae: None, pacs_at=lambda ae, host: ["main"])
+    intake = Intake(
+        StalledStore(),
+        Cache(),
+        Refusals(SYSTEM_CLOCK),
+        open_for_push=lambda uid, ae: None,
+        pacs_at=lambda ae, host: ["main"],
+    )
     for study in sys.argv[2:]:
         flight = Flight(study)
         flight.source = "main"

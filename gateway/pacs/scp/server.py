@@ -14,7 +14,15 @@ from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
 from gateway.dicom.uid import is_uid, is_usable
 from gateway.pacs.certificates import names_of
 from gateway.pacs.errors import ProtocolViolation
-from gateway.pacs.receiver import AllowsAssociation, IncomingInstance, InstanceHandler, IsCertified, Sender, Status
+from gateway.pacs.receiver import (
+    AllowsAssociation,
+    IncomingInstance,
+    InstanceHandler,
+    IsCertified,
+    OnRefused,
+    Sender,
+    Status,
+)
 from gateway.pacs.scp.door import Door
 from gateway.pacs.scp.places import Caller, associated_to_go
 from gateway.pacs.scu.commitment import CommitmentResult, acknowledge, read_report
@@ -75,6 +83,12 @@ IN_MEMORY = 48 * 1024 * 1024
 and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
 
 
+def log_refused(sender: Sender, sop_instance_uid: str, reason: str) -> None:
+    """Tells of an instance that is refused (an ``OnRefused``)."""
+    named = f"instance {sop_instance_uid}" if sop_instance_uid else "an instance"
+    log.error("refused %s from %s: %s", named, sender.calling_ae_title, reason)
+
+
 class StorageScp:
     """Listens for associations and hands every C-STORE to a handler.
 
@@ -104,14 +118,16 @@ class StorageScp:
         max_instance: int = MAX_INSTANCE,
         knows: Callable[[str], bool] = lambda host: True,
         awaits: AllowsAssociation = lambda title, host: False,
+        on_refused: OnRefused = log_refused,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
         *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment* takes
         what somebody reports of a storage commitment (as OnCommitment does); without it none is taken. *spelled* gives
         an AE title as the configuration spells it, for those that say it otherwise. Instances of more than
-        *max_instance* bytes are refused. *knows* says whether a PACS sends from an address, *awaits* whether an AE
-        there was asked to send: it finds a place before others do."""
+        *max_instance* bytes are refused, of which *on_refused* is told. *knows* says whether a PACS sends from an
+        address, *awaits* whether an AE there was asked to send: it finds a place before others do."""
+        self._on_refused = on_refused
         self._max_instance = max_instance
         self._spelled = spelled
         self._ae_title = ae_title
@@ -342,6 +358,7 @@ class StorageScp:
                 sender=sender,
                 handler=self._handler,
                 spool_dir=self._spool_dir,
+                on_refused=self._on_refused,
             )
             if status == Status.SUCCESS:
                 caller.stored_at = asyncio.get_running_loop().time()
@@ -361,26 +378,27 @@ class StorageScp:
 
 
 async def take_in(
-    message: Message, context: Context, *, sender: Sender, handler: InstanceHandler, spool_dir: Path
+    message: Message,
+    context: Context,
+    *,
+    sender: Sender,
+    handler: InstanceHandler,
+    spool_dir: Path,
+    on_refused: OnRefused = log_refused,
 ) -> int:
     """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
     command = message.command
-    if isinstance(message.failure, TooLarge):
-        log.error(
-            "refused an instance from %s: %s: raise dicom.max_instance_size where it is to be taken",
-            sender.calling_ae_title, message.failure.strerror,
-        )  # fmt: skip
-        return Status.OUT_OF_RESOURCES
+    sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
+    sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
     if message.failure is not None:
-        log.error(
-            "refused an instance from %s: it cannot be written to %s (%s): free space there",
-            sender.calling_ae_title, spool_dir, message.failure.strerror,
-        )  # fmt: skip
+        said = message.failure.strerror
+        reason = f"it cannot be written to {spool_dir} ({said}): free space there"
+        if isinstance(message.failure, TooLarge):
+            reason = f"{said}: raise dicom.max_instance_size where it is to be taken"
+        on_refused(sender, sop_instance_uid if _is_name(sop_instance_uid) else "", reason)
         return Status.OUT_OF_RESOURCES
     if message.body is None:
         raise ProtocolViolation("a C-STORE request without a data set")
-    sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
-    sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
     instance = IncomingInstance(
         # What identifies it is in its data set, too, and in the context that it came in.
         sop_class_uid=sop_class_uid if _is_name(sop_class_uid) else context.abstract_syntax,

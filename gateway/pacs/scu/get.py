@@ -16,8 +16,8 @@ from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
 from gateway.dicom.syntaxes import COMMONEST_FIRST, READABLE, UNCOMPRESSED
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, ProtocolViolation
 from gateway.pacs.lanes import Claim
-from gateway.pacs.receiver import InstanceHandler, Sender
-from gateway.pacs.scp.server import take_in
+from gateway.pacs.receiver import InstanceHandler, OnRefused, Sender
+from gateway.pacs.scp.server import log_refused, take_in
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.exchange import request
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
@@ -48,8 +48,16 @@ class GetRetriever:
     comes_apart = False
     remedy = "allow our AE title to retrieve by C-GET in it, or choose another method in pacs.retrieve"
 
-    def __init__(self, client: PacsClient, *, spool_dir: Path, uncompressed_only: bool = False) -> None:
-        """*spool_dir* takes the unnamed files of large instances."""
+    def __init__(
+        self,
+        client: PacsClient,
+        *,
+        spool_dir: Path,
+        uncompressed_only: bool = False,
+        on_refused: OnRefused = log_refused,
+    ) -> None:
+        """*spool_dir* takes the unnamed files of large instances; *on_refused* is told of those that it cannot take."""
+        self._on_refused = on_refused
         self._client = client
         self._spool_dir = spool_dir
         self._uncompressed_only = uncompressed_only
@@ -114,6 +122,7 @@ class GetRetriever:
                     sender=sender,
                     handler=deliver,
                     spool_dir=self._spool_dir,
+                    on_refused=self._on_refused,
                 )
                 await association.send(message.context_id, dimse.response(message.command, status))
             elif field == dimse.C_GET_RSP:

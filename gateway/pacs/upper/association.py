@@ -71,6 +71,8 @@ class Association:
                 return Link(Path(), spool_above=_IN_MEMORY)
             link = Link(receives_in, spool_above=SPOOL_ABOVE)
             link.messages_ahead = 1
+            if peer.max_instance is not None:
+                link.max_instance = peer.max_instance
             return link
 
         try:
