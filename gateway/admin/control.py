@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
+from gateway.admin.backup import KeptObjects
 from gateway.admin.checks import Checks
 from gateway.dicom.uid import is_uid
+from gateway.objects import ObjectNotFound
+from gateway.objects.client import CHUNK
 from gateway.runtime.errors import GatewayError
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
@@ -36,7 +42,9 @@ class GatewayGone(GatewayError):
 class Control:
     """The server's end."""
 
-    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks) -> None:
+    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects) -> None:
+        """*kept* is what a backup needs of the store."""
+        self._kept_objects = kept
         self._path = path
         self._fetcher = fetcher
         self._checks = checks
@@ -47,6 +55,8 @@ class Control:
         application = web.Application()
         application.router.add_post("/fetch/{uid}", self._fetch)
         application.router.add_post("/check", self._check)
+        application.router.add_get("/kept", self._kept)
+        application.router.add_get("/kept/{key:.+}", self._kept_object)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self._path.unlink(missing_ok=True)
@@ -71,6 +81,77 @@ class Control:
                 yield result.to_dict()
 
         return await _stream(request, lines())
+
+    async def _kept(self, _: web.Request) -> web.Response:
+        try:
+            return web.json_response(await self._kept_objects.sizes())
+        except GatewayError as e:
+            return web.json_response({"error": str(e)}, status=502)
+
+    async def _kept_object(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        try:
+            async with self._kept_objects.read(request.match_info["key"]) as chunks:
+                await response.prepare(request)
+                async for chunk in chunks:
+                    await response.write(chunk)
+        except ObjectNotFound:
+            return web.Response(status=404)
+        except GatewayError as e:
+            if response.prepared:
+                raise  # half an object must not look whole: the connection ends
+            return web.json_response({"error": str(e)}, status=502)
+        await response.write_eof()
+        return response
+
+
+class KeptByGateway:
+    """What a backup needs of the store, by way of the running gateway, which has it open; an async context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None, sock_read=60)
+        )
+
+    async def __aenter__(self) -> KeptByGateway:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def answers(self) -> bool:
+        """Whether a gateway runs. Raises GatewayError where it does, and its store fails."""
+        try:
+            await self.sizes()
+        except ConnectionError:
+            return False
+        return True
+
+    async def sizes(self) -> dict[str, int]:
+        """As :class:`KeptObjects` has it; ConnectionError where no gateway runs."""
+        async with self._get("") as answer:
+            sizes: dict[str, int] = await answer.json()
+            return sizes
+
+    @asynccontextmanager
+    async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """As :class:`KeptObjects` has it."""
+        async with self._get(f"/{quote(key, safe='')}") as answer:
+            yield answer.content.iter_chunked(CHUNK)
+
+    @asynccontextmanager
+    async def _get(self, what: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._http.get(URL(f"http://gateway/kept{what}", encoded=True)) as answer:
+                if answer.status == 404:
+                    raise ObjectNotFound("it is gone from the store")
+                if answer.status != 200:
+                    raise GatewayGone(f"the running gateway cannot give it: {(await answer.json())['error']}")
+                yield answer
+        except aiohttp.ClientConnectorError as e:
+            raise ConnectionError("no gateway runs") from e
+        except (aiohttp.ClientError, TimeoutError, ValueError) as e:
+            raise GatewayGone("the running gateway ended before it had answered: see its log, and try again") from e
 
 
 async def _stream(request: web.Request, lines: AsyncIterator[Line]) -> web.StreamResponse:

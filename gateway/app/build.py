@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from gateway.app.gateway import Gateway
-from gateway.app.stores import budget, store_of
+from gateway.app.stores import budget, embedded_store, store_of
 from gateway.config import Config
 from gateway.journal import Journal
-from gateway.objects.embedded import EmbeddedStore
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import StudyCache
@@ -16,12 +15,7 @@ def build(config: Config, clock: Clock = SYSTEM_CLOCK) -> Gateway:
     """A gateway that lives by *clock* and is to be started; for whoever holds the lock of its ``state_dir``, where the
     secrets that are kept over restarts are read, or made. Raises Misconfigured, StoreError, OSError."""
     directory = config.state_dir.absolute()
-    embedded = None
-    if config.store.endpoint is None:
-        embedded = EmbeddedStore(
-            directory / "store", bucket=config.store.bucket, allowed_origins=config.avara.allowed_origins
-        )
-        embedded.prepare()
+    embedded = embedded_store(config, directory)
     journal = Journal.at(f"sqlite:///{directory / 'journal.db'}", clock=clock)
     store = store_of(config, embedded)
     cache = StudyCache(store, journal, budget(config, directory, embedded))

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
+from gateway.admin.backup import InStore
 from gateway.admin.control import Control
 from gateway.admin.metrics import Metrics
 from gateway.app.build import build
@@ -20,7 +21,9 @@ from gateway.app.errors import AlreadyRunning
 from gateway.app.gateway import Gateway
 from gateway.app.http import http_parts
 from gateway.app.page import page_parts
+from gateway.app.stores import embedded_store, store_of
 from gateway.config import Config
+from gateway.objects import ObjectStore
 from gateway.runtime.lifecycle import Part, loop, opened, running
 from gateway.runtime.signals import StopSignals
 from gateway.runtime.supervise import Loop, LoopEnded
@@ -105,7 +108,7 @@ def core(gateway: Gateway) -> list[Part]:
 def service(gateway: Gateway) -> list[Part]:
     """What it takes to serve, besides :func:`core`. Raises OSError."""
     config, loops = gateway.config, gateway.loops
-    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.checks)
+    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.checks, InStore(gateway.store))
     parts = [
         loop(loops, "cache sweep", gateway.cache.sweep, once=True),
         Part("jobs", gateway.worker.start, gateway.worker.stop, within=2),
@@ -124,6 +127,17 @@ def service(gateway: Gateway) -> list[Part]:
         metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
         parts.append(Part("metrics", metrics.start, metrics.stop))
     return [*parts, Part("control socket", control.start, control.stop, within=1.5)]
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[ObjectStore]:
+    """The object store alone, for what is done to a gateway that does not run. Raises as :func:`open_gateway`."""
+    with state_dir(config.state_dir) as directory:
+        embedded = embedded_store(config, directory.absolute())
+        store = store_of(config, embedded)
+        parts = [] if embedded is None else [Part("embedded store", embedded.start, embedded.stop, within=6)]
+        async with running([*parts, opened("store client", store), Part("bucket", store.ensure_bucket)]):
+            yield store
 
 
 @asynccontextmanager

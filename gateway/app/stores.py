@@ -19,6 +19,18 @@ FREE_SPACE_FRESH = 0.25
 """Seconds, in which a fast store takes some 50 MB."""
 
 
+def embedded_store(config: Config, directory: Path) -> EmbeddedStore | None:
+    """The embedded store in *directory*, ready to be started; None where another one is configured. Raises
+    StoreError, OSError."""
+    if config.store.endpoint is not None:
+        return None
+    embedded = EmbeddedStore(
+        directory / "store", bucket=config.store.bucket, allowed_origins=config.avara.allowed_origins
+    )
+    embedded.prepare()
+    return embedded
+
+
 def store_of(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
     """The store that is configured, or the client of the embedded one."""
     store = config.store

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway import __version__
+from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.password import password
@@ -298,6 +299,9 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not listened on)
 
 
+main.add_command(backup)
+main.add_command(restore)
+main.add_command(roll_back)
 main.add_command(jobs)
 main.add_command(password)
 main.add_command(trace)

@@ -108,6 +108,10 @@ class Journal:
         """Brings the database to the present schema; raises OlderSchema instead where it is not *wanted*."""
         await self._run(lambda connection: _migrate(connection, wanted))
 
+    async def roll_back(self, revision: str) -> None:
+        """Brings the database to an older schema, for the version of the gateway that had it. Raises JournalError."""
+        await self._run(lambda connection: _roll_back(connection, revision))
+
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
@@ -275,15 +279,30 @@ class OlderSchema(JournalError):
     """The journal was written by an older version of the gateway, and is not to be migrated here and now."""
 
 
-def _migrate(connection: Connection, wanted: bool) -> None:
+def _migrations(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", "gateway.journal:migrations")
     config.attributes["connection"] = connection
+    return config
+
+
+def _roll_back(connection: Connection, revision: str) -> None:
+    config = _migrations(connection)
+    known = [s.revision for s in ScriptDirectory.from_config(config).walk_revisions()]
+    present = MigrationContext.configure(connection).get_current_revision()
+    if revision not in known or present not in known or known.index(revision) < known.index(present):
+        raise JournalError(f"the journal has schema {present}, and cannot be rolled back to {revision}")
+    command.downgrade(config, revision)
+
+
+def _migrate(connection: Connection, wanted: bool) -> None:
+    config = _migrations(connection)
     script = ScriptDirectory.from_config(config)
     present = MigrationContext.configure(connection).get_current_revision()
     if present is not None and present not in {s.revision for s in script.walk_revisions()}:
         raise JournalError(
-            f"the journal was written by a newer version of the gateway (schema {present}): install that version"
+            f"the journal was written by a newer version of the gateway (schema {present}): install that version, "
+            f"or with it roll the journal back first: avara-gateway roll-back {script.get_current_head()}"
         )
     if present == script.get_current_head():
         return

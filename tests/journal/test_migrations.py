@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 
 from gateway.app.kinds import PAYLOADS, about
-from gateway.journal import Jobs, JobState, Journal, OlderSchema, commitments, leases, objects
+from gateway.journal import Jobs, JobState, Journal, JournalError, OlderSchema, commitments, leases, migrations, objects
 from gateway.journal.commitments import Answer
 from gateway.outbox.jobs import StoreObject
 from tests.clock import ManualClock
@@ -124,3 +128,100 @@ async def test_a_journal_is_left_as_it_is_where_it_is_not_to_be_migrated(old):
     with pytest.raises(OlderSchema, match="older version"):
         await Journal.open(f"sqlite:///{old}", migrate=False)
     assert rows(old, "SELECT * FROM alembic_version") == before
+
+
+REVISIONS = [f"{n:04d}" for n in range(1, 1 + len(list(Path(migrations.__path__[0]).glob("versions/[0-9]*.py"))))]
+
+
+def schema(path):
+    """What a database has, whatever the order of its columns and the spaces in what made them."""
+    tables = rows(path, "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return {
+        table: (
+            sorted((name, kind, bool(required), key) for _, name, kind, required, _, key in columns),
+            sorted(name for (_, name, *_) in rows(path, f"PRAGMA index_list({table})") if "autoindex" not in name),
+        )
+        for (table,) in tables
+        for columns in [rows(path, f"PRAGMA table_info({table})")]
+    }
+
+
+async def at_revision(path, revision):
+    """A new journal of that schema."""
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", "gateway.journal:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+async def test_from_every_schema_that_ever_was_there_is_a_way_up_and_a_way_back(tmp_path, revision):
+    path, fresh = tmp_path / "journal.db", tmp_path / "fresh.db"
+    await at_revision(path, revision)
+    before = schema(path)
+    journal = await Journal.open(f"sqlite:///{path}")
+    await (await Journal.open(f"sqlite:///{fresh}")).close()
+    assert schema(path) == schema(fresh)
+    await journal.roll_back(revision)
+    await journal.close()
+    assert schema(path) == before
+    await (await Journal.open(f"sqlite:///{path}")).close()
+    assert schema(path) == schema(fresh)
+
+
+@pytest.mark.parametrize("revision", REVISIONS[2:])
+async def test_no_job_and_none_of_its_history_is_lost_on_the_way_back_and_up_again(old, revision):
+    journal = await Journal.open(f"sqlite:///{old}")
+    before = await Jobs(journal).list()
+    lines = rows(old, "SELECT count(*) FROM job_history")
+    await journal.roll_back(revision)
+    assert rows(old, "SELECT version_num FROM alembic_version") == [(revision,)]
+    assert rows(old, "SELECT count(*) FROM job_history") == lines
+    assert rows(old, "PRAGMA foreign_key_check") == []
+    await journal.migrate()
+    after = await Jobs(journal).list()
+    assert [(j.id, j.kind, j.state, j.attempts, j.next_at, j.lane) for j in after] == [
+        (j.id, j.kind, j.state, j.attempts, j.next_at, j.lane) for j in before
+    ]
+    for was, now in zip(before, after, strict=True):
+        if was.kind in PAYLOADS:
+            assert now.read(PAYLOADS[now.kind]) == was.read(PAYLOADS[was.kind])
+    await journal.close()
+
+
+async def test_what_the_present_version_keeps_means_the_same_to_an_older_one(tmp_path):
+    path = tmp_path / "journal.db"
+    journal = await Journal.open(f"sqlite:///{path}")
+    stored = StoreObject(
+        "main", "outbox/1", 10, "ab", "1.2.3", "1.2.840.10008.5.1.4.1.1.7", "1.2.3.4", "1.2.840.10008.1.2.1",
+        source={"slot": "s"}, stored=True, stored_in_vain=1,
+    )  # fmt: skip
+    job, _ = await Jobs(journal).add("capture.store", "it", stored)
+    await journal.run(lambda c: commitments.ask(c, job.id, "2.25.7", "1.2.3.4", stored_before=1))
+    await journal.roll_back("0003")
+    ((payload, token),) = rows(path, "SELECT payload, token FROM jobs")
+    old = json.loads(payload)
+    assert token == "2.25.7"
+    assert {
+        "study": "1.2.3",
+        "sop_instance": "1.2.3.4",
+        "slot": "s",
+        "tries": 1,
+        "target": "main",
+    }.items() <= old.items()
+    await journal.migrate()
+    (again,) = await Jobs(journal).list()
+    assert again.read(StoreObject) == stored
+    await journal.close()
+
+
+@pytest.mark.parametrize("revision", ["0011x", "", "9999", "head"])
+async def test_a_schema_that_is_not_known_is_refused_and_nothing_changed(old, revision):
+    journal = await Journal.open(f"sqlite:///{old}")
+    with pytest.raises(JournalError, match="cannot be rolled back"):
+        await journal.roll_back(revision)
+    await journal.close()
+    assert rows(old, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]

@@ -26,3 +26,8 @@ def upgrade() -> None:
         sa.Column("urls_valid_until", sa.Float, nullable=False),
     )
     op.create_index("cached_studies_by_use", "cached_studies", ["last_used"])
+
+
+def downgrade() -> None:
+    op.drop_table("cached_studies")
+    op.drop_table("studies")

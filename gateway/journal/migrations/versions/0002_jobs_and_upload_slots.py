@@ -50,3 +50,9 @@ def upgrade() -> None:
         sa.Column("closed", sa.Boolean, nullable=False),
     )
     op.create_index("upload_slots_by_closed", "upload_slots", ["closed", "expires"])
+
+
+def downgrade() -> None:
+    # In the order in which they refer to each other.
+    for table in ("upload_slots", "job_history", "jobs"):
+        op.drop_table(table)

@@ -19,3 +19,7 @@ def upgrade() -> None:
         sa.Column("received", sa.Float, nullable=False),
         sa.UniqueConstraint("report_id", "content", name="reports_by_content"),
     )
+
+
+def downgrade() -> None:
+    op.drop_table("reports")

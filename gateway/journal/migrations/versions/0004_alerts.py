@@ -63,3 +63,22 @@ def _alert(old: dict[str, Any], created: float) -> tuple[dict[str, Any], str]:
         "at": old.get("received") or created, "facts": facts, "urgent": kind == "report.critical",
         "ended": False, "occasion": 1,
     }, old["channel"]  # fmt: skip
+
+
+def downgrade() -> None:
+    jobs = sa.table("jobs", *(sa.column(n) for n in ("id", "kind", "payload")))
+    c = op.get_bind()
+    for row in c.execute(sa.select(jobs).where(jobs.c.kind == "alert.send")).all():
+        kept = json.loads(row.payload)
+        alert = kept["alert"]
+        if alert["kind"] not in _TITLES or alert["ended"]:
+            c.execute(sa.delete(jobs).where(jobs.c.id == row.id))  # the version before knows of no such alert
+            continue
+        facts = alert["facts"]
+        old = {
+            "report": facts.get("reportId", ""), "study_id": facts.get("studyId", ""),
+            "study": facts.get("studyInstanceUid"), "received": alert["at"], "alert": alert["kind"],
+            "digest": alert["subject"], "channel": kept["channel"],
+        }  # fmt: skip
+        c.execute(sa.update(jobs).where(jobs.c.id == row.id).values(kind="report.alert", payload=json.dumps(old)))
+    op.drop_table("alerts")

@@ -89,3 +89,43 @@ def _carry_over() -> None:
                     failure=result or "",
                 )
             )  # fmt: skip
+
+
+_NAMES = {
+    "study_instance_uid": "study", "sop_class_uid": "sop_class", "sop_instance_uid": "sop_instance",
+    "transfer_syntax_uid": "transfer_syntax", "stored_in_vain": "tries",
+}  # fmt: skip
+"""Fields of payloads by their names in the version before."""
+
+
+def downgrade() -> None:
+    op.add_column("jobs", sa.Column("token", sa.String(128)))
+    _carry_back()
+    op.alter_column("job_history", "text", new_column_name="said")
+    for table in ("paused_lanes", "commitments", "removals", "job_objects"):
+        op.drop_table(table)
+    op.drop_index("jobs_by_lane", "jobs")
+    for column in ("taken", "pause", "lane"):
+        op.drop_column("jobs", column)
+    op.create_index("jobs_by_due", "jobs", ["state", "next_at"])
+    op.create_index("jobs_by_token", "jobs", ["token"])
+
+
+def _carry_back() -> None:
+    """Says in the jobs' payloads what the version before looks for there."""
+    jobs = sa.table("jobs", *map(sa.column, ("id", "payload", "token")))
+    asked = sa.table("commitments", *map(sa.column, ("transaction_uid", "job_id", "asked", "answered", "failure")))
+    database = op.get_bind()
+    latest = {row.job_id: row for row in database.execute(sa.select(asked).order_by(asked.c.asked)).all()}
+    for job in database.execute(sa.select(jobs)).all():
+        payload = json.loads(job.payload)
+        if payload.pop("form", 0):
+            payload = {_NAMES.get(name, name): value for name, value in payload.items()}
+            payload |= payload.pop("source", {})
+        open_one = latest.get(job.id)
+        token = None
+        if open_one is not None:
+            token = open_one.transaction_uid
+            if open_one.answered is not None:
+                payload["result"] = open_one.failure
+        database.execute(sa.update(jobs).where(jobs.c.id == job.id).values(payload=json.dumps(payload), token=token))

@@ -41,3 +41,7 @@ def upgrade() -> None:
             )
         )  # fmt: skip
         others.append(row.report_id)
+
+
+def downgrade() -> None:
+    op.drop_table("study_reports")
