@@ -7,7 +7,7 @@ holds (its listening port, its store) asks it to do the work, and is told of the
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ TELL_EVERY = 0.1
 
 Line = dict[str, Any]
 
+StudyCommand = Callable[[str, str, str], AsyncIterator[Line]]
+
 
 class GatewayGone(GatewayError):
     """A running gateway ended while it was asked."""
@@ -42,12 +44,16 @@ class GatewayGone(GatewayError):
 class Control:
     """The server's end."""
 
-    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects) -> None:
-        """*kept* is what a backup needs of the store."""
+    def __init__(
+        self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects, study: StudyCommand
+    ) -> None:
+        """*kept* is what a backup needs of the store; *study* does what an operator asks for one study: (what, Study
+        Instance UID, why)."""
         self._kept_objects = kept
         self._path = path
         self._fetcher = fetcher
         self._checks = checks
+        self._study = study
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -57,6 +63,7 @@ class Control:
         application.router.add_post("/check", self._check)
         application.router.add_get("/kept", self._kept)
         application.router.add_get("/kept/{key:.+}", self._kept_object)
+        application.router.add_post("/study/{what:show|drop|refetch}/{uid}", self._do)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self._path.unlink(missing_ok=True)
@@ -74,6 +81,12 @@ class Control:
         if not is_uid(uid):
             return web.json_response({"error": "not a Study Instance UID"}, status=400)
         return await _stream(request, fetch_progress(self._fetcher, uid))
+
+    async def _do(self, request: web.Request) -> web.StreamResponse:
+        what, uid = request.match_info["what"], request.match_info["uid"]
+        if not is_uid(uid):
+            return web.json_response({"error": "not a Study Instance UID"}, status=400)
+        return await _stream(request, self._study(what, uid, request.query.get("why", "")))
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
         async def lines() -> AsyncIterator[Line]:
@@ -165,7 +178,12 @@ async def _stream(request: web.Request, lines: AsyncIterator[Line]) -> web.Strea
 
 async def fetch_progress(fetcher: Fetcher, study_instance_uid: str) -> AsyncIterator[Line]:
     """Fetches a study; tells how far it is, then how it ended."""
-    flight = fetcher.fetch(study_instance_uid)
+    async for line in progress_of(fetcher.fetch(study_instance_uid)):
+        yield line
+
+
+async def progress_of(flight: Flight) -> AsyncIterator[Line]:
+    """Tells how far a fetch is, then how it ended."""
     while await flight.ended(TELL_EVERY) is None:
         yield _progress(flight)
     yield _progress(flight) | _ended(flight)

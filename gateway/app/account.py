@@ -61,6 +61,15 @@ def each(*told: Callable[[Answered | Refused], None]) -> Callable[[Answered | Re
     return tell
 
 
+def operators(events: EventLog) -> Callable[[str, str], None]:
+    """Notes what an operator did with a study."""
+
+    def note(study_instance_uid: str, what: str) -> None:
+        events.note(EventKind.OPERATOR, what, [f"study:{study_instance_uid}"])
+
+    return note
+
+
 def dropped(events: EventLog) -> Callable[[str, str], None]:
     """Notes that a study left the cache, and why."""
 

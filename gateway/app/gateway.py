@@ -13,6 +13,7 @@ from gateway.admin.health import Health
 from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
 from gateway.admin.state_dir import StateDir
+from gateway.admin.studies import Studies
 from gateway.admin.watches import Watched, watches
 from gateway.alerts.held import HeldJobs
 from gateway.alerts.standing import StandingAlerts
@@ -101,6 +102,7 @@ class Gateway:
             clock=journal.clock,
             on_ended=account.fetches(self.events),
         )
+        self.studies = Studies(cache, self.fetcher, journal, account.operators(self.events))
         self.upkeep = Upkeep(
             cache,
             self.fetcher,

@@ -108,7 +108,13 @@ def core(gateway: Gateway) -> list[Part]:
 def service(gateway: Gateway) -> list[Part]:
     """What it takes to serve, besides :func:`core`. Raises OSError."""
     config, loops = gateway.config, gateway.loops
-    control = Control(config.state_dir / "control.sock", gateway.fetcher, gateway.checks, InStore(gateway.store))
+    control = Control(
+        config.state_dir / "control.sock",
+        gateway.fetcher,
+        gateway.checks,
+        InStore(gateway.store),
+        gateway.studies.do,
+    )
     parts = [
         loop(loops, "cache sweep", gateway.cache.sweep, once=True),
         Part("jobs", gateway.worker.start, gateway.worker.stop, within=2),

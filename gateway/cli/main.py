@@ -18,6 +18,7 @@ from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.password import password
+from gateway.cli.study import study
 from gateway.cli.trace import trace
 from gateway.runtime.printable import printable
 
@@ -304,4 +305,5 @@ main.add_command(restore)
 main.add_command(roll_back)
 main.add_command(jobs)
 main.add_command(password)
+main.add_command(study)
 main.add_command(trace)

@@ -120,6 +120,16 @@ class Fetcher:
         flight.asked_for.set()
         return flight
 
+    async def refetch(self, study_instance_uid: str) -> Flight:
+        """The flight of a study that comes anew, once one under way has ended. What is held is given until it is
+        here."""
+        while (flight := self._flights.get(study_instance_uid)) is not None:
+            await flight.ended()
+        flight = self._begin(study_instance_uid)
+        flight.anew = True
+        flight.asked_for.set()
+        return flight
+
     def pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
         """A flight for a study that a PACS of ours sends unasked; compared with the PACS once nothing more arrives."""
         if not any(calling_ae_title in pacs.sending_ae_titles for pacs in self._pacs):
