@@ -44,9 +44,7 @@ class GatewayGone(GatewayError):
 class Control:
     """The server's end."""
 
-    def __init__(
-        self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects, study: StudyCommand
-    ) -> None:
+    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects, study: StudyCommand) -> None:
         """*kept* is what a backup needs of the store; *study* does what an operator asks for one study: (what, Study
         Instance UID, why)."""
         self._kept_objects = kept
