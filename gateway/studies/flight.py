@@ -17,6 +17,7 @@ from gateway.studies.listed import series_place
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
 from gateway.studies.said import Said
+from gateway.studies.waits import Waits
 
 WANTED_AHEAD = 1000
 """Instances that are remembered as wanted though the PACS has not listed them yet."""
@@ -53,6 +54,8 @@ class Flight:
         """SOP Instance UIDs that are not taken a second time unless they are asked for again."""
         self.sop_classes: dict[str, set[str]] = {}
         """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
+        self.waits = Waits()
+        """What somebody waits for."""
         self.series = SeriesQueue()
         """What is still to be asked for, where the study is retrieved series by series."""
         self.expected_count: int | None = None
@@ -202,9 +205,11 @@ class Flight:
                 self.series.prefer(series)
 
     def wanted(self, sop_instance_uid: str) -> None:
-        """Somebody waits for this instance: its series goes first, where the study is retrieved series by series."""
+        """Somebody waits for this instance: its series goes first, where the study is retrieved series by series; where
+        others come past it, it is asked for by itself."""
         if sop_instance_uid in self.stored:
             return
+        self.waits.begin(sop_instance_uid, time.monotonic())
         series = (self.expected or {}).get(sop_instance_uid)
         if series is not None:
             self.series.prefer(series)
@@ -216,6 +221,7 @@ class Flight:
         self.stored[instance.sop_instance_uid] = instance
         self.came.add(instance.sop_instance_uid)
         self.refusals.pop(instance.sop_instance_uid, None)
+        self.waits.came(instance.sop_instance_uid)
         self.grew = True
         if instance.rejection:
             self.rejected = rejected(self.stored)

@@ -12,12 +12,19 @@ class Habits:
     def __init__(self, settle: float) -> None:
         """*settle* is seconds: how long after its last word instances may still come."""
         self.settle = settle
+        self.sends_instances = True
+        """Whether it may be asked for instances by themselves while it sends their study."""
         self._seen: dict[str, str] = {}
 
     def came_late(self, seconds: float) -> None:
         """An instance came so long after the PACS said that it had sent all."""
         self.settle = max(self.settle, min(2 * seconds, LONGEST_SETTLE))
         self._seen["late"] = f"answers a C-MOVE before its instances have come; {self.settle:g} s are waited for them"
+
+    def sends_no_instances(self) -> None:
+        """It brought none that were asked for by themselves while it sent their study."""
+        self.sends_instances = False
+        self._seen["instances"] = "sends no instances by themselves (IMAGE level) while it sends their study"
 
     def lists_short(self) -> None:
         """It listed fewer instances than it counts."""

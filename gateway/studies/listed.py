@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from gateway.dicom.sop_classes import has_images
 from gateway.pacs.scu.client import InstanceRef
@@ -16,6 +17,16 @@ def series_place(ref: InstanceRef) -> tuple[bool, float]:
 
 def _number(number: int | None) -> float:
     return math.inf if number is None else number
+
+
+def in_series(listed: Iterable[InstanceRef], first: InstanceRef) -> list[str]:
+    """SOP Instance UIDs of what is read from *first* on, in its series."""
+
+    def place(ref: InstanceRef) -> tuple[float, str]:
+        return _number(ref.instance_number), ref.sop_instance_uid
+
+    series = sorted((ref for ref in listed if ref.series_instance_uid == first.series_instance_uid), key=place)
+    return [ref.sop_instance_uid for ref in series if place(ref) >= place(first)]
 
 
 def awaited(sop_instance_uid: str, listed: InstanceRef | None) -> Instance:

@@ -25,6 +25,7 @@ from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.intake import Intake
 from gateway.studies.keys import new_revision
+from gateway.studies.overtaken import bring_overtaken
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,20 @@ class StudyRetrieval:
 
     async def run(self) -> tuple[InstanceList, PacsError | None]:
         """Brings what can be brought; what the PACS lists, and the last failure."""
+        beside = asyncio.create_task(bring_overtaken(self._flight, self._ask_for, self._pacs.habits))
+        beside.add_done_callback(_tell_of_failure)
+        try:
+            return await self._bring_all()
+        finally:
+            await end_tasks([beside])
+
+    async def _ask_for(self, series: str, uids: Sequence[str]) -> PacsError | None:
+        first = self._pacs.retrievers[0]
+        return await self._retrieve(
+            first, replace(self._study, series_instance_uid=series, sop_instance_uids=tuple(uids))
+        )
+
+    async def _bring_all(self) -> tuple[InstanceList, PacsError | None]:
         flight, pacs = self._flight, self._pacs
         first, *others = pacs.retrievers
         failure: PacsError | None = None
@@ -325,6 +340,11 @@ class StudyRetrieval:
     def _lacks(self) -> bool:
         flight = self._flight
         return bool(flight.missing) or len(flight.stored) < (flight.expected_count or 0)
+
+
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (e := task.exception()) is not None:
+        log.error("what is waited for is not asked for by itself any more", exc_info=e)
 
 
 def _may_pass(failure: PacsError | None) -> bool:

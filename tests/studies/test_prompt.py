@@ -8,6 +8,10 @@ import time
 import pytest
 
 from gateway.demo.sample import sample_study
+from gateway.pacs.scu.client import InstanceRef
+from gateway.studies.flight import Flight
+from gateway.studies.habits import Habits
+from gateway.studies.overtaken import bring_overtaken
 from tests.conftest import data_set
 
 STUDY, SAMPLE = sample_study()
@@ -109,3 +113,58 @@ async def test_everybody_who_asks_meanwhile_is_answered_so(simulator, start, cou
     answers = await asyncio.gather(*(gateway.ask(STUDY) for _ in range(count)))
     assert {len(a["urls"]) for a in answers} == {len(SAMPLE)}
     assert all(deferred(a) for a in answers)
+
+
+@pytest.mark.parametrize("method", ["c-move", "c-get"])
+async def test_what_is_looked_at_comes_before_what_the_pacs_would_send_first(simulator, start, method):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.4
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"}, pacs_options={"retrieve": method})
+    last_slices = [i.sop_instance_uid for i in SAMPLE[27:30]]  # of the second series: eleven seconds away
+    urls = {instance_of(url): url for url in (await gateway.ask(STUDY))["urls"]}
+
+    async def opened(uid):
+        async with gateway.http.get(urls[uid]) as answer:
+            return answer.status, await answer.read()
+
+    got = await asyncio.gather(*map(opened, last_slices))
+    assert [status for status, _ in got] == [200] * 3
+    flight = gateway.parts.fetcher.flight(STUDY)
+    assert flight is not None
+    assert len(flight.stored) < 27  # and the PACS is far from having sent what is before them
+    simulator.behaviour.delay_per_instance = 0.0
+    assert sorted(await gateway.data_sets(await gateway.ask(STUDY))) == HELD
+
+
+async def test_what_comes_in_the_order_in_which_it_is_looked_at_is_asked_for_once(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.1
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"})
+    answer = await gateway.ask(STUDY)
+    assert sorted(await gateway.data_sets(answer)) == HELD
+    assert [r for r in simulator.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
+
+
+async def test_a_pacs_that_sends_no_instances_by_themselves_is_soon_not_asked_so_any_more():
+    flight, habits, asked = Flight(STUDY), Habits(1.0), []
+    flight.expect(InstanceRef("1", f"1.{n}", "", instance_number=n) for n in range(100))
+
+    async def ask(series, uids):
+        asked.append(uids)
+        flight.wanted(uids[0])
+
+    flight.wanted("1.50")
+    for n in range(8):
+        flight.waits.came(f"1.{n}")
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(20):
+        beside = asyncio.create_task(bring_overtaken(flight, ask, habits))
+        while not beside.done():
+            await asyncio.sleep(0.05)
+            for n in range(4):
+                flight.waits.came(f"1.{n}")
+    assert asyncio.get_running_loop().time() - began > 0.5
+    assert [len(uids) for uids in asked] == [8, 16, 32]
+    assert {uids[0] for uids in asked} == {"1.50"}
+    assert asked[0] == [f"1.{n}" for n in range(50, 58)]
+    assert "by themselves" in habits.told
