@@ -10,6 +10,7 @@ import pytest
 
 from gateway.app import state_dir
 from gateway.captures.jobs import CheckUpload
+from gateway.cli.common import operator
 from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.journal.desk import DISCARDED_KEPT_FOR
 from gateway.outbox.jobs import StoreObject
@@ -86,7 +87,8 @@ async def test_a_discarded_jobs_object_goes_later(desk):
     code, out, _ = await run("jobs", "discard", "-c", path, "1", "--why", "a test image")
     assert (code, out) == (0, "job 1 discarded\n")
     assert (await Jobs(journal).get(1)).state is JobState.DISCARDED
-    assert (await Jobs(journal).history(1))[-1].text == "discarded: by an operator: a test image"
+    text = (await Jobs(journal).history(1))[-1].text
+    assert text == f"discarded: by an operator ({operator()}): a test image"
     (clean,) = await Jobs(journal).list(kinds=[jobs.CLEAN])
     assert clean.read(jobs.CleanObject).key == SPECIMEN.key
     assert clean.next_at - clean.created == pytest.approx(DISCARDED_KEPT_FOR, abs=1)
