@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gateway.admin.health import Unhealthy
+from gateway.runtime.spools import Spools
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes below which the disk counts as full: the journal and a report or two still fit."""
@@ -37,8 +38,10 @@ _GONE = "it is gone: was its disk unmounted? mount it, and start the gateway aga
 class StateDir:
     """Proves that what has to be kept can be."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spools: Spools) -> None:
+        """*spools* are the files in it of what is on its way."""
         self._path = path
+        self._spools = spools
         # A thread of its own: a disk that hangs keeps the others of the process free.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state_dir")
         self._looking: asyncio.Future[str] | None = None
@@ -69,6 +72,9 @@ class StateDir:
             raise Unhealthy(
                 f"state_dir: its disk is out of inodes, {disk.f_favail} are left: remove small files there (df -i)"
             )
+        refused = self._spools.trouble()
+        if refused is not None:
+            raise Unhealthy(f"state_dir: large instances are refused, or were a short while ago: {refused}")
         return f"can be written to, {free / 1e9:.1f} GB are free"
 
     def _write(self) -> None:

@@ -30,7 +30,7 @@ def capture_kinds(parts: SharedParts) -> dict[str, Kind]:
             allowed_sop_classes=config.allowed_sop_classes,
             coerce_patient=config.on_patient_mismatch == "coerce",
         ),
-        spool_dir=parts.config.state_dir / "spool",
+        spools=parts.spools,
         added=parts.wake,
     )
     return {CHECK: Kind(checker, 2, config.retry_for)} | outbox.kinds()

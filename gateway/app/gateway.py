@@ -23,7 +23,7 @@ from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import avara_api, report_kinds, report_places
 from gateway.app.shared import SharedParts
-from gateway.app.stores import kept_secret
+from gateway.app.stores import kept_secret, spools_of
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
 from gateway.journal import Jobs, Journal, StudyState
@@ -78,7 +78,11 @@ class Gateway:
         self.store = store
         self.cache = cache
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
-        self.pacs = [pacs_of(config, p, self.web.get(p.name), self._last_received, self._refused) for p in config.pacs]
+        self.spools = spools_of(config)
+        self.pacs = [
+            pacs_of(config, p, self.web.get(p.name), self._last_received, self.spools, self._refused)
+            for p in config.pacs
+        ]
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
         self.refusals = Refusals(self.clock)
@@ -119,10 +123,9 @@ class Gateway:
             allows=self.senders.allows,
             knows=self.senders.knows,
             awaits=self._awaits,
-            spool_dir=config.state_dir / "spool",
+            spools=self.spools,
             spelled=ae_title_spelling(config),
             on_refused=self._refused,
-            max_instance=config.dicom.max_instance_size,
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
                 title
@@ -154,14 +157,21 @@ class Gateway:
             journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
         )
         parts = SharedParts(
-            config, journal, store, self.clients, self.finders, on_stored=self._adopt, wake=self.worker.wake
+            config,
+            journal,
+            store,
+            self.clients,
+            self.finders,
+            self.spools,
+            on_stored=self._adopt,
+            wake=self.worker.wake,
         )
         places = report_places(config.reports)
         kinds = capture_kinds(parts) | report_kinds(parts, places, list(channels)) | alert_kinds(channels)
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.register(name, kind)
-        self.state_dir = StateDir(config.state_dir)
+        self.state_dir = StateDir(config.state_dir, self.spools)
         self.arrivals = Arrivals(self.clock)
         watched = Watched(
             pacs=self.pacs,

@@ -17,6 +17,7 @@ from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Retriever
 from gateway.pacs.senders import KnownSender
+from gateway.runtime.spools import Spools
 from gateway.studies.habits import Habits
 from gateway.studies.retrieval import Pacs
 
@@ -26,6 +27,7 @@ def pacs_of(
     pacs: PacsConfig,
     web: DicomWeb | None,
     last_received: Callable[[Collection[str]], float],
+    spools: Spools,
     on_refused: OnRefused,
 ) -> Pacs:
     """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service, *last_received* that of our
@@ -37,14 +39,12 @@ def pacs_of(
         port=pacs.port,
         calling_ae_title=config.dicom.ae_title,
         max_associations=pacs.max_associations,
-        max_instance=config.dicom.max_instance_size,
         timeouts=_timeouts(pacs),
         tls=client_tls(pacs.tls),
         certificate_names=_certificate_names(pacs),
     )
     # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
     client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
-    spool_dir = config.state_dir / "spool"
     titles = frozenset((pacs.ae_title, *pacs.sending_ae_titles))
     retrievers: list[Retriever] = []
     for method in pacs.methods:
@@ -54,15 +54,15 @@ def pacs_of(
             )
         elif method == "c-get":
             retrievers.append(
-                GetRetriever(
-                    client, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only, on_refused=on_refused
-                )
+                GetRetriever(client, spools=spools, uncompressed_only=pacs.uncompressed_only, on_refused=on_refused)
             )
         else:
             assert web is not None, "its configuration has a dicomweb_url"
             sender = Sender(pacs.ae_title, config.dicom.ae_title, pacs.host)
             retrievers.append(
-                WadoRetriever(web, sender=sender, spool_dir=spool_dir, uncompressed_only=pacs.uncompressed_only)
+                WadoRetriever(
+                    web, sender=sender, spools=spools, uncompressed_only=pacs.uncompressed_only, on_refused=on_refused
+                )
             )
     return Pacs(
         pacs.name,

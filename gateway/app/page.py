@@ -51,7 +51,7 @@ def page_parts(gateway: Gateway) -> list[Part]:
     desk = Desk(
         parts,
         views,
-        Previews(gateway.store, config.state_dir / "spool"),
+        Previews(gateway.store, gateway.spools),
         object_of=object_of,
         record_of=Records(list(gateway.finders.values())).find,
         wake=gateway.worker.wake,

@@ -12,6 +12,7 @@ from gateway.outbox import Outbox
 from gateway.outbox.outbox import OnStored
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.retrieve import Finder
+from gateway.runtime.spools import Spools
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class SharedParts:
     clients: Mapping[str, PacsClient]
     """By the operator's name for each PACS, as its finder: for C-STORE."""
     finders: Mapping[str, Finder]
+    spools: Spools
     on_stored: OnStored
     wake: Callable[[], None]
     """To be called when a job was added."""
@@ -38,6 +40,6 @@ class SharedParts:
             storage_commitment=storage_commitment,
             keep_for=keep_for,
             retry_for=retry_for,
-            spool_dir=self.config.state_dir / "spool",
+            spools=self.spools,
             on_stored=self.on_stored,
         )

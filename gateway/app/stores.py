@@ -13,6 +13,7 @@ from gateway.config import Config
 from gateway.objects import Credentials, ObjectStore, Presigner
 from gateway.objects.embedded import EmbeddedStore
 from gateway.runtime.clock import Clock
+from gateway.runtime.spools import Spools
 from gateway.studies.cache import Budget
 
 FREE_SPACE_FRESH = 0.25
@@ -90,6 +91,18 @@ def free_for_uploads(config: Config) -> Callable[[], int]:
     """Tells how many bytes browsers may upload to the embedded store, which lies in ``state_dir``."""
     free = _FreeSpace(config.state_dir)
     return lambda: free() - config.cache.min_free
+
+
+def spools_of(config: Config) -> Spools:
+    """Where what is on its way lies. Of what the cache keeps free on a disk that it shares, these files may have half:
+    a cache that is full leaves no more, and is at its end itself below that."""
+    dicom = config.dicom
+    return Spools(
+        config.state_dir / "spool",
+        most=max(dicom.spool_size or 2 * dicom.max_instance_size, dicom.max_instance_size),
+        keeps_free=config.cache.min_free // 2,
+        largest=dicom.max_instance_size,
+    )
 
 
 class _FreeSpace:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from gateway.captures import amend, identity
 from gateway.captures.accept import OTHER_PATIENT
@@ -29,6 +28,7 @@ from gateway.pacs.scu.client import PacsClient, StudyRecord
 from gateway.pacs.scu.lookup import Questions, Records
 from gateway.pacs.scu.retrieve import Finder
 from gateway.runtime.log_ids import bind
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class UploadChecker:
         targets: Mapping[str, PacsClient],
         outbox: Outbox,
         policy: Policy,
-        spool_dir: Path,
+        spools: Spools,
         added: Callable[[], None],
     ) -> None:
         """*pacs* are asked in this order for the study; *targets* are those of the policy, by name; *added* is called
@@ -75,7 +75,7 @@ class UploadChecker:
         self._held = Questions[bool]()
         self._outbox = outbox
         self._policy = policy
-        self._spool_dir = spool_dir
+        self._spools = spools
         self._added = added
 
     async def __call__(self, job: Job) -> None:
@@ -89,7 +89,7 @@ class UploadChecker:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         bind(study=slot.study_instance_uid)
         try:
-            upload = await fetch_to_file(self._store, key, self._spool_dir, self._policy.max_size)
+            upload = await fetch_to_file(self._store, key, self._spools, self._policy.max_size)
         except ObjectTooLarge:
             # Too large to be moved about: it stays where it is.
             raise CannotBeDone(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)") from None
@@ -98,7 +98,7 @@ class UploadChecker:
         except StoreError as e:
             raise TryLater(str(e)) from e
         except OSError as e:
-            raise TryLater(f"the upload cannot be spooled to {self._spool_dir} ({e.strerror}): free space there") from e
+            raise TryLater(f"the upload cannot be written to state_dir/spool: {e.strerror or e}") from e
         with upload.file:
             try:
                 await self._take(job, payload, slot, upload)
@@ -106,11 +106,13 @@ class UploadChecker:
                 await self._quarantine(job, payload, slot, upload, str(e))
             except StoreError as e:
                 raise TryLater(str(e)) from e
+            except OSError as e:
+                raise TryLater(f"the upload cannot be worked on in state_dir/spool: {e.strerror or e}") from e
         await self._forget(key, job)
 
     async def _take(self, job: Job, payload: CheckUpload, slot: Slot, fetched: Fetched) -> None:
         upload = await asyncio.to_thread(
-            examine, fetched.file, fetched.size, spool_dir=self._spool_dir, max_size=self._policy.max_size
+            examine, fetched.file, fetched.size, spools=self._spools, max_size=self._policy.max_size
         )
         try:
             check(

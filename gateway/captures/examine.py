@@ -7,13 +7,11 @@ with its lengths, its nesting, nor with what a deflated data set would inflate t
 from __future__ import annotations
 
 import mmap
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
@@ -24,6 +22,7 @@ from gateway.dicom.mend import Mended, mend, pieces
 from gateway.dicom.part10 import file_header
 from gateway.dicom.structure import PixelData, read_structure
 from gateway.dicom.uid import is_uid
+from gateway.runtime.spools import Spools
 
 MAX_HEADER = 128 * 1024 * 1024
 """Bytes before the pixel data, an encapsulated document included: they are held in memory while they are read."""
@@ -57,7 +56,7 @@ class Upload:
         self.file.close()
 
 
-def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Upload:
+def examine(file: FileIO, size: int, *, spools: Spools, max_size: int) -> Upload:
     """The instance in *file*; it lies in a file of its own where it had to be mended or inflated.
 
     *file* stays open. Raises Unacceptable, OSError. Works through the whole file: to be called in a thread.
@@ -71,15 +70,15 @@ def examine(file: FileIO, size: int, *, spool_dir: Path, max_size: int) -> Uploa
     try:
         envelope = open_envelope(view)
         if envelope.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            with _inflated(view[envelope.data_offset :], spool_dir, max_size) as (inflated, length):
+            with _inflated(view[envelope.data_offset :], spools, max_size) as (inflated, length):
                 data = memoryview(mmap.mmap(inflated.fileno(), length, access=mmap.ACCESS_READ))
-                return _mended(data, ExplicitVRLittleEndian, envelope.notes, spool_dir, max_size)
+                return _mended(data, ExplicitVRLittleEndian, envelope.notes, spools, max_size)
         data = view[envelope.data_offset :]
         mended = mend(data, envelope.transfer_syntax_uid)
     except MalformedDataSet as e:
         raise Unacceptable(f"it is no whole DICOM file: {e}") from e
     if envelope.notes or mended.notes:
-        return _mended(data, envelope.transfer_syntax_uid, envelope.notes, spool_dir, max_size, mended)
+        return _mended(data, envelope.transfer_syntax_uid, envelope.notes, spools, max_size, mended)
     return _upload(file, size, envelope.data_offset, envelope.transfer_syntax_uid, ())
 
 
@@ -87,7 +86,7 @@ def _mended(
     data: memoryview,
     transfer_syntax_uid: str,
     notes: tuple[str, ...],
-    spool_dir: Path,
+    spools: Spools,
     max_size: int,
     mended: Mended | None = None,
 ) -> Upload:
@@ -99,7 +98,7 @@ def _mended(
         raise Unacceptable(f"it is no whole DICOM file: {e}") from e
     if len(header) + mended.length > max_size:
         raise Unacceptable(f"it grows to more than captures.max_size ({max_size} bytes)")
-    file = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
+    file = spools.file()
     try:
         write_all(file, header)
         for piece in pieces(data, mended):
@@ -138,11 +137,11 @@ def _upload(file: FileIO, size: int, data_offset: int, transfer_syntax_uid: str,
 
 
 @contextmanager
-def _inflated(deflated: memoryview, spool_dir: Path, max_size: int) -> Iterator[tuple[FileIO, int]]:
+def _inflated(deflated: memoryview, spools: Spools, max_size: int) -> Iterator[tuple[FileIO, int]]:
     """The data set in explicit VR little endian: losing nothing, and what everybody can take."""
     # Some writers put a zlib header before what PS3.5 §A.5 has as a bare deflate stream.
     zlib_header = len(deflated) > 2 and deflated[0] & 0x0F == 8 and (deflated[0] << 8 | deflated[1]) % 31 == 0
-    file = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
+    file = spools.file()
     with file:
         size = 0
         inflate = zlib.decompressobj(15 if zlib_header else -15)

@@ -197,7 +197,12 @@ class DicomConfig(Section):
         64, description="Associations that are taken at once."
     )
     max_instance_size: Annotated[Size, Field(ge=1_000_000)] = Field(
-        8_000_000_000, description="Largest instance that is taken from a PACS over DICOM."
+        8_000_000_000, description="Largest instance that is taken from a PACS."
+    )
+    spool_size: Annotated[Size, Field(ge=1_000_000)] | None = Field(
+        None,
+        description="Most that large instances on their way, from a PACS or to one, take together in `state_dir`; at "
+        "least `max_instance_size`. Left out: twice that. Half of `cache.min_free` stays free on that disk, too.",
     )
     accept_pushes: bool = Field(False, description="Whether a PACS may send studies that were not asked for.")
     tls: TlsConfig | None = Field(None, description="TLS for the Storage SCP; left out: none.")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 
 from gateway.objects.client import CHUNK, ObjectStore
+from gateway.runtime.spools import SpoolFile, Spools
 from gateway.runtime.threads import in_thread
 
 
@@ -23,20 +22,20 @@ class ObjectTooLarge(Exception):
 class Fetched:
     """An object in a file that leaves nothing behind, whatever kills the process. Whoever is handed it closes it."""
 
-    file: FileIO
+    file: SpoolFile
     size: int
     """Bytes."""
     sha256: str
     """In hex."""
 
 
-async def fetch_to_file(store: ObjectStore, key: str, spool_dir: Path, max_size: int | None = None) -> Fetched:
-    """The object *key* as an unnamed file in *spool_dir*.
+async def fetch_to_file(store: ObjectStore, key: str, spools: Spools, max_size: int | None = None) -> Fetched:
+    """The object *key* as an unnamed file.
 
     Raises ObjectNotFound, StoreError, OSError, and ObjectTooLarge past *max_size* bytes.
     """
     digest, size = hashlib.sha256(), 0
-    file: FileIO = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
+    file = spools.file()
     try:
         async with store.read(key) as chunks:
             async for chunk in chunks:

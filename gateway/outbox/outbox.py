@@ -14,7 +14,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 
 from pydicom.uid import UID
 
@@ -31,6 +30,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.store import CannotTranscode, OutgoingInstance, Stored, store
 from gateway.pacs.scu.transcode import data_set_of, transcoded
 from gateway.runtime.log_ids import bind
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Outbox:
         storage_commitment: bool,
         keep_for: float,
         retry_for: float,
-        spool_dir: Path,
+        spools: Spools,
         on_stored: OnStored,
     ) -> None:
         """*name* begins the name of its kind of jobs; *targets* are the PACS by the operator's names for them;
@@ -115,7 +115,7 @@ class Outbox:
         self._with_commitment = storage_commitment
         self._keep_for = keep_for
         self._retry_for = retry_for
-        self._spool_dir = spool_dir
+        self._spools = spools
         self._decoding = asyncio.Semaphore(1)
         self._on_stored = on_stored
 
@@ -188,7 +188,7 @@ class Outbox:
         except CannotTranscode as e:
             raise CannotBeDone(str(e)) from e
         except OSError as e:
-            raise TryLater(f"it cannot be spooled to {self._spool_dir} ({e.strerror or e}): free space there") from e
+            raise TryLater(f"it cannot be written to state_dir/spool: {e.strerror or e}") from e
 
     async def _ask(self, payload: StoreObject, client: PacsClient) -> Ended:
         """Asks before the first attempt what could not be asked before; after it, it would be told of our own."""
@@ -200,7 +200,7 @@ class Outbox:
         if payload.key is None:
             raise CannotBeDone("it is not known any more where our copy lies: have the object sent to us again")
         try:
-            fetched = await fetch_to_file(self._objects, payload.key, self._spool_dir)
+            fetched = await fetch_to_file(self._objects, payload.key, self._spools)
         except ObjectNotFound as e:
             raise CannotBeDone("our copy is gone from the store: have the object sent to us again") from e
         with fetched.file as file:
@@ -221,7 +221,7 @@ class Outbox:
     async def _transcoded(self, file: FileIO, transfer_syntax_uid: str) -> Body:
         """One at a time: decoding takes a core, and room on the disk."""
         async with self._decoding:
-            return await transcoded(file, transfer_syntax_uid, spool_dir=self._spool_dir)
+            return await transcoded(file, transfer_syntax_uid, spools=self._spools)
 
     async def _tell(self, payload: StoreObject, body: Body) -> None:
         stored = StoredObject(

@@ -35,8 +35,6 @@ class Peer:
     """Our AE title; also the C-MOVE destination, so the PACS has to know it."""
     max_associations: int = 4
     """Associations we hold open to it at once (field note 8)."""
-    max_instance: int | None = None
-    """Bytes of an instance that it may send on an association of ours; None: as much as any association takes."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     tls: ssl.SSLContext | None = None
     certificate_names: frozenset[str] = frozenset()

@@ -15,6 +15,7 @@ from gateway.objects import ObjectStore
 from gateway.objects.files import ObjectTooLarge, fetch_to_file
 from gateway.runtime.confined import Limits, run_confined
 from gateway.runtime.errors import GatewayError
+from gateway.runtime.spools import Spools
 
 _PREVIEWER = Path(__file__).with_name("previewer.py")
 
@@ -44,9 +45,9 @@ class Element:
 class Previews:
     """Shows objects of the store."""
 
-    def __init__(self, store: ObjectStore, spool_dir: Path) -> None:
+    def __init__(self, store: ObjectStore, spools: Spools) -> None:
         self._store = store
-        self._spool_dir = spool_dir
+        self._spools = spools
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def header(self, key: str) -> Sequence[Element]:
@@ -60,7 +61,7 @@ class Previews:
     async def _made(self, key: str, *arguments: str) -> bytes:
         async with self._turns:
             try:
-                fetched = await fetch_to_file(self._store, key, self._spool_dir, MAX_SIZE)
+                fetched = await fetch_to_file(self._store, key, self._spools, MAX_SIZE)
             except ObjectTooLarge as e:
                 raise NoPreview(f"it is too large to be shown: {e}") from e
             with fetched.file:

@@ -16,6 +16,7 @@ from gateway.admin import state_dir as room
 from gateway.admin.health import Health, Unhealthy
 from gateway.admin.state_dir import LEAST_FREE, LEAST_INODES, StateDir
 from gateway.app import state_dir, why
+from gateway.runtime.spools import NoRoom, Spools
 from gateway.runtime.supervise import Supervisor
 
 
@@ -42,19 +43,27 @@ def disk(tmp_path):
 
 async def said_of(path):
     with pytest.raises(Unhealthy) as caught:
-        await StateDir(path).check()
+        await StateDir(path, Spools(path)).check()
     assert str(path) not in str(caught.value)
     return str(caught.value)
 
 
 async def test_a_disk_with_room_is_well_and_nothing_is_left_on_it(tmp_path):
-    assert "GB are free" in await StateDir(tmp_path).check()
+    assert "GB are free" in await StateDir(tmp_path, Spools(tmp_path)).check()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_instances_that_were_refused_for_lack_of_room_are_told(tmp_path):
+    spools = Spools(tmp_path, most=10, keeps_free=0)
+    with spools.file() as file, pytest.raises(NoRoom):
+        file.write(bytes(11))
+    with pytest.raises(Unhealthy, match=r"large instances are refused.*dicom\.spool_size"):
+        await StateDir(tmp_path, spools).check()
 
 
 async def test_a_disk_that_is_full_is_told_before_the_last_byte(disk):
     path = disk(f"size={LEAST_FREE * 2}")
-    assert "are free" in await StateDir(path).check()
+    assert "are free" in await StateDir(path, Spools(path)).check()
     (path / "filler").write_bytes(b"\0" * (LEAST_FREE + 1_000_000))
     assert "its disk is full" in await said_of(path)
 
@@ -73,11 +82,11 @@ async def test_a_disk_out_of_inodes_is_told_as_that(disk):
 
 async def test_a_disk_that_turned_read_only_is_told_with_its_mend(disk):
     path = disk("size=200m")
-    assert await StateDir(path).check()
+    assert await StateDir(path, Spools(path)).check()
     subprocess.run(["mount", "-o", "remount,ro", str(path)], check=True)
     assert "read-only" in await said_of(path)
     subprocess.run(["mount", "-o", "remount,rw", str(path)], check=True)
-    assert await StateDir(path).check()
+    assert await StateDir(path, Spools(path)).check()
 
 
 async def test_a_folder_that_is_gone_is_told(tmp_path):
@@ -95,7 +104,7 @@ async def test_a_disk_that_hangs_is_told_holds_up_nobody_and_is_asked_once(tmp_p
 
     monkeypatch.setattr(room, "WITHIN", 0.1)
     monkeypatch.setattr(os, "statvfs", hangs)
-    state_dir = StateDir(tmp_path)
+    state_dir = StateDir(tmp_path, Spools(tmp_path))
     try:
         for _ in range(5):
             with pytest.raises(Unhealthy, match="hang"):

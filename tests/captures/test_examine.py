@@ -22,6 +22,7 @@ from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import check, examine
 from gateway.config.models import CAPTURE_CLASSES
 from gateway.demo.sample import sample_capture
+from gateway.runtime.spools import Spools
 
 STUDY = "1.2.3"
 OPEN = []
@@ -38,7 +39,7 @@ def look(content, tmp_path, max_size=10_000_000):
     path = tmp_path / "upload"
     path.write_bytes(content)
     OPEN.append(path.open("rb", buffering=0))
-    upload = examine(OPEN[-1], len(content), spool_dir=tmp_path, max_size=max_size)
+    upload = examine(OPEN[-1], len(content), spools=Spools(tmp_path), max_size=max_size)
     OPEN.append(upload.file)
     return upload
 

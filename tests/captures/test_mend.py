@@ -20,6 +20,7 @@ from gateway.config.models import CAPTURE_CLASSES
 from gateway.demo.sample import sample_capture
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.mend import mend, pieces
+from gateway.runtime.spools import Spools
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 STUDY = "1.2.3"
@@ -234,7 +235,7 @@ def look(content, tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(content)
     with path.open("rb", buffering=0) as file:
-        upload = examine(file, len(content), spool_dir=tmp_path, max_size=10_000_000)
+        upload = examine(file, len(content), spools=Spools(tmp_path), max_size=10_000_000)
         assert not file.closed
         check(
             upload, study_instance_uid=STUDY, series_instance_uid=None, sop_instance_uid=None,
@@ -309,7 +310,7 @@ def test_an_upload_in_big_endian_without_meta_is_told_apart(tmp_path):
     path = tmp_path / "upload"
     path.write_bytes(without_meta(content))
     with path.open("rb", buffering=0) as file:
-        upload = examine(file, path.stat().st_size, spool_dir=tmp_path, max_size=10_000_000)
+        upload = examine(file, path.stat().st_size, spools=Spools(tmp_path), max_size=10_000_000)
         assert upload.transfer_syntax_uid == BIG
         upload.close()
 

@@ -20,8 +20,9 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.retrieve import Selection
-from gateway.pacs.upper import dimse, negotiation, pdus, spool
+from gateway.pacs.upper import dimse, negotiation, pdus
 from gateway.pacs.upper.negotiation import Context, accept, read_answer, read_request, request_pdu
+from gateway.runtime.spools import Spools
 from gateway.studies.outcome import Complete
 from tests.field.inputs import CT, SERIES, STUDY, elements, encoded, held
 from tests.field.raw_pacs import EXPLICIT, Wire, associate, item, parse_contexts, proposed, raw_pacs
@@ -59,13 +60,13 @@ TITLES = {
 class Scp:
     """Our SCP, with what it let in."""
 
-    def __init__(self, tmp_path, **options):
+    def __init__(self, tmp_path, spools=None, **options):
         self.asked = []
         self.taken = []
         self._writers = []
         self.scp = StorageScp(
-            ae_title="US", host="127.0.0.1", port=0, handler=self._take, allows=self._allows, spool_dir=tmp_path,
-            **options,
+            ae_title="US", host="127.0.0.1", port=0, handler=self._take, allows=self._allows,
+            spools=Spools(tmp_path, **(spools or {})), **options,
         )  # fmt: skip
 
     def _allows(self, title, host):
@@ -181,7 +182,7 @@ async def test_a_get_that_failed_is_told_by_its_status():
     async with raw_pacs(held(encoded(elements()))) as pacs:
         pacs.failing_get = orthancs_failed_get()
         client = PacsClient(Peer("raw", "RAWPACS", "127.0.0.1", pacs.port, "US"), advertised="US")
-        retriever = GetRetriever(client, spool_dir=None)
+        retriever = GetRetriever(client, spools=None)
         outcome = await retriever.get(Selection(STUDY, SERIES), turn=Claim(Lane.RETRIEVE), deliver=None, total_limit=10)
         assert (outcome.status, outcome.failed) == (0xC000, 1)
 
@@ -316,7 +317,7 @@ class TestWhatAPeerMaySend:
 
     @pytest.mark.parametrize("spool_above", [1000, 10_000_000])
     async def test_an_instance_that_is_too_large_is_refused_and_the_next_one_taken(self, tmp_path, caplog, spool_above):
-        async with Scp(tmp_path, max_instance=1_000_000, spool_above=spool_above) as us:
+        async with Scp(tmp_path, {"largest": 1_000_000}, spool_above=spool_above) as us:
             wire = await self.associated(us)
             for size, status in ((1_500_000, 0xA700), (1_000_000, 0)):
                 wire.send(1, self.store(), bytes(size))
@@ -326,15 +327,14 @@ class TestWhatAPeerMaySend:
         assert any("dicom.max_instance_size" in r.getMessage() for r in caplog.records)
 
     async def test_an_instance_without_an_end_ends_the_association(self, tmp_path):
-        async with Scp(tmp_path, max_instance=1_000_000) as us:
+        async with Scp(tmp_path, {"largest": 1_000_000}) as us:
             wire = await self.associated(us)
             wire.send(1, self.store(), bytes(4_000_000))
             assert await self.aborted(wire)
             assert us.taken == []
 
-    async def test_a_disk_that_is_nearly_full_takes_no_spool_file(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(spool, "KEEPS_FREE", 1 << 60)
-        async with Scp(tmp_path, spool_above=1000) as us:
+    async def test_a_disk_that_is_nearly_full_takes_no_spool_file(self, tmp_path):
+        async with Scp(tmp_path, {"keeps_free": 1 << 60}, spool_above=1000) as us:
             wire = await self.associated(us)
             wire.send(1, self.store(), bytes(100_000))
             _, answer, _ = await wire.message()

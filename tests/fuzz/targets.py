@@ -31,6 +31,7 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
 from gateway.pacs.upper.spool import MemoryBody
+from gateway.runtime.spools import Spools
 from gateway.studies.header import WANTED, read_header, read_header_tolerantly
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
@@ -89,7 +90,7 @@ class Acceptor:
         self._loop = asyncio.new_event_loop()
         self._scp = StorageScp(
             ae_title="US", host="", port=0, handler=self._take, allows=lambda ae, host: True,
-            spool_dir=Path(self._spool.name), spool_above=600,
+            spools=Spools(Path(self._spool.name)), spool_above=600,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -197,7 +198,7 @@ def upload(data: bytes) -> None:
         file = (Path(spool) / "upload").open("w+b", buffering=0)
         with file:
             file.write(data)
-            found = examine(file, len(data), spool_dir=Path(spool), max_size=10_000_000)
+            found = examine(file, len(data), spools=Spools(Path(spool)), max_size=10_000_000)
             with contextlib.closing(found):
                 check(
                     found, study_instance_uid=found.study_instance_uid, series_instance_uid=None,

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.objects import StoreError
 from gateway.objects.files import ObjectTooLarge, _write, fetch_to_file, read_file
+from gateway.runtime.spools import Spools
 from gateway.runtime.threads import in_thread
 
 
@@ -23,7 +24,7 @@ async def test_a_full_spool_disk_is_told_as_that_and_not_as_the_stores_trouble(s
 
     monkeypatch.setattr("gateway.objects.files._write", full)
     with pytest.raises(OSError, match="No space left"):
-        await fetch_to_file(store, "a", tmp_path)
+        await fetch_to_file(store, "a", Spools(tmp_path))
 
 
 async def test_what_the_reader_of_an_object_raises_is_the_readers(store):
@@ -57,8 +58,8 @@ async def test_what_cannot_be_read_to_be_put_is_told_as_that_and_not_tried_again
 async def test_an_object_over_the_limit_is_no_file(store, tmp_path):
     await store.put("a", b"x" * 1000, content_type="a/b")
     with pytest.raises(ObjectTooLarge):
-        await fetch_to_file(store, "a", tmp_path, max_size=999)
-    fetched = await fetch_to_file(store, "a", tmp_path, max_size=1000)
+        await fetch_to_file(store, "a", Spools(tmp_path), max_size=999)
+    fetched = await fetch_to_file(store, "a", Spools(tmp_path), max_size=1000)
     assert b"".join([c async for c in read_file(fetched.file, 0, fetched.size)]) == b"x" * 1000
     fetched.file.close()
 

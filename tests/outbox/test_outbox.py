@@ -17,6 +17,7 @@ from gateway.outbox.clean import Cleaner
 from gateway.outbox.commitment import FIRST_WAIT, Commitments
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs.scu.commitment import CommitmentResult
+from gateway.runtime.spools import Spools
 from tests.clock import ManualClock
 
 RETRY_FOR = 3 * 86400.0
@@ -64,7 +65,7 @@ def outbox(journal, pacs, tmp_path):
 
     return Outbox(
         "capture", objects=None, journal=journal, targets={"main": pacs}, storage_commitment=True, keep_for=60.0,
-        retry_for=RETRY_FOR, spool_dir=tmp_path, on_stored=told,
+        retry_for=RETRY_FOR, spools=Spools(tmp_path), on_stored=told,
     )  # fmt: skip
 
 

@@ -24,11 +24,12 @@ from gateway.dicom.part10 import file_header, read_file_meta
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
 from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, _number, _record, basic, bearer, said
 from gateway.pacs.dicomweb.wado import WadoRetriever, _boundary
-from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
+from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation, RequestRefused
 from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.receiver import Sender
 from gateway.pacs.scu.retrieve import Selection
+from gateway.runtime.spools import Spools
 from tests.conftest import data_set
 from tests.pacs.test_get import Taken
 
@@ -144,7 +145,7 @@ def test_values_of_the_json_model_are_read_as_their_vr_has_them():
 
 
 @asynccontextmanager
-async def service(handler, *, tls=None, scheme="http", tmp_path=None, **peer):
+async def service(handler, *, tls=None, scheme="http", tmp_path=None, spools=None, **peer):
     """A DICOMweb service that is *handler*; gives our client of it, and a retriever."""
     app = web.Application()
     app.router.add_get("/dicom-web/{path:.*}", handler)
@@ -156,7 +157,8 @@ async def service(handler, *, tls=None, scheme="http", tmp_path=None, **peer):
     timeouts = Timeouts(**{"idle": 5.0, "respond": 5.0, **peer.pop("timeouts", {})})
     client = DicomWeb(WebPeer("main", f"{scheme}://127.0.0.1:{port}/dicom-web", timeouts=timeouts, **peer))
     try:
-        yield client, WadoRetriever(client, sender=Sender("PACS", "US", "127.0.0.1"), spool_dir=tmp_path)
+        spools = Spools(tmp_path, **(spools or {}))
+        yield client, WadoRetriever(client, sender=Sender("PACS", "US", "127.0.0.1"), spools=spools)
     finally:
         await client.close()
         await runner.cleanup()
@@ -337,6 +339,42 @@ async def test_parts_are_delivered_as_they_are_held_and_a_large_one_goes_through
     assert taken.spooled == {uid for uid, d in HELD.items() if len(d) >= 20_000} != set()
     assert accepts == ['multipart/related; type="application/dicom"; transfer-syntax=*']
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("spool_above", [20_000, 10_000_000])
+async def test_a_part_that_is_larger_than_what_is_taken_is_refused_and_costs_no_other(
+    tmp_path, monkeypatch, caplog, spool_above
+):
+    monkeypatch.setattr("gateway.pacs.dicomweb.wado.SPOOL_ABOVE", spool_above)
+
+    async def handler(request):
+        return web.Response(body=multipart(*(i.content for i in SAMPLE)), headers={"Content-Type": RELATED})
+
+    taken, largest = Taken(), max(map(len, HELD.values())) - 1
+    async with service(handler, tmp_path=tmp_path, spools={"largest": largest}) as (_, retriever):
+        await get(retriever, taken)
+    assert taken.data == {uid: content for uid, content in HELD.items() if len(content) <= largest} != HELD
+    assert any("raise dicom.max_instance_size" in r.getMessage() for r in caplog.records)
+
+
+async def test_a_part_without_an_end_ends_the_answer(tmp_path):
+    async def handler(request):
+        return web.Response(body=multipart(*(i.content for i in SAMPLE)), headers={"Content-Type": RELATED})
+
+    async with service(handler, tmp_path=tmp_path, spools={"largest": 1_000}) as (_, retriever):
+        with pytest.raises(ProtocolViolation, match="without an end"):
+            await get(retriever, Taken())
+
+
+async def test_where_there_is_no_room_for_a_part_the_mend_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.pacs.dicomweb.wado.SPOOL_ABOVE", 100)
+
+    async def handler(request):
+        return web.Response(body=multipart(*(i.content for i in SAMPLE)), headers={"Content-Type": RELATED})
+
+    async with service(handler, tmp_path=tmp_path, spools={"keeps_free": 1 << 60}) as (_, retriever):
+        with pytest.raises(PacsError, match=r"half of cache\.min_free"):
+            await get(retriever, Taken())
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.999])

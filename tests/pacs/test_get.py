@@ -23,6 +23,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import MAX_CONTEXTS, GetRetriever, contexts_for
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper.negotiation import accept, read_answer, read_request, request_pdu
+from gateway.runtime.spools import Spools
 from tests.conftest import data_set
 
 STUDY, SAMPLE = sample_study()
@@ -85,7 +86,7 @@ class Taken:
 def retriever(port, tmp_path, *, title="SIMULATOR", **options):
     timeouts = Timeouts(**{"idle": 10.0, **options.pop("timeouts", {})})
     client = PacsClient(Peer("main", title, "127.0.0.1", port, "US", timeouts=timeouts), advertised="US at here")
-    return GetRetriever(client, spool_dir=tmp_path, **options)
+    return GetRetriever(client, spools=Spools(tmp_path, **options.pop("spools", {})), **options)
 
 
 async def get(retriever, selection, taken, total_limit=30.0):
@@ -141,6 +142,16 @@ async def test_a_large_instance_goes_through_a_file(pacs, tmp_path, monkeypatch)
     await get(retriever(pacs.port, tmp_path), Selection(STUDY, series, (), (CT,)), taken)
     assert taken.spooled == set(held)
     assert taken.data == {uid: HELD[uid] for uid in held}
+
+
+async def test_an_instance_that_is_larger_than_what_is_taken_is_refused_and_costs_no_other(pacs, tmp_path, caplog):
+    series, held = series_of(CT)
+    taken, largest = Taken(), max(len(HELD[uid]) for uid in held) - 1
+    limited = retriever(pacs.port, tmp_path, spools={"largest": largest})
+    await get(limited, Selection(STUDY, series, (), (CT,)), taken)
+    assert taken.data == {uid: HELD[uid] for uid in held if len(HELD[uid]) <= largest}
+    assert len(taken.data) < len(held)
+    assert any("raise dicom.max_instance_size" in r.getMessage() for r in caplog.records)
 
 
 async def test_while_an_instance_is_taken_in_the_next_one_is_not_sent_and_this_is_no_silence(pacs, tmp_path):

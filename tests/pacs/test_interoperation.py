@@ -19,6 +19,7 @@ from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
+from gateway.runtime.spools import Spools
 from tests.conftest import data_set
 from tests.dicom.test_elements import FILES
 from tests.rig.simulator import without_reactor
@@ -44,7 +45,7 @@ async def receiver(tmp_path):
         port=0,
         handler=keep,
         allows=lambda ae, host: True,
-        spool_dir=tmp_path / "spool",
+        spools=Spools(tmp_path / "spool"),
     )
     scp.kept = kept
     await scp.start()

@@ -37,6 +37,7 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_request
+from gateway.runtime.spools import Spools
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -146,7 +147,7 @@ async def scp(tmp_path, request):
         port=0,
         handler=refuse,
         allows=lambda ae, host: ae == "THEM",
-        spool_dir=tmp_path,
+        spools=Spools(tmp_path),
         artim=0.3,
         tls=getattr(request, "param", None) and request.getfixturevalue(request.param)[0],
     )
@@ -179,7 +180,7 @@ async def test_an_instance_in_a_context_that_is_for_echoes_is_aborted(scp):
 async def test_connections_that_never_associate_take_no_associations_place(tmp_path):
     scp = StorageScp(
         ae_title="US", host="127.0.0.1", port=0, handler=refuse, allows=lambda ae, host: True,
-        spool_dir=tmp_path, max_associations=1,
+        spools=Spools(tmp_path), max_associations=1,
     )  # fmt: skip
     await scp.start()
     silent = [await asyncio.open_connection("127.0.0.1", scp.port) for _ in range(5)]
@@ -222,7 +223,7 @@ async def test_over_tls_an_instance_of_any_size_arrives_as_it_was_sent(tmp_path,
     server, client = certificate
     scp = StorageScp(
         ae_title="US", host="127.0.0.1", port=0, handler=keep, allows=lambda ae, host: True,
-        spool_dir=tmp_path, tls=server,
+        spools=Spools(tmp_path), tls=server,
     )  # fmt: skip
     await scp.start()
     data = bytes(range(251)) * (size // 251 + 1)

@@ -21,6 +21,7 @@ from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate
 from gateway.demo.sample import sample_capture
 from gateway.pacs.scu.store import CannotTranscode
 from gateway.pacs.scu.transcode import transcoded
+from gateway.runtime.spools import Spools
 
 HTJ2K = bytes.fromhex(
     "ff4fff5100294000000000180000001000000000000000000000001800000010000000000000000000010f0101ff50000800"
@@ -38,7 +39,7 @@ EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 async def decode(content: bytes, to: str, tmp_path: Path, **options) -> Dataset:
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(content)
-        body = await transcoded(file, to, spool_dir=tmp_path, **options)
+        body = await transcoded(file, to, spools=Spools(tmp_path), **options)
         whole = body.read(0, body.size)
         body.close()
         return read_dataset(io.BytesIO(whole), UID(to).is_implicit_VR, True)

@@ -22,6 +22,7 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import MAX_COMMAND, MAX_PDU, data_pdus
 from gateway.pacs.upper.negotiation import Context, read_answer, request_pdu
+from gateway.runtime.spools import Spools
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, JPEG2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
@@ -38,7 +39,7 @@ class Receiver:
         self.gate.set()
         self.scp = StorageScp(
             ae_title="US", host="127.0.0.1", port=0, handler=self.take, allows=lambda ae, host: ae == "THEM",
-            spool_dir=tmp_path, **options,
+            spools=Spools(tmp_path), **options,
         )  # fmt: skip
 
     async def take(self, instance):

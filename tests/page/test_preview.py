@@ -11,6 +11,7 @@ from pydicom.data import get_testdata_file
 
 from gateway.demo.sample import sample_study
 from gateway.page.preview import NoPreview, Previews
+from gateway.runtime.spools import Spools
 
 PDF = (
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
@@ -22,7 +23,7 @@ PDF = (
 async def show(store, tmp_path):
     async def show(content, page=0):
         await store.put("shown", content, content_type="application/octet-stream")
-        return await Previews(store, tmp_path).picture("shown", page)
+        return await Previews(store, Spools(tmp_path)).picture("shown", page)
 
     return show
 
@@ -58,6 +59,6 @@ async def test_what_cannot_be_shown_is_said(show, content):
 
 async def test_the_header_is_bounded_whatever_it_holds(store, tmp_path):
     await store.put("shown", read("CT_small.dcm"), content_type="application/dicom")
-    found = await Previews(store, tmp_path).header("shown")
+    found = await Previews(store, Spools(tmp_path)).header("shown")
     assert ("(0010,0010)", "Patient's Name") in [(e.tag, e.name) for e in found]
     assert max(len(e.value) for e in found) <= 200

@@ -440,6 +440,8 @@ class PacsSimulator:
                 status = assoc.send_c_store(d, **origin)
             except ValueError:  # there is no context for it
                 continue
+            except RuntimeError:  # the association went while this one slept
+                break
             if "Status" not in status:  # the association is gone
                 break
             if b.send_twice:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.pacs.scp.server import StorageScp
 from gateway.runtime.clock import SYSTEM_CLOCK
+from gateway.runtime.spools import Spools
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
 from gateway.studies.refusals import Refusals
@@ -47,7 +48,7 @@ async def main():
         port=0,
         handler=intake,
         allows=lambda ae, host: True,
-        spool_dir=Path(sys.argv[1]),
+        spools=Spools(Path(sys.argv[1])),
     )
     await scp.start()
     print(scp.port, flush=True)

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from email.message import Message
-from pathlib import Path
 from urllib.parse import quote
 
 from gateway.dicom.elements import MalformedDataSet, read_elements, string
@@ -22,9 +21,11 @@ from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartR
 from gateway.pacs.dicomweb.service import DicomWeb
 from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation
 from gateway.pacs.lanes import Claim
-from gateway.pacs.receiver import Body, IncomingInstance, InstanceHandler, Sender
+from gateway.pacs.receiver import Body, IncomingInstance, InstanceHandler, OnRefused, Sender
+from gateway.pacs.scp.server import log_refused
 from gateway.pacs.scu.retrieve import Selection
-from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool
+from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool, TooLarge
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +44,21 @@ class WadoRetriever:
     comes_apart = False
     remedy = "see that dicomweb_url is the root of its DICOMweb service and that our user may read studies"
 
-    def __init__(self, web: DicomWeb, *, sender: Sender, spool_dir: Path, uncompressed_only: bool = False) -> None:
-        """*sender* names the two of us as DIMSE does; *spool_dir* takes the unnamed files of large instances."""
+    def __init__(
+        self,
+        web: DicomWeb,
+        *,
+        sender: Sender,
+        spools: Spools,
+        uncompressed_only: bool = False,
+        on_refused: OnRefused = log_refused,
+    ) -> None:
+        """*sender* names the two of us as DIMSE does; *spools* takes large instances, and says how large; *on_refused*
+        is told of those that are larger."""
+        self._on_refused = on_refused
         self._web = web
         self._sender = sender
-        self._spool_dir = spool_dir
+        self._spools = spools
         syntax = EXPLICIT_LITTLE_ENDIAN if uncompressed_only else ANY_SYNTAX
         self._accept = f'multipart/related; type="application/dicom"; transfer-syntax={syntax}'
 
@@ -88,13 +99,13 @@ class WadoRetriever:
                     "dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?"
                 )
             reader = MultipartReader(boundary)
-            part = _Part(self._spool_dir)
+            part = _Part(self._spools)
             unreadable = 0
             try:
                 async for data in self._web.chunks(answer):
                     for event in reader.feed(data):
                         if event is Mark.BEGIN:
-                            part = _Part(self._spool_dir)
+                            part = _Part(self._spools)
                         elif event is Mark.END:
                             unreadable += not await self._take(part, sender, deliver)
                         else:
@@ -109,15 +120,20 @@ class WadoRetriever:
             raise ProtocolViolation(f"{peer} sent {unreadable} parts that are no DICOM files")
 
     async def _take(self, part: _Part, sender: Sender, deliver: InstanceHandler) -> bool:
-        """Hands a whole part on; False where it is no instance. Raises PacsError where there is no room for it."""
+        """Hands a whole part on, unless it is larger than what is taken; False where it is no instance. Raises
+        PacsError where there is no room for it."""
         meta = part.meta
         if meta is None:
             log.warning("%s: a part is no DICOM file: %s", self._web.peer, part.fault or "it ends too early")
             return False
         try:
             body = await part.body()
+        except TooLarge as e:
+            uid = meta.sop_instance_uid if is_usable(meta.sop_instance_uid) else ""
+            self._on_refused(sender, uid, f"{e.strerror}: raise dicom.max_instance_size where it is to be taken")
+            return True
         except OSError as e:
-            raise NoSpoolSpace(f"cannot write to {self._spool_dir} ({e.strerror}): free space there") from e
+            raise NoSpoolSpace(f"what {self._web.peer} sends cannot be written to state_dir/spool: {e.strerror}") from e
         # Without one, it can only be the syntax that WADO-RS has where none is asked for (PS3.18 §8.7.3.5.2).
         syntax = meta.transfer_syntax_uid if is_uid(meta.transfer_syntax_uid) else EXPLICIT_LITTLE_ENDIAN
         await deliver(
@@ -142,15 +158,16 @@ class NoSpoolSpace(PacsError):
 class _Part:
     """One part on its way: its file meta information is read, its data set collected."""
 
-    def __init__(self, spool_dir: Path) -> None:
+    def __init__(self, spools: Spools) -> None:
         self._head = bytearray()
-        self._spool = Spool(spool_dir, spool_above=SPOOL_ABOVE)
+        self._spool = Spool(spools, spool_above=SPOOL_ABOVE)
+        self._left, self._largest = spools.largest, spools.largest
         self.meta: FileMeta | None = None
         self.fault = ""
         """Why it is no Part 10 file."""
 
     async def add(self, data: memoryview) -> None:
-        """Takes the next bytes."""
+        """Takes the next bytes. Raises MalformedMultipart where they have no end."""
         if self.fault:
             return
         if self.meta is None:
@@ -162,7 +179,12 @@ class _Part:
             if self.meta is None:
                 return
             data = memoryview(self._head)[self.meta.data_offset :]
-        if self._spool.add(data):
+        self._left -= len(data)
+        if self._left < -self._largest:
+            raise MalformedMultipart("an instance without an end")
+        if self._left < 0:
+            self._spool.refuse(TooLarge(self._largest))
+        elif self._spool.add(data):
             await self._spool.flush()
 
     async def body(self) -> Body:

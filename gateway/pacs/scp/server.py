@@ -7,7 +7,6 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
-from pathlib import Path
 
 from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
 from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
@@ -31,13 +30,11 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
 from gateway.pacs.upper.link import (
     ASSOCIATE_RQ,
-    MAX_INSTANCE,
     RELEASE_RQ,
     ConnectionClosed,
     Link,
     Message,
     ServiceProvider,
-    TooLarge,
     data_pdus,
 )
 from gateway.pacs.upper.negotiation import (
@@ -57,8 +54,9 @@ from gateway.pacs.upper.negotiation import (
     reject_pdu,
 )
 from gateway.pacs.upper.pdus import Titles, read_titles
-from gateway.pacs.upper.spool import SPOOL_ABOVE
+from gateway.pacs.upper.spool import SPOOL_ABOVE, TooLarge
 from gateway.runtime.log_ids import bind, next_association, step
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +102,7 @@ class StorageScp:
         port: int,
         handler: InstanceHandler,
         allows: AllowsAssociation,
-        spool_dir: Path,
+        spools: Spools,
         spool_above: int = SPOOL_ABOVE,
         max_associations: int = 64,
         artim: float = ARTIM,
@@ -115,26 +113,24 @@ class StorageScp:
         certified: IsCertified | None = None,
         on_commitment: Callable[[CommitmentResult, Sender], Awaitable[bool]] | None = None,
         spelled: Callable[[str], str] = str,
-        max_instance: int = MAX_INSTANCE,
         knows: Callable[[str], bool] = lambda host: True,
         awaits: AllowsAssociation = lambda title, host: False,
         on_refused: OnRefused = log_refused,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
-        *spool_dir* takes the unnamed files of large instances; *artim* and *idle* are seconds. *on_commitment* takes
+        *spools* takes large instances, and says how large; *artim* and *idle* are seconds. *on_commitment* takes
         what somebody reports of a storage commitment (as OnCommitment does); without it none is taken. *spelled* gives
-        an AE title as the configuration spells it, for those that say it otherwise. Instances of more than
-        *max_instance* bytes are refused, of which *on_refused* is told. *knows* says whether a PACS sends from an
-        address, *awaits* whether an AE there was asked to send: it finds a place before others do."""
+        an AE title as the configuration spells it, for those that say it otherwise. *on_refused* is told of instances
+        that cannot be taken. *knows* says whether a PACS sends from an address, *awaits* whether an AE there was asked
+        to send: it finds a place before others do."""
         self._on_refused = on_refused
-        self._max_instance = max_instance
         self._spelled = spelled
         self._ae_title = ae_title
         self._host, self._port = host, port
         self._handler = handler
         self._allows = allows
-        self._spool_dir, self._spool_above = spool_dir, spool_above
+        self._spools, self._spool_above = spools, spool_above
         self._max_associations = max_associations
         self._artim, self._idle, self._idle_unused = artim, idle, idle_unused
         self._uncompressed_only_from = uncompressed_only_from
@@ -160,7 +156,7 @@ class StorageScp:
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
-        self._spool_dir.mkdir(parents=True, exist_ok=True)
+        self._spools.prepare()
         await self._door.open(self._host, self._port)
 
     async def stop(self, *, drain_for: float = 5.0) -> None:
@@ -175,9 +171,8 @@ class StorageScp:
         await asyncio.gather(*self._callers, return_exceptions=True)
 
     def _new_link(self) -> Link:
-        link = Link(self._spool_dir, spool_above=self._spool_above)
+        link = Link(self._spools, spool_above=self._spool_above)
         link.messages_ahead = 1
-        link.max_instance = self._max_instance
         return link
 
     def _entered(self, caller: Caller) -> None:
@@ -357,7 +352,6 @@ class StorageScp:
                 context,
                 sender=sender,
                 handler=self._handler,
-                spool_dir=self._spool_dir,
                 on_refused=self._on_refused,
             )
             if status == Status.SUCCESS:
@@ -383,7 +377,6 @@ async def take_in(
     *,
     sender: Sender,
     handler: InstanceHandler,
-    spool_dir: Path,
     on_refused: OnRefused = log_refused,
 ) -> int:
     """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
@@ -392,7 +385,7 @@ async def take_in(
     sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
     if message.failure is not None:
         said = message.failure.strerror
-        reason = f"it cannot be written to {spool_dir} ({said}): free space there"
+        reason = f"it cannot be written to state_dir/spool: {said}"
         if isinstance(message.failure, TooLarge):
             reason = f"{said}: raise dicom.max_instance_size where it is to be taken"
         on_refused(sender, sop_instance_uid if _is_name(sop_instance_uid) else "", reason)

@@ -14,7 +14,6 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
 from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION, has_images
@@ -30,6 +29,7 @@ from gateway.pacs.scu.kept import KeptAssociations
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.negotiation import Context
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class PacsClient:
 
     @asynccontextmanager
     async def association(
-        self, contexts: Sequence[Context], claim: Claim, *, receives_in: Path | None = None
+        self, contexts: Sequence[Context], claim: Claim, *, receives_in: Spools | None = None
     ) -> AsyncIterator[Association]:
         """An association of ours with it, when its turn comes. Raises PacsError.
 
@@ -185,7 +185,7 @@ class PacsClient:
     def _query(self, owner: str, urgency: Urgent) -> AbstractAsyncContextManager[Association]:
         return self.association([Context(STUDY_ROOT_FIND, READABLE)], Claim(Lane.QUERY, owner, urgency))
 
-    async def _open(self, contexts: Sequence[Context], receives_in: Path | None) -> Association:
+    async def _open(self, contexts: Sequence[Context], receives_in: Spools | None) -> Association:
         pause = 0.25  # seconds
         for _ in range(BUSY_RETRIES):
             try:

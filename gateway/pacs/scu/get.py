@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from itertools import islice
-from pathlib import Path
 
 from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
 from gateway.dicom.syntaxes import COMMONEST_FIRST, READABLE, UNCOMPRESSED
@@ -25,6 +24,7 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.link import Message
 from gateway.pacs.upper.negotiation import Context
+from gateway.runtime.spools import Spools
 
 MAX_CONTEXTS = 128
 """Presentation contexts of an association."""
@@ -52,14 +52,14 @@ class GetRetriever:
         self,
         client: PacsClient,
         *,
-        spool_dir: Path,
+        spools: Spools,
         uncompressed_only: bool = False,
         on_refused: OnRefused = log_refused,
     ) -> None:
-        """*spool_dir* takes the unnamed files of large instances; *on_refused* is told of those that it cannot take."""
+        """*spools* takes large instances, and says how large; *on_refused* is told of those that it cannot take."""
         self._on_refused = on_refused
         self._client = client
-        self._spool_dir = spool_dir
+        self._spools = spools
         self._uncompressed_only = uncompressed_only
 
     async def retrieve(
@@ -84,7 +84,7 @@ class GetRetriever:
         if selection.series_instance_uid is None:  # of a whole study the PACS may have listed only some
             classes = (*classes, *COMMON_STORAGE_CLASSES)
         contexts = contexts_for(classes, uncompressed_only=self._uncompressed_only)
-        async with self._client.association(contexts, turn, receives_in=self._spool_dir) as association:
+        async with self._client.association(contexts, turn, receives_in=self._spools) as association:
             context_id = association.context_for(STUDY_ROOT_GET)
             self._check_roles(association)
             command = request(association, dimse.C_GET_RQ, STUDY_ROOT_GET, data=True)
@@ -116,14 +116,7 @@ class GetRetriever:
             field = dimse.number(message.command, dimse.COMMAND_FIELD)
             context = association.contexts[message.context_id]
             if field == dimse.C_STORE_RQ and context.as_scp:
-                status = await take_in(
-                    message,
-                    context,
-                    sender=sender,
-                    handler=deliver,
-                    spool_dir=self._spool_dir,
-                    on_refused=self._on_refused,
-                )
+                status = await take_in(message, context, sender=sender, handler=deliver, on_refused=self._on_refused)
                 await association.send(message.context_id, dimse.response(message.command, status))
             elif field == dimse.C_GET_RSP:
                 if dimse.number(message.command, dimse.STATUS) not in dimse.PENDING:

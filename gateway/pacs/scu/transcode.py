@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from io import FileIO
 from pathlib import Path
 
 from gateway.pacs.scu.store import CannotTranscode
 from gateway.pacs.upper.spool import FileBody
 from gateway.runtime.confined import Ended, Limits, run_confined
+from gateway.runtime.spools import NoRoom, SpoolFile, Spools
 
 _TRANSCODER = Path(__file__).with_name("transcoder.py")
 
@@ -31,28 +31,33 @@ _UNCOMPRESSED_ONLY = "the PACS takes only uncompressed instances of this SOP cla
 _ENABLE = ": enable its transfer syntax in the PACS"
 
 
-def data_set_of(file: FileIO, size: int) -> FileBody:
+def data_set_of(file: SpoolFile, size: int) -> FileBody:
     """The data set in a Part 10 file of ours of *size* bytes, as a body of its own: it closes *file* no more."""
     body = FileBody(file, size)
     # Our own file meta information begins with its group length (PS3.10 §7.1).
     start = 144 + int.from_bytes(body.read(140, 4), "little")
-    return FileBody(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), size - start, start=start)
+    return FileBody(file.share(), size - start, start=start)
 
 
 async def transcoded(
-    file: FileIO, transfer_syntax_uid: str, *, spool_dir: Path, max_size: int = MAX_DECODED
+    file: FileIO, transfer_syntax_uid: str, *, spools: Spools, max_size: int = MAX_DECODED
 ) -> FileBody:
     """The data set of a Part 10 file in an uncompressed little endian transfer syntax, losing nothing.
 
     Raises CannotTranscode where there is no way, or it would take more than *max_size* bytes; OSError.
     """
     os.lseek(file.fileno(), 0, os.SEEK_SET)
-    out: FileIO = tempfile.TemporaryFile(dir=spool_dir, buffering=0)  # noqa: SIM115
+    out, most = spools.file(), max_size + HEADER
     try:
-        limits = Limits(memory=MEMORY, cpu=CPU, file_size=max_size + HEADER, within=WITHIN)
-        descriptor = out.fileno()
-        arguments = (transfer_syntax_uid, str(descriptor), str(max_size))
-        ended = await run_confined(_TRANSCODER, *arguments, limits=limits, stdin=file.fileno(), pass_fds=[descriptor])
+        with out.written_by_another(most) as room:
+            limits = Limits(memory=MEMORY, cpu=CPU, file_size=room, within=WITHIN)
+            descriptor = out.fileno()
+            arguments = (transfer_syntax_uid, str(descriptor), str(max_size))
+            ended = await run_confined(
+                _TRANSCODER, *arguments, limits=limits, stdin=file.fileno(), pass_fds=[descriptor]
+            )
+        if ended.returncode == -signal.SIGXFSZ and room < most:
+            raise NoRoom(f"what it decodes to takes more than the {room / 1e6:.0f} MB that there is room for")
         return FileBody(out, _size(ended))
     except TimeoutError as e:
         out.close()

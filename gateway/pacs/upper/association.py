@@ -23,6 +23,7 @@ from gateway.pacs.upper.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Li
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.upper.spool import SPOOL_ABOVE
 from gateway.runtime.log_ids import bound, next_association
+from gateway.runtime.spools import Spools
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,10 @@ class Association:
         self._log_ids = bound(association=self.number)
 
     @classmethod
-    async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Path | None = None) -> Association:
+    async def open(cls, peer: Peer, contexts: Sequence[Context], *, receives_in: Spools | None = None) -> Association:
         """Associates with *peer*, proposing *contexts*.
 
-        *receives_in* is a directory for large data sets, where the PACS is to send instances on it. Raises
+        *receives_in* is where large data sets lie, if the PACS is to send instances on it. Raises
         PacsUnreachable, WrongCertificate, AssociationRejected, NoContextAccepted, ProtocolViolation; each names the
         fix.
         """
@@ -68,11 +69,9 @@ class Association:
 
         def new_link() -> Link:
             if receives_in is None:
-                return Link(Path(), spool_above=_IN_MEMORY)
+                return Link(Spools(Path()), spool_above=_IN_MEMORY)
             link = Link(receives_in, spool_above=SPOOL_ABOVE)
             link.messages_ahead = 1
-            if peer.max_instance is not None:
-                link.max_instance = peer.max_instance
             return link
 
         try:

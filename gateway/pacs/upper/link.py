@@ -12,16 +12,15 @@ more; acknowledging at once is worth a factor of 4 to 18 (docs/performance.md).
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import struct
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool
+from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool, TooLarge
+from gateway.runtime.spools import Spools
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 
@@ -36,9 +35,6 @@ MAX_COMMAND = 16 * 1024
 
 MAX_DATA_SET = 1024 * 1024
 """Bytes of a data set that is no instance: identifiers, reports of storage commitment."""
-
-MAX_INSTANCE = 8 * 1024**3
-"""Bytes of an instance, where nothing else is said."""
 
 FRAGMENTS_ALLOWED = 1000
 """Fragments of any size that an association may begin with; from then on they must have a size on average."""
@@ -92,10 +88,9 @@ class Closed:
 class Link(asyncio.BufferedProtocol):
     """One connection. Control PDUs come out of :meth:`control`, messages out of :meth:`message`."""
 
-    def __init__(self, spool_dir: Path, *, spool_above: int):
-        self._spool_dir = spool_dir
-        self.max_instance = MAX_INSTANCE
-        """Bytes of an instance; what is larger is read to its end, kept nowhere, and refused."""
+    def __init__(self, spools: Spools, *, spool_above: int):
+        """An instance that is larger than *spools* takes is read to its end, kept nowhere, and refused."""
+        self._spools = spools
         self.spool_above = spool_above
         """Bytes of a data set that are held in memory; holds for the next one."""
         self._buffer = memoryview(b"")
@@ -342,9 +337,9 @@ class Link(asyncio.BufferedProtocol):
             return
         if dimse.number(self._message.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RQ:
             raise _Violation(f"a data set of more than {MAX_DATA_SET} bytes", ServiceProvider.INVALID_PARAMETER)
-        if self._data_left < -self.max_instance:
+        if self._data_left < -self._spools.largest:
             raise _Violation("an instance without an end", ServiceProvider.INVALID_PARAMETER)
-        self._spool.refuse(TooLarge(self.max_instance))
+        self._spool.refuse(TooLarge(self._spools.largest))
 
     def _pdv_done(self) -> None:
         self._state = self._pdv_header if self._pdu_left else self._pdu_header
@@ -360,9 +355,9 @@ class Link(asyncio.BufferedProtocol):
             if dimse.number(command, dimse.DATA_SET_TYPE) == dimse.NO_DATA_SET or field in dimse.WITHOUT_DATA_SET:
                 self._deliver(Message(self._pdv_context, command))
             else:
-                self._data_left = self.max_instance if field == dimse.C_STORE_RQ else MAX_DATA_SET
+                self._data_left = self._spools.largest if field == dimse.C_STORE_RQ else MAX_DATA_SET
                 self._message = Message(self._pdv_context, command)
-                self._spool = Spool(self._spool_dir, spool_above=self.spool_above)
+                self._spool = Spool(self._spools, spool_above=self.spool_above)
             return
         message, spool = self._message, self._spool
         assert message is not None
@@ -487,13 +482,6 @@ class Link(asyncio.BufferedProtocol):
         for message in self._messages:
             message.close()
         self._messages.clear()
-
-
-class TooLarge(OSError):
-    """A data set that is larger than what is taken."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(errno.EFBIG, f"it has more than {limit} bytes")
 
 
 class ConnectionClosed(PacsUnreachable):

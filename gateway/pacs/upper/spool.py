@@ -1,22 +1,17 @@
-"""Where a data set lies while it is received: in memory while small, in an unnamed file above that.
-
-An unnamed file leaves nothing behind, whatever kills the process (PS3.8 has no say in this).
-"""
+"""Where a data set lies while it is received: in memory while small, in an unnamed file above that (PS3.8 has no say
+in this)."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import os
-import tempfile
 from io import FileIO
-from pathlib import Path
+
+from gateway.runtime.spools import SpoolFile, Spools
 
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
-
-KEEPS_FREE = 512 * 1024 * 1024
-"""Bytes of their disk that all spool files leave to others: the journal, and the embedded store, may lie on it."""
 
 BLOCK = 1024 * 1024
 """Bytes; what is collected before it is written to the spool file at once."""
@@ -84,12 +79,12 @@ class Spool:
     and awaits :meth:`flush`: so at most a block and one read's worth lie in memory.
     """
 
-    def __init__(self, directory: Path, *, spool_above: int) -> None:
-        self._directory = directory
+    def __init__(self, spools: Spools, *, spool_above: int) -> None:
+        self._spools = spools
         self._spool_above = spool_above
         self._parts: list[bytes] = []
         self._held = 0
-        self._file: FileIO | None = None
+        self._file: SpoolFile | None = None
         self._written = 0
         self._failed: OSError | None = None
 
@@ -119,11 +114,8 @@ class Spool:
             self.close()
 
     def _write(self, parts: list[bytes]) -> None:
-        disk = os.statvfs(self._directory)
-        if disk.f_bavail * disk.f_frsize < KEEPS_FREE:
-            raise OSError(errno.ENOSPC, f"less than {KEEPS_FREE // 1_000_000} MB are left there")
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+            self._file = self._spools.file()
         for part in parts:
             view = memoryview(part)
             while view:
@@ -151,3 +143,10 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class TooLarge(OSError):
+    """A data set that is larger than what is taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(errno.EFBIG, f"it has more than {limit} bytes")
