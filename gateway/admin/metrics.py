@@ -1,9 +1,10 @@
-"""Figures for Prometheus: jobs by kind and state, critical reports, what lies in the cache; no patient, no UID."""
+"""Figures for Prometheus, by name in docs/metrics.md: what is asked for when they are fetched, and what was measured
+(gateway/admin/measures.py); no patient, no UID."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -11,7 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from gateway.admin.measures import Measures
 from gateway.journal import Jobs, JobState, JournalError
+from gateway.runtime.clock import Clock
+from gateway.runtime.supervise import LoopState
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,21 @@ class Figures:
     """Under way."""
     rejected_associations: Callable[[], int]
     """Since the start: of hosts that are no PACS of ours."""
+    measures: Measures
+    clock: Clock
+    alerts: Callable[[], Awaitable[Mapping[str, int]]]
+    """That stand, by kind. Raises JournalError."""
+    loops: Callable[[], Sequence[LoopState]]
+    pacs: Callable[[], Mapping[str, bool]]
+    """Whether each answers."""
+    evictions: Callable[[], int]
+    """Since the start."""
+    deferred_waiting: Callable[[], int]
+    """Deferred URLs that wait for their instance."""
+    associations: Callable[[], int]
+    """That PACS have open to us."""
+    last_webhook: Callable[[], float]
+    """Unix seconds; 0 where none came since the start."""
     unlisted_instances: Callable[[], int]
     """Since the start: sent to us as part of a study that the PACS does not list them in."""
 
@@ -57,13 +76,26 @@ class Metrics:
 
     async def _handle(self, request: web.Request) -> web.Response:
         try:
-            counts = await self._figures.jobs.counts()
+            kept = Kept(
+                await self._figures.jobs.counts(), await self._figures.jobs.unfinished(), await self._figures.alerts()
+            )
         except JournalError as e:
             log.warning("no metrics: %s", e)
             return web.Response(status=503, text="the journal cannot be read\n")
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected(_families(self._figures, counts)))
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        registry.register(_Collected(families(self._figures, kept)))
+        body = generate_latest(registry) + generate_latest(self._figures.measures.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the journal knows."""
+
+    jobs: Mapping[tuple[str, JobState], int]
+    unfinished: Sequence[tuple[str, float, int]]
+    """Kind, when the oldest was added, and attempts that failed."""
+    alerts: Mapping[str, int]
 
 
 class _Collected:
@@ -74,7 +106,9 @@ class _Collected:
         return self._families
 
 
-def _families(figures: Figures, counts: dict[tuple[str, JobState], int]) -> Iterable[Metric]:
+def families(figures: Figures, kept: Kept) -> Iterable[Metric]:
+    """What is asked for at the moment, besides what was measured."""
+    counts = kept.jobs
     jobs = GaugeMetricFamily(
         "avara_gateway_jobs",
         "Captures, reports and what they bring about, by where they stand.",
@@ -110,3 +144,54 @@ def _families(figures: Figures, counts: dict[tuple[str, JobState], int]) -> Iter
         value=figures.unlisted_instances(),
     )
     yield GaugeMetricFamily("avara_gateway_fetches", "Studies that are being fetched.", value=figures.fetches())
+    yield from _queues(kept, figures.clock.now())
+    yield from _states(figures)
+
+
+def _queues(kept: Kept, now: float) -> Iterable[Metric]:
+    ages = GaugeMetricFamily(
+        "avara_gateway_jobs_oldest_seconds", "Age of the oldest job that waits or runs.", labels=["kind"]
+    )
+    failed = GaugeMetricFamily(
+        "avara_gateway_jobs_failed_attempts", "Attempts in vain of the jobs that wait or run.", labels=["kind"]
+    )
+    for kind, oldest, attempts in kept.unfinished:
+        ages.add_metric([kind], max(now - oldest, 0.0))
+        failed.add_metric([kind], attempts)
+    yield ages
+    yield failed
+    alerts = GaugeMetricFamily("avara_gateway_alerts", "Alerts that stand.", labels=["kind"])
+    for kind, number in sorted(kept.alerts.items()):
+        alerts.add_metric([kind], number)
+    yield alerts
+
+
+def _states(figures: Figures) -> Iterable[Metric]:
+    running = GaugeMetricFamily("avara_gateway_loop_running", "Whether a loop runs: 1, or 0.", labels=["loop"])
+    restarts = CounterMetricFamily(
+        "avara_gateway_loop_restarts", "Times that a loop was started again, since the start.", labels=["loop"]
+    )
+    for state in figures.loops():
+        running.add_metric([state.name], state.running)
+        restarts.add_metric([state.name], state.restarts)
+    yield running
+    yield restarts
+    answers = GaugeMetricFamily("avara_gateway_pacs_answers", "Whether a PACS answers: 1, or 0.", labels=["pacs"])
+    for name, well in sorted(figures.pacs().items()):
+        answers.add_metric([name], well)
+    yield answers
+    yield CounterMetricFamily(
+        "avara_gateway_cache_evictions", "Studies that had to make room in the cache, since the start.",
+        value=figures.evictions(),
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "avara_gateway_deferred_waiting", "Requests for deferred URLs that wait for their instance.",
+        value=figures.deferred_waiting(),
+    )  # fmt: skip
+    yield GaugeMetricFamily(
+        "avara_gateway_associations", "Associations that PACS have open to us.", value=figures.associations()
+    )
+    yield GaugeMetricFamily(
+        "avara_gateway_last_webhook_timestamp_seconds", "When the last good webhook came; 0 where none did.",
+        value=figures.last_webhook(),
+    )  # fmt: skip

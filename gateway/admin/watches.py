@@ -54,13 +54,15 @@ class Watched:
     loops: Supervisor
     certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
     clock: Clock
+    store_took: Callable[[float], None] = lambda seconds: None
+    """Is told in how many seconds the store did what it was asked for."""
 
 
 def watches(of: Watched, limits: AlertsConfig) -> list[Watch]:
     """Every watch there is."""
     found = [
         Watch("pacs.away", lambda: _pacs(of.pacs), limits.pacs_away_for),
-        Watch("store.failing", lambda: _store(of.store), limits.store_away_for),
+        Watch("store.failing", lambda: _store(of), limits.store_away_for),
         Watch("disk.low", lambda: _disk(of.state_dir, of.directory, limits.disk_free)),
         Watch("commitment.overdue", lambda: _commitments(of.journal, limits.commitment_overdue)),
         Watch("certificate.ends", _Certificates(of, limits.certificate_before).look),
@@ -102,9 +104,11 @@ async def _why_away(pacs: Pacs) -> str:
     return pacs.trouble
 
 
-async def _store(store: ObjectStore) -> Collection[Alert]:
+async def _store(of: Watched) -> Collection[Alert]:
+    began = of.clock.monotonic()
     try:
-        await store.check()
+        await of.store.check()
+        of.store_took(of.clock.monotonic() - began)
     except StoreError as e:
         what_to_do = f"No study can be opened, no capture taken, and reports wait, until it works again. {e}"
         return [_alert("", "The store fails", what_to_do)]

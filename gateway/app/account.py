@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ParamSpec
 
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal.events import EventKind, EventLog
@@ -51,12 +52,15 @@ def webhooks(events: EventLog) -> Callable[[Answered | Refused], None]:
     return note
 
 
-def each(*told: Callable[[Answered | Refused], None]) -> Callable[[Answered | Refused], None]:
+What = ParamSpec("What")
+
+
+def each(*told: Callable[What, None]) -> Callable[What, None]:
     """Tells each of them."""
 
-    def tell(what: Answered | Refused) -> None:
+    def tell(*what: What.args, **named: What.kwargs) -> None:
         for one in told:
-            one(what)
+            one(*what, **named)
 
     return tell
 

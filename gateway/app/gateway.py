@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from gateway.admin import certificates
 from gateway.admin.arrivals import Arrivals
 from gateway.admin.checks import Checks
 from gateway.admin.health import Health
+from gateway.admin.measures import Measures
 from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
 from gateway.admin.state_dir import StateDir
@@ -27,6 +28,7 @@ from gateway.app.stores import kept_secret, spools_of
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
 from gateway.journal import Jobs, Journal, StudyState
+from gateway.journal import alerts as standing_alerts
 from gateway.journal.events import EventLog
 from gateway.journal.jobs import CLEAN
 from gateway.journal.worker import Kind, Worker
@@ -97,6 +99,9 @@ class Gateway:
         self.events = EventLog(
             journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep
         )
+        self.measures = Measures()
+        self.deferred_waiting: Callable[[], int] = lambda: 0
+        """Requests for deferred URLs that wait; where there is an HTTP server, it says."""
         self.fetcher = Fetcher(
             self.pacs,
             cache,
@@ -104,7 +109,7 @@ class Gateway:
             accept_pushes=config.dicom.accept_pushes,
             compare_every=config.cache.compare_every,
             clock=journal.clock,
-            on_ended=account.fetches(self.events),
+            on_ended=account.each(account.fetches(self.events), self.measures.fetch),
         )
         self.studies = Studies(cache, self.fetcher, journal, account.operators(self.events))
         self.upkeep = Upkeep(
@@ -183,6 +188,7 @@ class Gateway:
             loops=loops,
             certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
             clock=self.clock,
+            store_took=self.measures.store_probe,
         )
         self.standing = StandingAlerts(
             watches(watched, config.alerting),
@@ -270,6 +276,15 @@ class Gateway:
             fetches=lambda: self.fetcher.under_way,
             rejected_associations=lambda: self.senders.rejections,
             unlisted_instances=lambda: self.fetcher.unlisted,
+            measures=self.measures,
+            clock=self.clock,
+            alerts=lambda: self.journal.run(standing_alerts.counts),
+            loops=self.loops.states,
+            pacs=lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},
+            evictions=lambda: self.cache.evicted,
+            deferred_waiting=self.deferred_waiting,
+            associations=lambda: self.scp.associations,
+            last_webhook=lambda: self.arrivals.last,
         )
 
     def _reports_by_place(self) -> dict[str, int]:

@@ -43,6 +43,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
     cors = Cors(config.avara.allowed_origins)
     clients = Clients([ipaddress.ip_network(network) for network in config.http.trusted_proxies])
     server = WebServer(_bounds(config), clients, cors)
+    gateway.deferred_waiting = lambda: len(server.waiting)
     browsers = gateway.store.with_connections(server.bounds.downloads)
     deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url, clock=gateway.clock)
     waiting = DeferredInstances(
@@ -101,7 +102,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
         bodies=server.bodies,
-        account=account.each(account.webhooks(gateway.events), gateway.arrivals.note),
+        account=account.each(account.webhooks(gateway.events), gateway.arrivals.note, gateway.measures.webhook),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from gateway.journal.tables import alerts
 from gateway.journal.transaction import Transaction
@@ -58,6 +58,13 @@ def lasting(c: Transaction, *, told_before: float) -> list[AlertRecord]:
     """Alerts that last, have not ended, and of which nobody was told since then."""
     wanted = select(alerts).where(alerts.c.ended.is_(None), alerts.c.lasts, alerts.c.told < told_before)
     return [_record(row) for row in c.execute(wanted)]
+
+
+def counts(c: Transaction) -> dict[str, int]:
+    """How many alerts of each kind last and have not ended."""
+    stands = alerts.c.ended.is_(None) & alerts.c.lasts
+    wanted = select(alerts.c.kind, func.count().label("number")).where(stands).group_by(alerts.c.kind)
+    return {row.kind: row.number for row in c.execute(wanted)}
 
 
 def latest(c: Transaction, limit: int) -> list[AlertRecord]:

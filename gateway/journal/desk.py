@@ -90,6 +90,14 @@ class Jobs:
             lambda c: {(row.kind, JobState(row.state)): row.number for row in c.execute(wanted)}
         )
 
+    async def unfinished(self) -> Sequence[tuple[str, float, int]]:
+        """Of each kind of jobs that wait or run: its name, when the oldest was added, and how many attempts of theirs
+        have failed."""
+        waits = jobs.c.state.in_([JobState.WAITING.value, JobState.RUNNING.value])
+        wanted = select(jobs.c.kind, func.min(jobs.c.created).label("oldest"), func.sum(jobs.c.attempts).label("tries"))
+        wanted = wanted.where(waits).group_by(jobs.c.kind)
+        return await self._journal.run(lambda c: [(row.kind, row.oldest, row.tries) for row in c.execute(wanted)])
+
     async def paused_lanes(self) -> Sequence[PausedLane]:
         """The places that do not answer."""
         wanted = select(paused_lanes).order_by(paused_lanes.c.kind, paused_lanes.c.lane)

@@ -59,6 +59,8 @@ class StudyCache:
         self._indexes: OrderedDict[str, StudyIndex] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._total = 0
+        self.evicted = 0
+        """Studies that had to make room, since the start."""
         self._pins: Counter[str] = Counter()
         self._dropping: dict[str, asyncio.Event] = {}
         self._evicting = asyncio.Lock()
@@ -201,6 +203,7 @@ class StudyCache:
                 and now.urls_valid_until <= self._journal.clock.now()
                 and await self.drop(study.study_instance_uid)
             ):
+                self.evicted += 1
                 log.info("evicted study %s: %d bytes", study.study_instance_uid, study.size)
         if self._lacks(size):
             raise CacheFull(

@@ -86,6 +86,8 @@ class Flight:
         """SOP Instance UIDs that are not to be shown, as far as is known by now."""
         self.still_held: StudyIndex | None = None
         """What may be given of :attr:`held` where this flight brings nothing."""
+        self.first_arrival: float | None = None
+        """Monotonic seconds; when the first instance was in the store; None before that."""
         self.last_arrival = time.monotonic()
         """Monotonic seconds; when the latest instance came in."""
         self.held: StudyIndex | None = None
@@ -220,6 +222,8 @@ class Flight:
         """An instance is in the store."""
         self.stored[instance.sop_instance_uid] = instance
         self.came.add(instance.sop_instance_uid)
+        if self.first_arrival is None:
+            self.first_arrival = time.monotonic()
         self.refusals.pop(instance.sop_instance_uid, None)
         self.waits.came(instance.sop_instance_uid)
         self.grew = True

@@ -184,6 +184,11 @@ class StorageScp:
         self._door.left(self._callers.pop(task))
         self._share_memory()
 
+    @property
+    def associations(self) -> int:
+        """Those that stand now."""
+        return len(self._standing())
+
     def _standing(self) -> list[Caller]:
         """Those that are associated, but for ourselves."""
         return [
