@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from gateway.admin import certificates
 from gateway.admin.arrivals import Arrivals
 from gateway.admin.checks import Checks
-from gateway.admin.health import Health
+from gateway.admin.health import Health, Unhealthy
 from gateway.admin.measures import Measures
 from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
@@ -18,13 +18,14 @@ from gateway.admin.studies import Studies
 from gateway.admin.watches import Watched, watches
 from gateway.alerts.held import HeldJobs
 from gateway.alerts.standing import StandingAlerts
-from gateway.app import account
+from gateway.app import account, audit
 from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import avara_api, report_kinds, report_places
 from gateway.app.shared import SharedParts
 from gateway.app.stores import kept_secret, spools_of
+from gateway.audit import AuditTrail
 from gateway.captures.inbox import Inbox
 from gateway.config import Config
 from gateway.journal import Jobs, Journal, StudyState
@@ -102,6 +103,7 @@ class Gateway:
         self.measures = Measures()
         self.deferred_waiting: Callable[[], int] = lambda: 0
         """Requests for deferred URLs that wait; where there is an HTTP server, it says."""
+        self.trail = AuditTrail(audit.audit_file(config, self.clock), clock=self.clock)
         self.fetcher = Fetcher(
             self.pacs,
             cache,
@@ -131,6 +133,7 @@ class Gateway:
             spools=self.spools,
             spelled=ae_title_spelling(config),
             on_refused=self._refused,
+            on_rejected=audit.rejections(self.trail),
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
                 title
@@ -147,7 +150,7 @@ class Gateway:
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
         channels = alert_channels(config.alerting)
-        self.worker = Worker(journal)
+        self.worker = Worker(journal, on_over=audit.ended_jobs(self.trail))
         api = avara_api(config)
         self.missed = (
             None
@@ -244,6 +247,10 @@ class Gateway:
         study = await self.journal.cached_study(study_instance_uid)
         return study is not None and study.state is StudyState.READY
 
+    async def _check_trail(self) -> None:
+        if self.trail.check():
+            raise Unhealthy("the audit trail cannot be written: the log says why")
+
     def _last_received(self, ae_titles: Collection[str]) -> float:
         return self.scp.last_received(ae_titles)
 
@@ -308,6 +315,7 @@ class Gateway:
                 "dicom_listener": self._echo_self,
                 "journal": lambda: self.journal.cached_study("0"),
                 "state_dir": self.state_dir.check,
+                "audit": self._check_trail,
             },
             self.loops,
             lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},

@@ -7,7 +7,7 @@ import logging
 import math
 from functools import partial
 
-from gateway.app import account
+from gateway.app import account, audit
 from gateway.app.gateway import Gateway
 from gateway.app.stores import free_for_uploads, kept_secret, presigner
 from gateway.avara.endpoint import WebhookEndpoint
@@ -47,7 +47,13 @@ def http_parts(gateway: Gateway) -> list[Part]:
     browsers = gateway.store.with_connections(server.bounds.downloads)
     deferred = DeferredUrls(kept_secret(config.state_dir / "deferred.key"), config.gateway_url, clock=gateway.clock)
     waiting = DeferredInstances(
-        deferred, fetcher=gateway.fetcher, cache=gateway.cache, store=browsers, cors=cors, server=server
+        deferred,
+        fetcher=gateway.fetcher,
+        cache=gateway.cache,
+        store=browsers,
+        cors=cors,
+        server=server,
+        opened=audit.opened(gateway.trail),
     )
     router = server.application.router
     webhooks = _webhooks(gateway, deferred, server)
@@ -64,6 +70,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
             max_upload=config.captures.max_size,
             quota=quota,
             uploaded=gateway.inbox.uploaded,
+            opened=audit.opened(gateway.trail),
         )
         router.add_routes(front.routes())
         parts.append(opened("store front", front))
@@ -102,7 +109,12 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
         bodies=server.bodies,
-        account=account.each(account.webhooks(gateway.events), gateway.arrivals.note, gateway.measures.webhook),
+        account=account.each(
+            account.webhooks(gateway.events),
+            audit.webhooks(gateway.trail),
+            gateway.arrivals.note,
+            gateway.measures.webhook,
+        ),
     )
 
 

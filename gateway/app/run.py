@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 DRAIN = 3.0
 """Seconds that open associations have to end at shutdown."""
 
-STOPPED_WITHIN = 30.0
+STOPPED_WITHIN = 34.0
 """Seconds from SIGTERM to the end of the process, whatever hangs. The parts' own bounds add up to less, and the service
 manager kills later (deploy/avara-gateway.service)."""
 
@@ -84,6 +84,8 @@ def core(gateway: Gateway) -> list[Part]:
     loops, embedded = gateway.loops, gateway.embedded
     parts = [
         Part("loops", loops.start, loops.stop),
+        Part("audit trail", stop=gateway.trail.stop, within=2),
+        loop(loops, "audit trail", gateway.trail.run, stalls_after=HANGS_AFTER),
         Part("journal", gateway.journal.migrate, gateway.journal.close, within=2),
     ]
     if embedded is not None:

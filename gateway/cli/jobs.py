@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, Failed, load_config, open_journal, operator, run
 from gateway.runtime.printable import printable
 
@@ -112,6 +113,7 @@ def show_job(path: Path, number: int, payload: bool) -> None:
     for entry in history:
         click.echo(f"  {_moment(entry.at)}  {printable(entry.text)}")
     if payload:
+        record(load_config(path), "show payload", jobs=[number])
         click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
 
 
@@ -139,6 +141,7 @@ def retry_jobs(path: Path, numbers: tuple[int, ...], quarantined: bool) -> None:
         return chosen
 
     chosen = _with_journal(path, work)
+    record(load_config(path), "retry", jobs=chosen)
     click.echo(f"{_jobs(chosen)} tried again, at once if the gateway runs" if chosen else "no job is quarantined")
 
 
@@ -160,6 +163,7 @@ def discard_jobs(path: Path, numbers: tuple[int, ...], why: str) -> None:
             await Jobs(journal).discard(number, f"by an operator ({operator()}): {why}")
 
     _with_journal(path, work)
+    record(load_config(path), "discard", jobs=list(numbers), why=why)
     click.echo(f"{_jobs(numbers)} discarded")
 
 
@@ -209,6 +213,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
         await journal.run(lambda c: assign(c, number, study_uid, by=operator()))
 
     _with_journal(path, work)
+    record(load_config(path), "assign", jobs=[number], study=study_uid)
     click.echo(f"job {number} belongs to study {study_uid} and continues, at once if the gateway is running")
 
 

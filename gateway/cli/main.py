@@ -15,6 +15,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.backup import backup, restore, roll_back
+from gateway.cli.audit import audit, record
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.password import password
@@ -221,7 +222,9 @@ def fetch(path: Path, study_uid: str) -> None:
     if not is_uid(study_uid):
         raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
     config = load_config(path)
-    if not run(_fetch(config, study_uid)):
+    fetched = run(_fetch(config, study_uid))
+    record(config, "fetch", study=study_uid)
+    if not fetched:
         raise SystemExit(1)
 
 
@@ -303,6 +306,7 @@ def _reachable(host: str) -> str:
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(roll_back)
+main.add_command(audit)
 main.add_command(jobs)
 main.add_command(password)
 main.add_command(study)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, load_config, open_journal, run
 from gateway.runtime.printable import printable
 
@@ -32,7 +33,9 @@ def trace(path: Path, what: str, as_json: bool) -> None:
     Example: avara-gateway trace -c gateway.yaml stu_0123…
              avara-gateway trace -c gateway.yaml ACC-4711 --json
     """
-    found: Trace = run(_trace(load_config(path), what))
+    config = load_config(path)
+    found: Trace = run(_trace(config, what))
+    record(config, "trace", studies=[study.study_instance_uid for study in found.studies])
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:

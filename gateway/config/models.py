@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.alerts import AlertsConfig
+from gateway.config.audit import AuditConfig
 from gateway.config.base import (
     At,
     Host,
@@ -439,6 +440,7 @@ class Config(Section):
     metrics: MetricsConfig = MetricsConfig()
     page: PageConfig = PageConfig()
     events: EventsConfig = EventsConfig()
+    audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")

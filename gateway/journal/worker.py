@@ -107,9 +107,18 @@ class Kind:
 class Worker:
     """Does the jobs of some kinds until it is stopped. What it is stopped in is done again later."""
 
-    def __init__(self, journal: Journal, *, alone: bool = True, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        alone: bool = True,
+        at_once: int = AT_ONCE,
+        on_over: Callable[[Job], None] = lambda job: None,
+    ) -> None:
         """*alone* says that no other worker uses this journal, as the lock of its ``state_dir`` ensures: what others
-        hold they held when they were killed. *at_once* is how many jobs run at once, in all lanes together."""
+        hold they held when they were killed. *at_once* is how many jobs run at once, in all lanes together. *on_over*
+        is told of each that is done here, or waits for an operator from now on; it must not wait."""
+        self._on_over = on_over
         self._journal = journal
         self._clock = journal.clock
         self._jobs = Jobs(journal)
@@ -238,7 +247,7 @@ class Worker:
         change = self._learn(job, ended)
         while True:
             try:
-                await self._journal.run(lambda c: self._record(c, job, ended, kind, change))
+                over = await self._journal.run(lambda c: self._record(c, job, ended, kind, change))
             except JournalError as e:
                 # Its work is done, or not, whatever can be recorded now: it is not to be done a second time for that.
                 log.error("how job %d (%s) ended is not recorded yet: %s", job.id, job.kind, e)
@@ -246,6 +255,9 @@ class Worker:
                 continue
             except JobLost as e:
                 log.warning("%s", e)
+                return
+            if over is not None:
+                self._on_over(over)
             return
 
     async def _outcome(self, job: Job, kind: Kind) -> Ended | TryLater | CannotBeDone | JobLost:
@@ -290,8 +302,8 @@ class Worker:
 
     def _record(
         self, c: Transaction, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost, kind: Kind, change: Change
-    ) -> None:
-        """Raises JobLost."""
+    ) -> Job | None:
+        """The job as it is now, where it is over. Raises JobLost."""
         match ended:
             case None:
                 pass
@@ -309,6 +321,8 @@ class Worker:
         if isinstance(ended, _NotDone) and (said := said_by_the_other_side(ended)):
             table.note(c, job.id, f"the other side said: {said}")
         self._record_lane(c, job, kind, change)
+        now = table.get(c, job.id)
+        return None if now is None or now.state in (JobState.WAITING, JobState.RUNNING) else now
 
     def _failed(self, c: Transaction, job: Job, ended: TryLater, kind: Kind) -> None:
         now = table.get(c, job.id)

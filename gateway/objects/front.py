@@ -18,7 +18,7 @@ from yarl import URL
 
 from gateway.objects.client import CHUNK, ObjectInfo, ObjectStore
 from gateway.objects.errors import ObjectNotFound, StoreError
-from gateway.objects.serving import serve_object
+from gateway.objects.serving import OnOpened, Opened, serve_object
 from gateway.objects.sigv4 import PresignedCheck
 from gateway.objects.uploads import UploadQuota
 from gateway.web.cors import METHODS, Cors
@@ -46,9 +46,10 @@ class StoreFront:
         max_upload: int,
         quota: UploadQuota,
         uploaded: Callable[[ObjectInfo], None],
+        opened: OnOpened,
     ) -> None:
         """*store* has connections of its own for this; *max_upload* is bytes; *uploaded* is told of each upload once
-        the store has it."""
+        the store has it, *opened* of each request, however it ended."""
         self._store = store
         self._server = server
         self._check = PresignedCheck(store.credentials, store.region, store.bucket)
@@ -56,6 +57,7 @@ class StoreFront:
         self._max_upload = max_upload
         self._quota = quota
         self._uploaded = uploaded
+        self._opened = opened
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> StoreFront:
@@ -85,12 +87,13 @@ class StoreFront:
             return _error(405, "GET, HEAD or PUT", allowed | {"Allow": ", ".join(METHODS)})
         key = unquote(request.rel_url.raw_path.split("/", 2)[2])
         if not self._check.allows(request.method, request.host, key, request.rel_url.raw_query_string):
+            self._opened(Opened(request.method, key, request.remote or "", 403, 0))
             return _error(403, "this URL is not signed, has expired, or was altered", _last(request, allowed))
         try:
             if request.method == "PUT":
                 return await self._take(request, key, allowed)
             async with self._server.downloads.take(request.remote or "", gone=gone(request)) as turn:
-                return await serve_object(request, self._store, key, turn, allowed)
+                return await serve_object(request, self._store, key, turn, allowed, opened=self._opened)
         except ObjectNotFound:
             return _error(404, "there is no such object", allowed)
         except StoreError as e:
@@ -115,16 +118,17 @@ class StoreFront:
         async with self._server.uploads.take(request.remote or "", gone=gone(request)) as turn:
             if not self._quota.take(key, size):
                 return _error(429, "this URL has had its uploads", refused)
-            stored = False
+            stored, status = False, 0
             try:
                 await ask_for_body(request)
                 answer = await self._put(request, key, turn, allowed)
-                stored = answer.status < 300
+                stored, status = answer.status < 300, answer.status
                 if stored:
                     self._uploaded(ObjectInfo(key, size, answer.headers.get("ETag", "").strip('"'), None))
                 return answer
             finally:
                 self._quota.end(key, size, stored=stored)
+                self._opened(Opened(request.method, key, request.remote or "", status, turn.moved_bytes))
 
     async def _put(self, request: web.Request, key: str, turn: Turn, allowed: dict[str, str]) -> web.StreamResponse:
         assert self._http is not None

@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from email.utils import format_datetime
 
 from aiohttp import web
 
 from gateway.objects.client import ObjectInfo, ObjectStore
 from gateway.objects.content import harmless
-from gateway.objects.errors import ObjectNotFound, StoreUnavailable
+from gateway.objects.errors import ObjectNotFound, StoreError, StoreUnavailable
 from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
 from gateway.web.turns import Turn
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A URL that somebody opened, for whoever keeps account."""
+
+    method: str
+    key: str
+    """Of the object that it is for; as it was asked for, where the URL is none of ours."""
+    remote: str
+    """The client's address."""
+    status: int
+    """0 where the connection ended before an answer did."""
+    size: int
+    """Bytes that the client took, or gave."""
+
+
+OnOpened = Callable[[Opened], None]
+"""Must not wait."""
+
+
 async def serve_object(
+    request: web.Request,
+    store: ObjectStore,
+    key: str,
+    turn: Turn,
+    allowed: dict[str, str],
+    *,
+    opened: OnOpened,
+) -> web.StreamResponse:
+    """Answers a GET or HEAD with *key*'s bytes, and tells *opened* how that ended; *allowed* are CORS headers. Raises
+    StoreError, ConnectionError."""
+    status = 0
+    try:
+        response = await _serve(request, store, key, turn, allowed)
+        status = response.status
+        return response
+    except ObjectNotFound:
+        status = 404
+        raise
+    except StoreError:
+        status = 503
+        raise
+    finally:
+        opened(Opened(request.method, key, request.remote or "", status, turn.moved_bytes))
+
+
+async def _serve(
     request: web.Request, store: ObjectStore, key: str, turn: Turn, allowed: dict[str, str]
 ) -> web.StreamResponse:
-    """Answers a GET or HEAD with *key*'s bytes; *allowed* are CORS headers. Raises StoreError, ConnectionError."""
     if request.method == "GET" and not any(name in request.headers for name in ("Range", *CONDITIONS)):
         async with store.open(key) as whole:
             return await _send(request, whole.info, Verdict(200, 0, whole.info.size), allowed, whole.chunks, turn)

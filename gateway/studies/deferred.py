@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.objects.serving import serve_object
+from gateway.objects.serving import OnOpened, Opened, serve_object
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
@@ -78,8 +78,10 @@ class DeferredInstances:
         store: ObjectStore,
         cors: Cors,
         server: WebServer,
+        opened: OnOpened,
     ) -> None:
-        """*store* has connections of its own for browsers."""
+        """*store* has connections of its own for browsers; *opened* is told of each request, however it ended."""
+        self._opened = opened
         self._urls = urls
         self._fetcher = fetcher
         self._cache = cache
@@ -101,18 +103,21 @@ class DeferredInstances:
         study, uid = map(keys.uid_of, parts)
         expires, signature = (request.query.get(name, "") for name in ("expires", "signature"))
         if study is None or uid is None or not self._urls.allows(*parts, expires, signature):
+            self._opened(Opened(request.method, "/".join(parts), request.remote or "", 403, 0))
             return _error(403, "this URL has expired, or was altered", allowed)
+        key = keys.instance(study, uid)
         try:
             async with self._cache.pinned(study):
                 async with self._server.waiting.take(request.remote or "", gone=gone(request)):
                     instance = await self._instance(study, uid)
                 if instance is None:
+                    self._opened(Opened(request.method, key, request.remote or "", 404, 0))
                     return _error(404, "the PACS did not deliver this instance, or has it no longer", allowed)
+                key = keys.instance(study, uid, instance.revision)
                 async with self._server.downloads.take(request.remote or "", gone=gone(request)) as turn:
-                    return await serve_object(
-                        request, self._store, keys.instance(study, uid, instance.revision), turn, allowed
-                    )
+                    return await serve_object(request, self._store, key, turn, allowed, opened=self._opened)
         except TimeoutError:
+            self._opened(Opened(request.method, key, request.remote or "", 504, 0))
             return _error(504, "the instance has not arrived yet; ask again", allowed | {"Retry-After": "5"})
         except ObjectNotFound:
             return _error(404, "this instance is not kept any more; open the study again", allowed)

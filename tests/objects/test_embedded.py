@@ -86,7 +86,9 @@ async def front(embedded, client):
     cors = Cors(["https://viewer.example"])
     server = WebServer(Bounds.of(connections=64, descriptors=1024, kept=100), Clients(), cors)
     quota = UploadQuota(keep_for=60)
-    async with StoreFront(client, server, cors=cors, max_upload=1000, quota=quota, uploaded=lambda _: None) as made:
+    async with StoreFront(
+        client, server, cors=cors, max_upload=1000, quota=quota, uploaded=lambda _: None, opened=lambda _: None
+    ) as made:
         server.application.router.add_routes(made.routes())
         await server.start("127.0.0.1", port, drain_for=1)
         yield (

@@ -84,7 +84,7 @@ async def face(s3):
     room = {"free": 1000}
     quota = UploadQuota(keep_for=60, free=lambda: room["free"])
     told: list[ObjectInfo] = []
-    front = StoreFront(s3, server, cors=cors, max_upload=1000, quota=quota, uploaded=told.append)
+    front = StoreFront(s3, server, cors=cors, max_upload=1000, quota=quota, uploaded=told.append, opened=lambda _: None)
     async with front:
         server.application.router.add_routes(front.routes())
         await server.start("127.0.0.1", port, drain_for=1)

@@ -116,6 +116,7 @@ class StorageScp:
         knows: Callable[[str], bool] = lambda host: True,
         awaits: AllowsAssociation = lambda title, host: False,
         on_refused: OnRefused = log_refused,
+        on_rejected: Callable[[str, str, str, str], None] = lambda calling, host, called, why: None,
     ) -> None:
         """*uncompressed_only_from* are calling AE titles whose compressed syntaxes are refused (field note 10).
         *certified* says whether a certificate is the caller's, where TLS is spoken.
@@ -123,8 +124,10 @@ class StorageScp:
         what somebody reports of a storage commitment (as OnCommitment does); without it none is taken. *spelled* gives
         an AE title as the configuration spells it, for those that say it otherwise. *on_refused* is told of instances
         that cannot be taken. *knows* says whether a PACS sends from an address, *awaits* whether an AE there was asked
-        to send: it finds a place before others do."""
+        to send: it finds a place before others do. *on_rejected* is told of each association that is rejected: calling
+        AE title, address, called AE title, and why."""
         self._on_refused = on_refused
+        self._on_rejected = on_rejected
         self._spelled = spelled
         self._ae_title = ae_title
         self._host, self._port = host, port
@@ -254,6 +257,7 @@ class StorageScp:
                 "rejected an association from %s (%s) to %s: %s",
                 titles.calling, link.peer_host, titles.called, rejected,
             )  # fmt: skip
+            self._on_rejected(titles.calling, link.peer_host, titles.called, str(rejected))
             await link.send(reject_pdu(rejected))
             return None
         ours = proposal.calling_ae_title == self._ae_title
