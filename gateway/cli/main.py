@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway import __version__
-from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.audit import audit, record
+from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
 from gateway.cli.jobs import jobs
 from gateway.cli.password import password
