@@ -256,7 +256,7 @@ class Gateway:
 
     def _awaits(self, ae_title: str, host: str) -> bool:
         names = self.senders.names(ae_title, host)
-        return any(flight.source in names for flight in self.fetcher.flights())
+        return any(not flight.sources.isdisjoint(names) for flight in self.fetcher.flights())
 
     def _refused(self, sender: Sender, sop_instance_uid: str, reason: str) -> None:
         self.intake.lost(sender, sop_instance_uid, reason)

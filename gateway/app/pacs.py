@@ -71,6 +71,7 @@ def pacs_of(
         finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
         retrievers=tuple(retrievers),
         habits=Habits(pacs.settle),
+        complete=pacs.complete,
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )
 

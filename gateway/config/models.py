@@ -266,6 +266,11 @@ class PacsConfig(Section):
     dicomweb_ca_file: Path | None = Field(
         None, description="PEM file with the authority of its certificate. Left out: those that this machine trusts."
     )
+    complete: bool = Field(
+        True,
+        description="Whether it has every study whole that it has. `false` for any: all PACS are asked for each study, "
+        "and what they have of it is merged; of an instance that several have, the first one's counts.",
+    )
     uncompressed_only: bool = Field(
         False, description="Whether it is made to send uncompressed images, by refusing every compressed syntax."
     )

@@ -49,7 +49,7 @@ def _fetching(flight: Flight) -> Fetching:
     came = sum(flight.stored[uid].size for uid in flight.came if uid in flight.stored) / 1e6
     expected = len(flight.expected) if flight.expected and flight.listed.is_set() else flight.expected_count
     return Fetching(
-        flight.study_instance_uid, flight.pacs or flight.source, len(flight.stored), expected, came, came / seconds,
+        flight.study_instance_uid, flight.pacs, len(flight.stored), expected, came, came / seconds,
         seconds, _asked_by(flight), _waits_for(flight, expected),
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def _asked_by(flight: Flight) -> str:
 def _waits_for(flight: Flight, expected: int | None) -> str:
     if flight.store_failure:
         return f"the store: {flight.store_failure}"
-    if not flight.source and not flight.pacs:
+    if not flight.pacs:
         return "a PACS to say that it has the study"
     silent = time.monotonic() - flight.last_arrival
     if not flight.listed.is_set():

@@ -200,6 +200,10 @@ class StudyAccessHandler:
                 total = max(len(flight.expected or ()), flight.expected_count or 0)
                 lacking = len(missing) or total - len(index.instances)
                 said = f"{lacking} of {total} instances" if lacking > 0 else "some instances"
+                if flight.silent and not missing:
+                    silent = ", ".join(flight.silent)
+                    error = f"some instances may be missing: PACS {silent} cannot be asked now; ask again later"
+                    return self._with_urls(index, error)
                 why = f": {refused}" if refused else ""
                 return self._with_urls(index, f"{said} could not be retrieved from the PACS{why}; ask again later")
             case Unconfirmed(index, cause):

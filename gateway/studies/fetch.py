@@ -24,6 +24,7 @@ from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight
 from gateway.studies.index import StudyIndex, reading_order
 from gateway.studies.intake import Intake
+from gateway.studies.merge import Merged, name_of
 from gateway.studies.outcome import (
     Complete,
     Disputed,
@@ -46,6 +47,10 @@ well differ by."""
 
 HELD_ONE_MAY_TAKE = 1.5
 """The same, where that one is the PACS that what is held came from: only it can say that it is so no longer."""
+
+OTHER_PART_MAY_TAKE = 5.0
+"""Seconds without an answer after which a PACS that may have a part of a study counts as silent, where another one has
+some."""
 
 OLD_COPY_STAYS = 40.0
 """Seconds for which what was corrected is still there for those who have its URLs, where it takes so long to fetch what
@@ -87,6 +92,7 @@ class Fetcher:
         each flight, how it ended, and after how many seconds; it must not wait."""
         self._on_ended = on_ended
         self._pacs = pacs
+        self._merges = not all(p.complete for p in pacs)
         self._cache = cache
         self._intake = intake
         self._accept_pushes = accept_pushes
@@ -222,7 +228,7 @@ class Fetcher:
             flight.begin_from(held)
         await self._let_push_end(flight)
         with step(log, "finding the PACS that has the study"):
-            located = await self._locate(flight)
+            located = await (self._locate_all(flight) if self._merges else self._locate(flight))
         if isinstance(located, NotFound | Unreachable):
             if flight.pushed:
                 return await self._keep_pushed(flight, located)
@@ -240,7 +246,8 @@ class Fetcher:
             )
         flight.record = record
         flight.pacs = pacs.name
-        flight.expected_count = record.instances
+        if not self._merges:  # an instance that several have is counted more than once
+            flight.expected_count = record.instances
         now, decides = said(record), self._decides(flight, pacs)
         names = corrected(flight.said, now) if flight.held is not None else ()
         if names and not decides:
@@ -257,7 +264,7 @@ class Fetcher:
         if flight.held is None or flight.outgrown:
             await self._cache.filling(uid)
         flight.senders = pacs.sending_ae_titles
-        flight.source = pacs.name
+        flight.sources = flight.sources or frozenset((pacs.name,))
         listing, failure = await StudyRetrieval(flight, pacs, self._intake, decides=decides, clock=self._clock).run()
         if flight.unlisted and not self._accept_pushes:
             await self._remove_unlisted(flight, pacs)
@@ -283,6 +290,8 @@ class Fetcher:
         """Whether a study that is held may not be what its PACS has now, as far as one question tells. Raises
         StoreError."""
         held = await self._cache.index(study_instance_uid)
+        if self._merges:
+            return held is not None  # which is what a fetch asks, too
         pacs = next((p for p in self._pacs if held is not None and p.name == held.pacs), None)
         if held is None or pacs is None or pacs.trouble or study_instance_uid in self._flights:
             return False
@@ -308,8 +317,11 @@ class Fetcher:
 
     def _is_as_it_was(self, held: StudyIndex, flight: Flight, now: Said | None) -> bool:
         """Whether the PACS's one answer proves enough; notes what it shows to be different."""
-        count = flight.expected_count
-        same = held.complete and not flight.grew and count == len(held.instances)
+        same = held.complete and not flight.grew and not flight.silent
+        if self._merges:
+            same &= now is not None and held.said is not None and now.instances == held.said.instances is not None
+        else:
+            same &= flight.expected_count == len(held.instances)
         if now is not None and held.said is not None:
             same &= (now.series, now.modalities) == (held.said.series, held.said.modalities)
         flight.outgrown = not same
@@ -404,6 +416,40 @@ class Fetcher:
                 return found
             answered = any(not isinstance(e, PacsUnreachable) for e in failures)
             return Unreachable("; ".join(map(str, failures)), answered) if failures else NotFound()
+        finally:
+            await end_tasks([t for t, pacs in asked.items() if not t.done() and not self._let_end(pacs, t)])
+
+    async def _locate_all(self, flight: Flight) -> tuple[Pacs, StudyRecord] | NotFound | Unreachable:
+        """Every PACS that has some of the study, as one, for studies that lie in several."""
+        uid = flight.study_instance_uid
+        asked = {asyncio.create_task(p.finder.find_study(uid, urgency=flight.urgency)): p for p in self._pacs}
+        try:
+            waiting = set(asked)
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=OTHER_PART_MAY_TAKE, return_when=asyncio.FIRST_COMPLETED
+                )
+                found = [t for t in asked if t.done() and t.exception() is None and t.result() is not None]
+                if found:
+                    waiting = {t for t in waiting if done and not asked[t].trouble}
+            parts, failures = list[tuple[Pacs, StudyRecord]](), dict[str, str]()
+            for task, pacs in asked.items():
+                if not task.done():
+                    failures[pacs.name] = f"PACS {pacs.name} has not answered"
+                elif isinstance(e := task.exception(), PacsError):
+                    failures[pacs.name] = str(e)
+                elif (record := task.result()) is not None:
+                    parts.append((pacs, record))
+                else:
+                    flight.denied.add(pacs.name)
+            for reason in failures.values():
+                log.warning("cannot ask for study %s: %s", uid, reason)
+            if not parts:
+                return Unreachable("; ".join(failures.values())) if failures else NotFound()
+            flight.silent = tuple(failures)
+            flight.sources = frozenset(pacs.name for pacs, _ in parts)
+            merged = Merged(parts, flight.silent)
+            return merged.as_pacs(name_of(self._pacs)), merged.record
         finally:
             await end_tasks([t for t, pacs in asked.items() if not t.done() and not self._let_end(pacs, t)])
 

@@ -46,8 +46,10 @@ class Flight:
         """Set once :attr:`expected` is known to be all that the PACS has of the study."""
         self.senders: frozenset[str] = frozenset()
         """Calling AE titles of the PACS that it is retrieved from; none before that is known."""
-        self.source = ""
-        """Name of the PACS that it is retrieved from; empty before that is known."""
+        self.sources: frozenset[str] = frozenset()
+        """Names of the PACS that it is retrieved from; none before that is known."""
+        self.silent: tuple[str, ...] = ()
+        """Names of the PACS that may have a part of it and could not be asked, where it is merged of several."""
         self.came: set[str] = set()
         """SOP Instance UIDs that reached the store during this flight."""
         self.taken: set[str] = set()
@@ -258,7 +260,7 @@ class Flight:
     def pushed(self) -> bool:
         """Whether all that is known of the study is what was sent to us unasked."""
         held = self.held is not None and not self.held.pacs
-        return not self.source and bool(self.came or self.puts or held)
+        return not self.sources and bool(self.came or self.puts or held)
 
     @property
     def unlisted(self) -> list[str]:

@@ -208,7 +208,7 @@ class Intake:
         """Whether it came in answer to the flight's own request, or from the PACS that was asked for the study."""
         if incoming.answers == flight.study_instance_uid:
             return True
-        return flight.source in self._pacs_at(incoming.calling_ae_title, incoming.peer_host)
+        return not flight.sources.isdisjoint(self._pacs_at(incoming.calling_ae_title, incoming.peer_host))
 
     def _start_put(self, admitted: _Admitted) -> None:
         puts = admitted.flight.puts

@@ -61,6 +61,8 @@ class Pacs:
     retrievers: tuple[Retriever, ...]
     """The first brings the study; the others, in order, what it left missing."""
     habits: Habits = field(default_factory=lambda: Habits(5.0))
+    complete: bool = True
+    """Whether it has its studies whole; else they are merged with what others have of them."""
     parallel_series: int = 0
     """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
 
@@ -112,7 +114,7 @@ class StudyRetrieval:
         await self._settle(first, failure)
         by_count = flight.expected_count is not None and flight.expected_count == len(flight.stored)
         not_at_once = flight.held is not None or pacs.parallel_series
-        if not listing.complete and not by_count and not_at_once and _may_pass(failure):
+        if not (listing.complete or listing.partly or by_count) and not_at_once and _may_pass(failure):
             # It cannot be asked what is new, or what there is: the whole study.
             failure = await self._retrieve(first, self._study)
             await self._settle(first, failure)

@@ -130,8 +130,9 @@ async def _indexes(hospital: Hospital) -> list[str]:
                 if index is None:
                     found.append(f"{key} cannot be read")
                     continue
-                for uid, instance in index.instances.items():
-                    there = sizes.get(keys.instance(index.study_instance_uid, uid))
+                for instance in index.shown:
+                    uid = instance.sop_instance_uid
+                    there = sizes.get(keys.instance(index.study_instance_uid, uid, instance.revision))
                     if there != instance.size:
                         found.append(f"{key} names instance {uid} of {instance.size} bytes; the store has {there}")
     except (StoreError, JournalError, OSError) as e:

@@ -122,6 +122,8 @@ class InstanceList:
     """Why not, for the operator."""
     short: bool = False
     """Whether that is because it lists fewer than it counts."""
+    partly: bool = False
+    """Whether it is all that those have who could be asked, of several that have parts of the study."""
 
 
 OnFound = Callable[[Sequence[InstanceRef]], None]
