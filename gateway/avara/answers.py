@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -71,6 +72,11 @@ class Manifest(Answer):
     studyInstanceUID: str  # noqa: N815
     series: Sequence[SeriesManifest]
 
+    @cached_property
+    def as_json(self) -> bytes:
+        """As it stands in an answer; made once, however often its study is asked for."""
+        return self.to_json()
+
 
 class MediaUrl(Answer):
     """Something of the study that is not DICOM."""
@@ -90,6 +96,11 @@ class StudyAccess(Answer):
     manifest: Manifest | None = None
     deferred: int = Field(0, exclude=True)
     """How many of the URLs are of instances that are still on their way."""
+
+    def to_json(self) -> bytes:
+        """As :class:`Answer` has it."""
+        rest: bytes = self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_none=True, exclude={"manifest"})
+        return rest if self.manifest is None else b'%b,"manifest":%b}' % (rest[:-1], self.manifest.as_json)
 
     @property
     def outcome(self) -> str:

@@ -42,7 +42,7 @@ from yarl import URL
 from gateway.objects.content import is_active
 from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
 from gateway.objects.http1 import PutConnections
-from gateway.objects.sigv4 import Credentials, Signer, check_key, quote_key
+from gateway.objects.sigv4 import Credentials, Signer, check_key, path_of
 
 log = logging.getLogger(__name__)
 
@@ -324,7 +324,7 @@ class ObjectStore:
         return self._http
 
     def _path(self, key: str) -> str:
-        return f"/{self.bucket}/{quote_key(check_key(key))}"
+        return f"/{self.bucket}/{path_of(key)}"
 
     def _url(self, path: str) -> URL:
         return URL(self._base + path, encoded=True)

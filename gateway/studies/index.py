@@ -104,6 +104,7 @@ class Instance:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Instance))
+_MEDIA, _REJECTS = _FIELDS.index("media"), _FIELDS.index("rejects")
 _ALWAYS = frozenset(field.name for field in dataclasses.fields(Instance) if field.default is dataclasses.MISSING)
 
 
@@ -200,20 +201,27 @@ def dump(index: StudyIndex) -> bytes:
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), level=1)
 
 
+def _placed(kept: Mapping[str, Any]) -> list[Any]:
+    """The values of an instance in the order of its fields."""
+    return [kept.get(field.name, field.default) for field in dataclasses.fields(Instance)]
+
+
 def load(stored: bytes) -> StudyIndex | None:
     """The index of its stored form; None where it is damaged or of another :data:`FORMAT`."""
     try:
         document = json.loads(zlib.decompress(stored))
-        fields = document["fields"]
+        fields = tuple(document["fields"])
         # One that an earlier version wrote lacks what is new, which then has its default.
         if document["format"] not in (1, FORMAT) or not _ALWAYS <= set(fields) <= set(_FIELDS):
             return None
         instances = {}
         for row in document["instances"]:
-            values = dict(zip(fields, row, strict=True))
-            media = values.pop("media", None)
-            rejects = values.pop("rejects", ())
-            instance = Instance(**values, media=Media(*media) if media else None, rejects=tuple(rejects))
+            # By their places, since that is three times as fast as by their names, and somebody waits.
+            as_now = fields == _FIELDS and len(row) == len(fields)
+            values = row if as_now else _placed(dict(zip(fields, row, strict=True)))
+            values[_MEDIA] = Media(*values[_MEDIA]) if values[_MEDIA] else None
+            values[_REJECTS] = tuple(values[_REJECTS])
+            instance = Instance(*values)
             # The first version did not look what these say: they are missing, and come once more.
             if document["format"] > 1 or instance.sop_class_uid != KEY_OBJECT_SELECTION:
                 instances[instance.sop_instance_uid] = instance

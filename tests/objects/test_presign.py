@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from minio import Minio
 
 from gateway.objects import Credentials, Presigner
-from gateway.objects.sigv4 import PresignedCheck, check_key
+from gateway.objects.sigv4 import PresignedCheck, check_key, path_of, quote_key
 
 CREDENTIALS = Credentials("access", "very-secret")
 NOW = datetime(2026, 11, 24, 1, 2, 3, tzinfo=UTC)
@@ -46,6 +46,22 @@ def test_urls_are_those_of_minio_py(key, seconds, host):
 def test_a_key_that_a_server_would_change_is_refused(key):
     with pytest.raises(ValueError, match="unusable object key"):
         check_key(key)
+
+
+@given(
+    st.text(alphabet="aZ09.-_~/ %+:\n\\é", max_size=12)
+    | st.text(max_size=30)
+    | st.integers(250, 1030).map("a".__mul__)
+    | st.integers(335, 345).map(lambda n: "/".join(["ab"] * n))
+)
+def test_the_fast_way_of_a_key_into_a_path_leads_where_the_slow_one_does(key):
+    try:
+        slow = quote_key(check_key(key))
+    except ValueError:
+        with pytest.raises(ValueError, match="unusable"):
+            path_of(key)
+    else:
+        assert path_of(key) == slow
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 7 * 86400 + 1])
