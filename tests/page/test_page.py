@@ -107,6 +107,8 @@ async def test_every_answer_forbids_what_is_not_ours(open_page, path):
     policy = browser.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    # By no-referrer, a browser would send the page's own forms as if they were nobody's.
+    assert browser.headers["Referrer-Policy"] == "same-origin"
     assert browser.headers["X-Content-Type-Options"] == "nosniff"
     assert browser.headers["Cache-Control"] == "no-store"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-WITHIN = 60.0
+WITHIN = 30.0
 
 
 class Tab:
@@ -55,7 +55,8 @@ class Tab:
         return said["result"].get("value")
 
     async def until(self, script: str) -> None:
-        """Waits until an expression is true."""
+        """Waits until an expression is true; between two pages, what it looks at may not be there yet."""
+        script = f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"
         async with asyncio.timeout(WITHIN):
             while not await self.run(script):
                 await asyncio.sleep(0.1)
