@@ -25,8 +25,10 @@ import pytest
 from hypothesis import settings
 
 from gateway import app
+from gateway.admin.results import Result
+from gateway.app.doctor import check_file
 from gateway.avara.signature import sign
-from gateway.config import Config, load
+from gateway.config import Config, load, revealed
 from gateway.demo.orthanc import Orthanc, dies_with_us
 from gateway.journal import Job, Jobs
 from gateway.objects import Credentials, ObjectStore
@@ -190,6 +192,12 @@ class RunningGateway:
     async def data_sets(self, answer: dict[str, Any]) -> list[bytes]:
         """The data sets behind an answer's URLs, in its order."""
         return [data_set(await self.open(url)) for url in answer["urls"]]
+
+    async def checked(self, config: Config | None = None) -> AsyncIterator[Result]:
+        """What ``check`` tells of it, or of another configuration beside it."""
+        async for told in check_file(self.parts, revealed(config or self.config)):
+            if isinstance(told, Result):
+                yield told
 
     async def quiet(self) -> None:
         """Waits until no fetch is under way."""

@@ -2,76 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, field
 
+from gateway.admin.certificates import CertificateEnd
 from gateway.admin.health import moment
-from gateway.admin.probe import RETRIEVE_WITHIN, RetrieveProbe
+from gateway.admin.outside import Outside
+from gateway.admin.pacs_checks import PacsChecks
+from gateway.admin.results import Begins, Result, Told
 from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.errors import PacsError
-from gateway.pacs.lanes import Claim, Lane
-from gateway.pacs.receiver import IncomingInstance, Status
-from gateway.pacs.scu.client import InstanceRef
-from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
 from gateway.pacs.senders import Senders
 from gateway.runtime.errors import GatewayError
 from gateway.runtime.supervise import Supervisor
 from gateway.studies.refusals import Refusals
-from gateway.studies.retrieval import Pacs
 
 MOST_CALLERS = 5
 """Callers that were rejected, or whose instances were refused, that are told of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One thing that was checked."""
+STORE_WITHIN = 20.0
+"""Seconds for the store to answer; it is tried again meanwhile."""
 
-    name: str
-    ok: bool | None
-    """None: it could not be told, or is allowed and unwise."""
-    text: str
+DESTINATION_WITHIN = 40.0
+"""Seconds for each place that reports and alerts go to."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the control socket."""
-        return asdict(self)
+ENDS_SOON = 21 * 86400.0
+"""Seconds before its end from which a certificate is told of."""
+
+Proof = Callable[[], Awaitable[object]]
+"""Raises GatewayError where something does not work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
     """What is checked: the parts of a gateway, and what is around it."""
 
-    pacs: Sequence[Pacs]
+    pacs: Sequence[PacsChecks]
     store: ObjectStore
-    probe: RetrieveProbe
-    echo_self: Callable[[], Awaitable[None]]
+    cache: Proof
+    """That there is room in the cache."""
+    echo_self: Proof
     senders: Senders
     refusals: Refusals
     jobs: Jobs
-    destinations: Mapping[str, Callable[[], Awaitable[None]]]
-    """Where reports go besides the PACS: what proves each, by its name. It raises GatewayError."""
+    destinations: Mapping[str, Proof]
+    """Where reports and alerts go besides the PACS: what proves each, by its name."""
+    outside: Outside
+    """What Avara and browsers see."""
+    certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
     state_dir: StateDir
     loops: Supervisor
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Parts that could not be started: by their names, why."""
 
-    async def run(self) -> AsyncIterator[Result]:
+    async def run(self) -> AsyncIterator[Told]:
         """Checks one after the other."""
         yield _clock()
         yield await _state_dir(self.state_dir)
         for result in _loops(self.loops):
             yield result
-        async for result in _store(self.store):
-            yield result
+        yield Begins("store")
+        store_works = False
+        for name in ("embedded store", "store client"):
+            if name in self.failed:
+                yield Result("store", False, self.failed[name])
+                break
+        else:
+            async for result in _store(self.store):
+                store_works = result.ok is not False
+                yield result
         try:
-            await self.echo_self()
-            yield Result("DICOM listener", True, "answers our own C-ECHO")
-        except PacsError as e:
-            yield Result("DICOM listener", False, str(e))
+            yield Result("cache", True, str(await self.cache()))
+        except GatewayError as e:
+            yield Result("cache", False, str(e))
+        yield await self._listener()
         for caller in self.senders.rejected()[:MOST_CALLERS]:
             yield Result(
                 "DICOM callers", None, f"AE {caller.ae_title} at {caller.host} was rejected {caller.times} times, last "
@@ -83,16 +94,50 @@ class Checks:
                 f"{moment(refused.last)}: {refused.sop_instance_uid or 'one without a UID'}: {refused.reason}",
             )  # fmt: skip
         for pacs in self.pacs:
-            async for result in _pacs(pacs, self.probe):
-                yield result
+            async for told in pacs.run():
+                yield told
         for name, proof in self.destinations.items():
-            try:
-                await proof()
-                yield Result(name, True, "can be reached")
-            except GatewayError as e:
-                yield Result(name, False, str(e))
+            yield Begins(name)
+            yield await _proven(name, proof)
+        async for told in self.outside.run(store_works=store_works):
+            yield told
+        for end in await self.certificates():
+            yield _certificate(end)
+        if "journal" in self.failed:
+            yield Result("jobs", False, self.failed["journal"])
+            return
         async for result in _jobs(self.jobs):
             yield result
+
+    async def _listener(self) -> Result:
+        if "DICOM listener" in self.failed:
+            return Result("DICOM listener", False, self.failed["DICOM listener"])
+        try:
+            await self.echo_self()
+            return Result("DICOM listener", True, "answers our own C-ECHO")
+        except PacsError as e:
+            return Result("DICOM listener", False, str(e))
+
+
+def _certificate(end: CertificateEnd) -> Result:
+    left = end.ends - time.time()
+    name = f"certificate {end.what}"
+    if left < 0:
+        return Result(name, False, f"it ended on {moment(end.ends)}: renew it")
+    if left < ENDS_SOON:
+        return Result(name, None, f"it ends on {moment(end.ends)}, in {left / 86400:.0f} days: renew it")
+    return Result(name, True, f"it is good for {left / 86400:.0f} days")
+
+
+async def _proven(name: str, proof: Proof) -> Result:
+    try:
+        async with asyncio.timeout(DESTINATION_WITHIN):
+            await proof()
+        return Result(name, True, "can be reached")
+    except GatewayError as e:
+        return Result(name, False, str(e))
+    except TimeoutError:
+        return Result(name, False, f"does not answer within {DESTINATION_WITHIN:g} s: is it up?")
 
 
 async def _state_dir(state_dir: StateDir) -> Result:
@@ -144,7 +189,11 @@ def _clock() -> Result:
 
 async def _store(store: ObjectStore) -> AsyncIterator[Result]:
     try:
-        await store.check()
+        async with asyncio.timeout(STORE_WITHIN):
+            # First what needs no thread: one that waits for a store that never answers could not be ended.
+            await store.head("probe/gateway-check")
+            await store.ensure_bucket()
+            await store.check()
         yield Result("store", True, f"{store} takes, gives back and deletes objects")
         if await store.refuses_anonymous():
             yield Result("store access", True, "a request without a signature is refused")
@@ -152,71 +201,7 @@ async def _store(store: ObjectStore) -> AsyncIterator[Result]:
             yield Result("store access", False, f"{store} lets anyone in: remove its anonymous access policy")
     except StoreError as e:
         yield Result("store", False, str(e))
-
-
-async def _pacs(pacs: Pacs, probe: RetrieveProbe) -> AsyncIterator[Result]:
-    what, service = f"PACS {pacs.name}", pacs.finder.service
-    if pacs.habits.told:
-        yield Result(f"{what}: habits", True, pacs.habits.told)
-    if pacs.trouble:
-        yield Result(f"{what}: answers", False, pacs.trouble)
-    try:
-        await pacs.client.echo()
-        yield Result(f"{what}: C-ECHO", True, "answers")
-    except PacsError as e:
-        yield Result(f"{what}: C-ECHO", False, str(e))
-        if pacs.finder is pacs.client:
-            return
-    try:
-        example = await _an_instance(pacs.finder)
-    except PacsError as e:
-        yield Result(f"{what}: {service}", False, str(e))
-        return
-    methods = [retriever.method for retriever in pacs.retrievers]
-    if example is None:
-        yield Result(f"{what}: {service}", True, "answers, and lists no study")
-        for method in methods:
-            yield Result(f"{what}: {method}", None, "cannot be tried: the PACS lists nothing that it could send us")
-        return
-    yield Result(f"{what}: {service}", True, "answers, and lists instances")
-    for retriever in pacs.retrievers:
-        yield await _retrieves(what, retriever, example, probe)
-
-
-async def _an_instance(finder: Finder) -> tuple[str, InstanceRef] | None:
-    month = f"{datetime.now(UTC) - timedelta(days=30):%Y%m%d}-"
-    for dates in (month, ""):
-        for study in await finder.list_studies(dates, 3):
-            listing = await finder.list_instances(study)
-            if listing.instances:
-                return study, listing.instances[0]
-    return None
-
-
-async def _retrieves(what: str, retriever: Retriever, example: tuple[str, InstanceRef], probe: RetrieveProbe) -> Result:
-    study, instance = example
-    name, remedy = f"{what}: {retriever.method}", retriever.remedy
-    uid, classes = instance.sop_instance_uid, (instance.sop_class_uid,) if instance.sop_class_uid else ()
-
-    def retrieve() -> Awaitable[object]:
-        return retriever.retrieve(
-            Selection(study, instance.series_instance_uid, (uid,), classes),
-            turn=Claim(Lane.RETRIEVE, study),
-            deliver=probe.before(_refuse),
-            last_arrival=lambda: 0.0,
-            total_limit=RETRIEVE_WITHIN,
-        )
-
-    try:
-        if await probe.arrives(study, uid, retrieve):
-            return Result(name, True, "sends to us")
-        return Result(name, False, f"it says that it sent an instance, but none arrived: {remedy}")
     except TimeoutError:
-        return Result(name, False, f"nothing came within {RETRIEVE_WITHIN:g} s: {remedy}")
-    except PacsError as e:
-        return Result(name, False, f"{e}; {remedy}")
-
-
-async def _refuse(incoming: IncomingInstance) -> int:
-    incoming.body.close()
-    return Status.NOT_AUTHORIZED
+        yield Result(
+            "store", False, f"{store} does not answer within {STORE_WITHIN:g} s: is it up, and is store.endpoint right?"
+        )

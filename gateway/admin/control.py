@@ -18,7 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.admin.backup import KeptObjects
-from gateway.admin.checks import Checks
+from gateway.admin.results import Told
 from gateway.dicom.uid import is_uid
 from gateway.objects import ObjectNotFound
 from gateway.objects.client import CHUNK
@@ -44,13 +44,20 @@ class GatewayGone(GatewayError):
 class Control:
     """The server's end."""
 
-    def __init__(self, path: Path, fetcher: Fetcher, checks: Checks, kept: KeptObjects, study: StudyCommand) -> None:
-        """*kept* is what a backup needs of the store; *study* does what an operator asks for one study: (what, Study
-        Instance UID, why)."""
+    def __init__(
+        self,
+        path: Path,
+        fetcher: Fetcher,
+        check: Callable[[dict[str, Any]], AsyncIterator[Told]],
+        kept: KeptObjects,
+        study: StudyCommand,
+    ) -> None:
+        """*check* checks a configuration, which the command has read from its file. *kept* is what a backup needs of
+        the store; *study* does what an operator asks for one study: (what, Study Instance UID, why)."""
         self._kept_objects = kept
         self._path = path
         self._fetcher = fetcher
-        self._checks = checks
+        self._check_file = check
         self._study = study
         self._runner: web.AppRunner | None = None
 
@@ -87,9 +94,14 @@ class Control:
         return await _stream(request, self._study(what, uid, request.query.get("why", "")))
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
+        try:
+            document = await request.json()
+        except ValueError:
+            return web.json_response({"error": "not a configuration"}, status=400)
+
         async def lines() -> AsyncIterator[Line]:
-            async for result in self._checks.run():
-                yield result.to_dict()
+            async for told in self._check_file(document):
+                yield told.to_dict()
 
         return await _stream(request, lines())
 
@@ -214,15 +226,15 @@ def _ended(flight: Flight) -> Line:
             raise AssertionError("told before it ended")
 
 
-async def ask(path: Path, command: str) -> AsyncIterator[Line]:
-    """The lines that a running gateway answers to ``POST`` *command*. Raises ConnectionError where none runs, and
-    GatewayGone where it ends meanwhile."""
+async def ask(path: Path, command: str, document: Any = None) -> AsyncIterator[Line]:
+    """The lines that a running gateway answers to ``POST`` *command*, with a *document* in JSON. Raises ConnectionError
+    where none runs, and GatewayGone where it ends meanwhile."""
     try:
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
             ) as http,
-            http.post(f"http://gateway{command}") as answer,
+            http.post(f"http://gateway{command}", json=document) as answer,
         ):
             answer.raise_for_status()
             async for line in answer.content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ FRESH = 5.0
 
 WITHIN = 5.0
 """Seconds for each probe."""
+
+IDENTITY = "Avara-Gateway"
+"""Header that tells one running gateway from any other: by it, ``check`` sees who answers the public URL."""
 
 Probe = Callable[[], Awaitable[object]]
 
@@ -41,6 +45,7 @@ class Health:
     ) -> None:
         """*pacs* says which PACS answer, *lanes* which places that jobs are for. One that does not is named, but is no
         failure of ours."""
+        self.identity = secrets.token_hex(8)
         self._probes = probes
         self._loops = loops
         self._pacs = pacs
@@ -96,7 +101,7 @@ class Health:
             "pacs": _answering(self._pacs()),
             "jobs": _answering(self._lanes()),
         }
-        return web.json_response(body, status=200 if fine else 503)
+        return web.json_response(body, status=200 if fine else 503, headers={IDENTITY: self.identity})
 
 
 def _answering(places: Mapping[str, bool]) -> dict[str, str]:

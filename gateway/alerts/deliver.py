@@ -16,6 +16,9 @@ class AlertChannel(Protocol):
     async def send(self, alert: Alert) -> None:
         """Sends one alert. Raises AlertError."""
 
+    async def check(self) -> None:
+        """Whether one could be sent; none is. Raises AlertError."""
+
 
 class AlertDelivery:
     """The handler of ``alert.send``."""

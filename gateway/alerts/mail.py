@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -70,10 +71,27 @@ class EmailAlert:
         self._tls = None if security is Security.NONE else ssl.create_default_context(cafile=ca_file)
         self._timeout = timeout
 
+    async def check(self) -> None:
+        """Connects, logs in and leaves; nothing is sent. Raises AlertRefused, AlertFailed."""
+        with self._told():
+            async with asyncio.timeout(self._timeout):
+                client = aiosmtplib.SMTP(
+                    hostname=self._host,
+                    port=self._port,
+                    username=self._username,
+                    password=self._password,
+                    local_hostname=self._sender.rpartition("@")[2],
+                    timeout=self._timeout,
+                    use_tls=self._security is Security.TLS,
+                    start_tls=self._security is Security.STARTTLS,
+                    tls_context=self._tls,
+                )
+                async with client:
+                    await client.noop()
+
     async def send(self, alert: Alert) -> None:
         """Returns once the server has taken the mail for one recipient at least. Raises AlertRefused, AlertFailed."""
-        server = f"mail server {self._host}:{self._port}"
-        try:
+        with self._told():
             async with asyncio.timeout(self._timeout):
                 refused, _ = await aiosmtplib.send(
                     self._message(alert),
@@ -89,6 +107,16 @@ class EmailAlert:
                     start_tls=self._security is Security.STARTTLS,
                     tls_context=self._tls,
                 )
+        if refused:
+            server = f"mail server {self._host}:{self._port}"
+            log.warning("%s: an alert was not taken for %d of its recipients", server, len(refused))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong, in words. Raises AlertRefused, AlertFailed."""
+        server = f"mail server {self._host}:{self._port}"
+        try:
+            yield
         except aiosmtplib.SMTPRecipientsRefused as e:
             codes = [r.code for r in e.recipients]
             raise _by_code(
@@ -113,8 +141,6 @@ class EmailAlert:
             raise AlertRefused(
                 f"{server} does not offer {self._security.value} or the login: set security, or leave username out"
             ) from None
-        if refused:
-            log.warning("%s: an alert was not taken for %d of its recipients", server, len(refused))
 
     def _message(self, alert: Alert) -> EmailMessage:
         told = alert.told()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import ssl
@@ -12,6 +13,7 @@ from yarl import URL
 from gateway.alerts.alert import Alert
 from gateway.alerts.errors import AlertFailed, AlertRefused
 from gateway.avara.signature import sign
+from gateway.runtime.network import reason
 
 CONNECT_WITHIN = 10.0
 """Seconds."""
@@ -51,6 +53,17 @@ class WebhookAlert:
         self._signing_key = signing_key
         self._ssl = ssl.create_default_context(cafile=ca_file)
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_WITHIN)
+
+    async def check(self) -> None:
+        """Whether the receiver takes connections; nothing is sent. Raises AlertFailed."""
+        host, port = self._url.host or "", self._url.port or 443
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                tls = self._ssl if self._url.scheme == "https" else None
+                _, writer = await asyncio.open_connection(host, port, ssl=tls)
+                writer.close()
+        except (TimeoutError, OSError) as e:
+            raise AlertFailed(f"the alert's receiver {host}:{port} cannot be reached: {reason(e)}") from None
 
     async def send(self, alert: Alert) -> None:
         """Returns once the receiver has answered 2xx. Raises AlertRefused, AlertFailed."""

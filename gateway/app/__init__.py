@@ -5,7 +5,7 @@ Nothing else builds objects out of configuration.
 
 from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
 from gateway.app.gateway import Gateway
-from gateway.app.run import journal_file, open_gateway, open_store, serve, serving, state_dir
+from gateway.app.run import journal_file, looking, open_gateway, open_store, serve, serving, state_dir
 
 __all__ = [
     "CANNOT_START",
@@ -13,6 +13,7 @@ __all__ = [
     "Gateway",
     "Misconfigured",
     "journal_file",
+    "looking",
     "open_gateway",
     "open_store",
     "serve",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+
 from gateway.admin.state_dir import MENDS
 from gateway.runtime.errors import GatewayError
 
@@ -12,6 +15,26 @@ class AlreadyRunning(GatewayError):
 
 class Misconfigured(GatewayError):
     """A setting that only its user can judge is wrong; the text names it and says how."""
+
+
+class CannotListen(GatewayError):
+    """An address or a port cannot be had."""
+
+    transient = True
+
+
+def cannot_listen(key: str, host: str, port: int, e: OSError) -> str:
+    """Why section *key* of the configuration cannot have its address, and what to do."""
+    if e.errno == errno.EADDRINUSE:
+        return f"{key}.port: another program listens on {port} (ss -ltnp shows which): stop it, or choose another port"
+    if e.errno == errno.EACCES:
+        return (
+            f"{key}.port: ports below 1024 are root's, and {port} is one: choose a higher one, or give the unit "
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE"
+        )
+    if e.errno == errno.EADDRNOTAVAIL or isinstance(e, socket.gaierror):
+        return f"{key}.host: {host} is no address of this machine (ip address shows them): write one, or 0.0.0.0"
+    return f"{key}: {host}:{port} cannot be listened on ({e.strerror or e})"
 
 
 CANNOT_START = (GatewayError, OSError)

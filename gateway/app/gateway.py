@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Collection
+from functools import cached_property
 
 from gateway.admin import certificates
 from gateway.admin.arrivals import Arrivals
-from gateway.admin.checks import Checks
 from gateway.admin.health import Health, Unhealthy
 from gateway.admin.measures import Measures
 from gateway.admin.metrics import Figures
@@ -48,7 +48,7 @@ from gateway.pacs.senders import Senders
 from gateway.reports.missed import MissedReports
 from gateway.reports.receive import ReportHandler
 from gateway.runtime.supervise import Supervisor
-from gateway.studies.cache import StudyCache
+from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
@@ -200,18 +200,6 @@ class Gateway:
             added=self.worker.wake,
             clock=self.clock,
         )
-        self.checks = Checks(
-            pacs=self.pacs,
-            store=store,
-            probe=self.probe,
-            echo_self=self._echo_self,
-            senders=self.senders,
-            refusals=self.refusals,
-            jobs=Jobs(journal),
-            destinations=places.proofs(),
-            state_dir=self.state_dir,
-            loops=loops,
-        )
 
     async def _committed(self, result: CommitmentResult, sender: Sender) -> bool:
         by = self.senders.names(sender.calling_ae_title, sender.host)
@@ -264,7 +252,8 @@ class Gateway:
     def _pushed(self, study_instance_uid: str, calling_ae_title: str) -> Flight | None:
         return self.fetcher.pushed(study_instance_uid, calling_ae_title) if self.config.dicom.accept_pushes else None
 
-    async def _echo_self(self) -> None:
+    async def echo_self(self) -> None:
+        """Whether our own DICOM listener answers. Raises PacsError."""
         dicom = self.config.dicom
         host = "127.0.0.1" if dicom.host in ("0.0.0.0", "::") else dicom.host  # noqa: S104  (compared)
         us = Peer(
@@ -307,15 +296,23 @@ class Gateway:
         down = [f"{state.name} ({state.reason})" for state in self.loops.states() if not state.running]
         return f"serving, but not running: {', '.join(down)}" if down else "serving"
 
+    async def _has_room(self) -> None:
+        try:
+            await self.cache.check()
+        except CacheFull as e:
+            raise Unhealthy(f"cache: {e}") from e
+
+    @cached_property
     def health(self) -> Health:
         """What ``GET /health`` tells."""
         return Health(
             {
                 "store": lambda: self.store.head("probe/health"),
-                "dicom_listener": self._echo_self,
+                "dicom_listener": self.echo_self,
                 "journal": lambda: self.journal.cached_study("0"),
                 "state_dir": self.state_dir.check,
                 "audit": self._check_trail,
+                "cache": self._has_room,
             },
             self.loops,
             lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},

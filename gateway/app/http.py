@@ -58,7 +58,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
     router = server.application.router
     webhooks = _webhooks(gateway, deferred, server)
     router.add_route("*", config.avara.path, webhooks.handle, expect_handler=expects_later)
-    router.add_get("/health", gateway.health().handle)
+    router.add_get("/health", gateway.health.handle)
     router.add_routes(waiting.routes())
     parts = [opened("store client for browsers", browsers)]
     if gateway.embedded is not None:

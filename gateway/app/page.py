@@ -28,7 +28,7 @@ def page_parts(gateway: Gateway) -> list[Part]:
     config = gateway.config
     if config.page.port is None:
         return []
-    health = gateway.health()
+    health = gateway.health
     parts = Parts(
         journal=gateway.journal,
         store=gateway.store,

@@ -8,16 +8,19 @@ import fcntl
 import logging
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from gateway.admin.backup import InStore
 from gateway.admin.control import Control
 from gateway.admin.metrics import Metrics
+from gateway.admin.results import Told
 from gateway.app.build import build
-from gateway.app.errors import AlreadyRunning
+from gateway.app.doctor import check_alone, check_file
+from gateway.app.errors import CANNOT_START, AlreadyRunning, CannotListen, Misconfigured, cannot_listen, why
 from gateway.app.gateway import Gateway
 from gateway.app.http import http_parts
 from gateway.app.page import page_parts
@@ -50,7 +53,10 @@ def state_dir(path: Path) -> Iterator[Path]:
     """*path*, for this process and for its user alone. Raises AlreadyRunning, OSError."""
     before = os.umask(0o077)  # whatever is made meanwhile is nobody else's, also by the libraries
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise Misconfigured(f"state_dir: {path} is a file, or below one: name a directory") from None
         _close_to_others(path)
         with (path / "lock").open("w") as lock:
             try:
@@ -74,6 +80,18 @@ def _close_to_others(path: Path) -> None:
             log.warning("%s was open to other users (mode %04o): it is not any more", found, mode)
 
 
+def listening(key: str, host: str, port: int, start: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    """*start*, which tells the key to correct where the address of section *key* cannot be had."""
+
+    async def started() -> None:
+        try:
+            await start()
+        except OSError as e:
+            raise CannotListen(cannot_listen(key, host, port, e)) from e
+
+    return started
+
+
 def journal_file(directory: Path) -> Path:
     """The journal in a ``state_dir``."""
     return directory.absolute() / "journal.db"
@@ -81,7 +99,7 @@ def journal_file(directory: Path) -> Path:
 
 def core(gateway: Gateway) -> list[Part]:
     """What it takes to fetch."""
-    loops, embedded = gateway.loops, gateway.embedded
+    loops, embedded, dicom = gateway.loops, gateway.embedded, gateway.config.dicom
     parts = [
         Part("loops", loops.start, loops.stop),
         Part("audit trail", stop=gateway.trail.stop, within=2),
@@ -102,7 +120,12 @@ def core(gateway: Gateway) -> list[Part]:
         *(Part(f"associations with {name}", stop=client.close) for name, client in gateway.clients.items()),
         Part("addresses of the PACS", gateway.senders.look_up),
         loop(loops, "addresses of the PACS", gateway.senders.keep_looking_up, stalls_after=HANGS_AFTER),
-        Part("DICOM listener", gateway.scp.start, partial(gateway.scp.stop, drain_for=DRAIN), within=DRAIN + 1),
+        Part(
+            "DICOM listener",
+            listening("dicom", dicom.host, dicom.port, gateway.scp.start),
+            partial(gateway.scp.stop, drain_for=DRAIN),
+            within=DRAIN + 1,
+        ),
         Part("fetches", stop=gateway.fetcher.stop, within=2),
     ]
 
@@ -113,7 +136,7 @@ def service(gateway: Gateway) -> list[Part]:
     control = Control(
         config.state_dir / "control.sock",
         gateway.fetcher,
-        gateway.checks,
+        partial(check_file, gateway),
         InStore(gateway.store),
         gateway.studies.do,
     )
@@ -133,7 +156,8 @@ def service(gateway: Gateway) -> list[Part]:
     ]
     if config.metrics.port is not None:
         metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
-        parts.append(Part("metrics", metrics.start, metrics.stop))
+        start = listening("metrics", config.metrics.host, config.metrics.port, metrics.start)
+        parts.append(Part("metrics", start, metrics.stop))
     return [*parts, Part("control socket", control.start, control.stop, within=1.5)]
 
 
@@ -146,6 +170,29 @@ async def open_store(config: Config) -> AsyncIterator[ObjectStore]:
         parts = [] if embedded is None else [Part("embedded store", embedded.start, embedded.stop, within=6)]
         async with running([*parts, opened("store client", store), Part("bucket", store.ensure_bucket)]):
             yield store
+
+
+@asynccontextmanager
+async def looking(config: Config) -> AsyncIterator[AsyncIterator[Told]]:
+    """What ``check`` finds where no gateway runs. A part that does not start is told of, and the others are looked at.
+    Raises as :func:`open_gateway`, and no StoreError."""
+    failed: dict[str, str] = {}
+
+    def tolerant(part: Part) -> Part:
+        async def start() -> None:
+            try:
+                await part.start()
+            except CANNOT_START as e:
+                failed[part.name] = why(e)
+
+        return replace(part, start=start)
+
+    with state_dir(config.state_dir):
+        gateway = build(config)
+        # Whether the store takes what it is given is what is looked at.
+        parts = [tolerant(part) for part in core(gateway) if part.name != "store"]
+        async with running(parts):
+            yield check_alone(gateway, failed)
 
 
 @asynccontextmanager

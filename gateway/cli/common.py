@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
+import pwd
+import stat
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,11 +46,51 @@ def load_config(path: Path, *, keys_needed: bool = False, code: int = 1) -> Conf
     from gateway.config import ConfigError, load
 
     try:
-        return load(path, keys_needed=keys_needed)
+        config = load(path, keys_needed=keys_needed)
     except ConfigError as e:
         for mistake in e.mistakes:
             click.echo(str(mistake), err=True)
         raise SystemExit(code) from None
+    return config
+
+
+def become_owner(state_dir: Path) -> None:
+    """From here on the command is the user whose *state_dir* it is, where root runs it: what root would leave there,
+    the service could not open when it starts. Raises Failed where neither is at hand."""
+    try:
+        owner = state_dir.stat()
+    except OSError:
+        return  # whoever goes on to use it tells why
+    if os.geteuid() == owner.st_uid or not stat.S_ISDIR(owner.st_mode):
+        return
+    if os.geteuid() != 0:
+        if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
+            raise Failed(f"{state_dir} is {_user(owner.st_uid)}'s: run this as that user, or as root (sudo)")
+        return
+    try:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+    except KeyError:
+        os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def refuse_others(state_dir: Path) -> None:
+    """A gateway that serves runs as the user whose *state_dir* it is. Raises Failed."""
+    with contextlib.suppress(OSError):
+        owner = state_dir.stat().st_uid
+        if os.geteuid() == 0 and owner != 0:
+            raise Failed(
+                f"{state_dir} is {_user(owner)}'s, and what root writes there that user could not open: systemctl "
+                f"start avara-gateway, or sudo -u {_user(owner)} avara-gateway serve"
+            )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -71,6 +114,7 @@ async def open_journal(config: Config) -> AsyncIterator[Journal]:
     from gateway import app
 
     state_dir = config.state_dir
+    become_owner(state_dir)
     file = app.journal_file(state_dir)
     try:
         there = file.is_file()

@@ -16,7 +16,8 @@ import click
 from gateway import __version__
 from gateway.cli.audit import audit, record
 from gateway.cli.backup import backup, restore, roll_back
-from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, load_config, run
+from gateway.cli.check import check
+from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, become_owner, load_config, refuse_others, run
 from gateway.cli.jobs import jobs
 from gateway.cli.password import password
 from gateway.cli.study import study
@@ -52,67 +53,9 @@ def serve(path: Path) -> None:
 
     config = load_config(path, keys_needed=True, code=MISCONFIGURED)
     faulthandler.enable()  # where the service manager ends what hangs, its log says where it hung
+    refuse_others(config.state_dir)
     log = set_up_logging(config.log.level, config.log.format)
     run(app.serve(config, log_loop=log.run))
-
-
-@main.command()
-@CONFIG
-def check(path: Path) -> None:
-    """Say step by step what is right, what is wrong, and how to fix it.
-
-    Looks at the configuration, the clock, the store, our own DICOM listener, and each PACS: C-ECHO, C-FIND, and
-    whether it really can move an instance to us. Works with or without a running gateway.
-
-    \b
-    Example: avara-gateway check -c /etc/avara-gateway/gateway.yaml
-    """
-    from gateway.config import ConfigError, load
-
-    try:
-        config = load(path)
-    except ConfigError as e:
-        for mistake in e.mistakes:
-            _tell(False, "configuration", str(mistake))
-        raise SystemExit(1) from None
-    _tell(True, "configuration", str(path))
-    for warning in config.warnings():
-        _tell(None, "configuration", warning)
-    _tell(True, "webhook key", f"{len(config.avara.webhook_keys)} configured")
-    if not run(_check(config)):
-        raise SystemExit(1)
-
-
-async def _check(config: Config) -> bool:
-    from gateway import app
-    from gateway.admin.control import GatewayGone, ask
-
-    fine = True
-    try:
-        async for line in ask(config.state_dir / "control.sock", "/check"):
-            fine &= line["ok"] is not False
-            _tell(line["ok"], line["name"], line["text"])
-    except ConnectionError:
-        pass
-    except GatewayGone as e:
-        _tell(False, "gateway", str(e))
-        return False
-    else:
-        return fine
-    try:
-        async with app.open_gateway(config) as gateway:
-            async for result in gateway.checks.run():
-                fine &= result.ok is not False
-                _tell(result.ok, result.name, result.text)
-    except app.CANNOT_START as e:
-        _tell(False, "gateway", app.why(e))
-        return False
-    return fine
-
-
-def _tell(ok: bool | None, name: str, text: str) -> None:
-    mark, colour = {True: ("ok  ", "green"), False: ("FAIL", "red"), None: ("note", "yellow")}[ok]
-    click.echo(f"{click.style(mark, fg=colour)}  {name}: {printable(text)}")
 
 
 @main.command("send-event")
@@ -222,6 +165,9 @@ def fetch(path: Path, study_uid: str) -> None:
     if not is_uid(study_uid):
         raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
     config = load_config(path)
+    from gateway import app  # noqa: F401  (as for check)
+
+    become_owner(config.state_dir)
     fetched = run(_fetch(config, study_uid))
     record(config, "fetch", study=study_uid)
     if not fetched:
@@ -307,6 +253,7 @@ main.add_command(backup)
 main.add_command(restore)
 main.add_command(roll_back)
 main.add_command(audit)
+main.add_command(check)
 main.add_command(jobs)
 main.add_command(password)
 main.add_command(study)

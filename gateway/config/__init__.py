@@ -3,6 +3,18 @@
 from gateway.config.load import load
 from gateway.config.mistakes import ConfigError, Mistake
 from gateway.config.models import Config, PacsConfig, StoreConfig
-from gateway.config.show import effective, reference, schema
+from gateway.config.show import differences, effective, reference, revealed, schema
 
-__all__ = ["Config", "ConfigError", "Mistake", "PacsConfig", "StoreConfig", "effective", "load", "reference", "schema"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Mistake",
+    "PacsConfig",
+    "StoreConfig",
+    "differences",
+    "effective",
+    "load",
+    "reference",
+    "revealed",
+    "schema",
+]

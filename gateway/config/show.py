@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -25,15 +26,50 @@ def effective(config: Config) -> str:
 
 
 def _masked(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return MASK
-    if isinstance(value, SecretPathUrl):
-        return value.shown()
+    return _plain(value, secret=lambda secret: secret.shown() if isinstance(secret, SecretPathUrl) else MASK)
+
+
+def _plain(value: Any, *, secret: Callable[[SecretStr | SecretPathUrl], str]) -> Any:
+    if isinstance(value, SecretStr | SecretPathUrl):
+        return secret(value)
     if isinstance(value, dict):
-        return {key: _masked(item) for key, item in value.items()}
+        return {key: _plain(item, secret=secret) for key, item in value.items()}
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [_plain(item, secret=secret) for item in value]
     return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def revealed(config: Config) -> dict[str, Any]:
+    """*config* as a document that makes the same again, secrets and all: for our own ears only."""
+    shown = _plain(config.model_dump(mode="python", exclude_none=True), secret=_open)
+    assert isinstance(shown, dict)
+    return shown
+
+
+def _open(secret: SecretStr | SecretPathUrl) -> str:
+    return secret.get_secret_value() if isinstance(secret, SecretStr) else str(secret)
+
+
+def differences(old: Config, new: Config) -> list[tuple[str, str, str]]:
+    """Keys whose values differ, with both values; a secret only says that it is another."""
+    before, after = _flat(old.model_dump(mode="python")), _flat(new.model_dump(mode="python"))
+    return [
+        (key, _shown(before.get(key)), _shown(after.get(key)))
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}".lstrip(".")).items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {k: v for n, item in enumerate(value) for k, v in _flat(item, f"{key}.{n}").items()}
+    return {key: value}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(_masked(value))
 
 
 def schema() -> dict[str, Any]:

@@ -43,6 +43,7 @@ from gateway.objects.content import is_active
 from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
 from gateway.objects.http1 import PutConnections
 from gateway.objects.sigv4 import Credentials, Signer, check_key, path_of
+from gateway.runtime.network import reason
 
 log = logging.getLogger(__name__)
 
@@ -353,14 +354,24 @@ class ObjectStore:
         if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch") or status == 401:
             return StoreDenied(f"{self} refuses our credentials ({code}): correct store.access_key and its secret")
         if status == 403:
-            return StoreDenied(f"{self} denies access ({code or status}): allow this access key to use the bucket")
+            return StoreDenied(
+                f"{self} denies access ({code or status}): correct store.access_key and its secret, or allow this key "
+                "to use the bucket"
+            )
         if status >= 500 or status in (408, 429) or code in ("BadDigest", "XAmzContentChecksumMismatch"):
             return StoreUnavailable(f"{self} fails with {status} {code}".rstrip())
         return StoreError(f"{self} refuses a request with {status} {code}".rstrip())
 
     def _unavailable(self, e: BaseException) -> StoreUnavailable:
-        what = "does not answer in time" if isinstance(e, TimeoutError) else f"cannot be reached ({type(e).__name__})"
-        return StoreUnavailable(f"{self} {what}: is it up, and is store.endpoint right?")
+        if isinstance(e, TimeoutError):
+            return StoreUnavailable(f"{self} does not answer in time: is it up, and is store.endpoint right?")
+        why = reason(e)
+        fix = "is it up, and is store.endpoint right?"
+        if self._secure and "does not speak TLS" in why:
+            fix = "set store.secure: false, or write the port that does"
+        elif "certificate" in why:
+            fix = "renew it, or put its authority into store.ca_file"
+        return StoreUnavailable(f"{self} cannot be reached ({why}): {fix}")
 
     async def _retried(self, method: str, key: str, call: Callable[[], Awaitable[T]]) -> T:
         pause = 0.2  # seconds

@@ -24,6 +24,10 @@ class PacsUnreachable(PacsError):
     unanswered = True
 
 
+class HungUp(PacsUnreachable):
+    """The PACS took our request, and ended the association instead of answering."""
+
+
 class AssociationRejected(PacsError):
     """The PACS answered A-ASSOCIATE-RJ (PS3.8 §9.3.4); permanent rejections are ours to configure."""
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from gateway.journal import Journal, StudyState
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.runtime.errors import GatewayError
 from gateway.studies import index as index_file
 from gateway.studies import keys
 from gateway.studies.index import StudyIndex
@@ -33,8 +34,14 @@ minutes (docs/object-store.md): until then, what was evicted counts as free alth
 show it, or the whole cache would be evicted for a disk that is about to have room."""
 
 
-class CacheFull(Exception):
-    """There is no room, and nothing that may be evicted. The text says so for the operator."""
+FULL_FOR = 3600.0
+"""Seconds for which a cache that had to refuse a study counts as full, unless it takes one meanwhile."""
+
+
+class CacheFull(GatewayError):
+    """There is no room, and nothing that may be evicted. The text says so for the operator, and names no host."""
+
+    transient = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class StudyCache:
         self._freed: list[tuple[float, int]] = []
         self._unsettled: set[str] = set()
         self._fetched: dict[str, float] = {}
+        self._full: tuple[float, str] | None = None
 
     async def open(self) -> None:
         """Reads the ledger. To be called before anything else."""
@@ -171,11 +179,25 @@ class StudyCache:
 
     async def reserve(self, study_instance_uid: str, size: int) -> None:
         """Makes room for *size* bytes of a study and counts them. Raises CacheFull."""
-        if self._lacks(size):
-            async with self._evicting:
-                if self._lacks(size):
-                    await self._evict(size)
+        try:
+            if self._lacks(size):
+                async with self._evicting:
+                    if self._lacks(size):
+                        await self._evict(size)
+        except CacheFull as e:
+            self._full = time.monotonic(), str(e)
+            raise
+        self._full = None
         self._count(study_instance_uid, self._sizes.get(study_instance_uid, 0) + size)
+
+    async def check(self) -> str:
+        """How much room there is. Raises CacheFull, where the disk lacks it or a study was refused of late."""
+        lacks = self._lacks(0)
+        if lacks > self._total:
+            raise CacheFull(self._short_of_disk())
+        if self._full is not None and time.monotonic() - self._full[0] < FULL_FOR:
+            raise CacheFull(self._full[1])
+        return f"{self.size / 1e9:.1f} of {self._budget.max_size / 1e9:.0f} GB"
 
     def _lacks(self, size: int) -> int:
         """Bytes that would have to go before *size* more may come; 0 where there is room."""
@@ -184,12 +206,16 @@ class StudyCache:
             self._freed = [(t, n) for t, n in self._freed if time.monotonic() - t < DELETED_SPACE_RETURNS_AFTER]
             free = self._budget.free_space()
             if free < self._budget.min_free // 2:
-                raise CacheFull(
-                    f"the store's disk has {free / 1e9:.1f} GB left, less than half of cache.min_free "
-                    f"({self._budget.min_free / 1e9:.1f} GB): free space on it, or lower cache.max_size"
-                )
+                raise CacheFull(self._short_of_disk())
             over = max(over, self._budget.min_free + size - free - sum(n for _, n in self._freed))
         return max(over, 0)
+
+    def _short_of_disk(self) -> str:
+        assert self._budget.free_space is not None
+        return (
+            f"the store's disk has {self._budget.free_space() / 1e9:.1f} GB left, and cache.min_free is "
+            f"{self._budget.min_free / 1e9:.1f} GB: free space on it, or lower cache.min_free or cache.max_size"
+        )
 
     async def _evict(self, size: int) -> None:
         """Evicts the least recently used until *size* bytes fit."""
@@ -205,7 +231,9 @@ class StudyCache:
             ):
                 self.evicted += 1
                 log.info("evicted study %s: %d bytes", study.study_instance_uid, study.size)
-        if self._lacks(size):
+        if lacks := self._lacks(size):
+            if lacks > self._total + size:
+                raise CacheFull(self._short_of_disk())
             raise CacheFull(
                 f"the cache holds {self.size / 1e9:.1f} GB of {self._budget.max_size / 1e9:.1f} GB, and every study "
                 "in it has valid URLs or is being fetched: raise cache.max_size, or lower cache.url_expiry"

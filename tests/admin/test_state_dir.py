@@ -132,7 +132,7 @@ async def test_health_and_check_say_what_is_wrong_with_it_and_how_to_mend_it(sim
         assert said["checks"]["state_dir"] == "failing"
         assert "unmounted" in said["reasons"]["state_dir"]
         assert str(gateway.config.state_dir) not in await answer.text()
-    results = {r.name: r async for r in parts.checks.run()}
+    results = {r.name: r async for r in gateway.checked()}
     assert results["state_dir"].ok is False
     assert "unmounted" in results["state_dir"].text
     assert results["loops"].ok is True
@@ -162,7 +162,7 @@ async def test_a_loop_that_is_down_is_told_by_check_with_what_ended_it(simulator
     await loops.remove("inbox")
     loops.add("inbox", fail)
     await asyncio.sleep(0.1)
-    results = {r.name: r async for r in gateway.parts.checks.run()}
+    results = {r.name: r async for r in gateway.checked()}
     assert results["loop inbox"].ok is False
     assert "not running since 2" in results["loop inbox"].text
     assert "ClientError" in results["loop inbox"].text

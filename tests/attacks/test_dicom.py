@@ -78,7 +78,7 @@ async def honest_work(gateway, pacs):
     answer = await gateway.ask(study)
     assert "error" not in answer, answer
     assert sorted(await gateway.data_sets(answer)) == sorted(sample)
-    await gateway.parts._echo_self()
+    await gateway.parts.echo_self()
 
 
 async def test_associations_that_are_only_held_keep_no_study_out(simulator, start):
@@ -148,7 +148,7 @@ async def test_connections_that_never_shake_hands_are_counted_and_keep_nobody_ou
             while len(gateway.parts.scp._door._waiting) < 8:
                 await asyncio.sleep(0.05)
         assert resident() - before < 100_000_000
-        await gateway.parts._echo_self()
+        await gateway.parts.echo_self()
         context: ssl.SSLContext = client(certificates, "SIMULATOR")
         reader, writer = await asyncio.open_connection("127.0.0.1", neighbour.port, ssl=context)
         with contextlib.closing(writer):

@@ -151,7 +151,7 @@ async def test_check_and_metrics_say_who_was_rejected_and_what_to_add(pacs, star
     for _ in range(3):
         assert await send(gateway, pacs.ae_title, IMPOSTOR) is None
     assert await send(gateway, "NOBODY", PACS) is None
-    told = [r.text async for r in gateway.parts.checks.run() if r.name == "DICOM callers"]
+    told = [r.text async for r in gateway.checked() if r.name == "DICOM callers"]
     assert "AE NOBODY at 127.0.0.1 was rejected 1 times" in told[0]
     assert f"AE {pacs.ae_title} at 127.0.0.66 was rejected 3 times" in told[1]
     assert "add 127.0.0.66 to its pacs[].sending_addresses" in told[1]
@@ -163,7 +163,7 @@ async def test_check_and_metrics_say_who_was_rejected_and_what_to_add(pacs, star
 
 async def test_our_own_title_is_echoed_for_this_machine_and_stores_nothing(pacs, start):
     gateway = await start(pacs)
-    await gateway.parts._echo_self()
+    await gateway.parts.echo_self()
     study, _ = sample_study()
     gateway.parts.fetcher.fetch(study)
     assert await send(gateway, "AVARAGW", PACS) == [0]
@@ -202,10 +202,10 @@ async def test_with_tls_the_certificate_has_to_be_the_pacss_own(pacs, start, cer
         "ca_file": str(certificates / "ca.pem"),
     }
     gateway = await start(pacs, dicom={"tls": tls})
-    await gateway.parts._echo_self()
+    await gateway.parts.echo_self()
     assert await send(gateway, pacs.ae_title, PACS, tls=client(certificates, "SIMULATOR")) == [0]
     assert await send(gateway, pacs.ae_title, PACS, tls=client(certificates, "printer")) is None
-    told = [r.text async for r in gateway.parts.checks.run() if r.name == "DICOM callers"]
+    told = [r.text async for r in gateway.checked() if r.name == "DICOM callers"]
     assert "names printer" in told[0]
     assert "pacs[].certificate_names" in told[0]
     second = await start(pacs, dicom={"tls": tls}, pacs_options={"certificate_names": ["Printer"]})

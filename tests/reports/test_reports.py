@@ -350,7 +350,7 @@ async def test_check_proves_where_reports_go_and_tells_what_waits(pacs, hospital
     hospital.avara.documents["/report.pdf"] = b"<html>"
     await hospital.deliver(plainText=None)
     await hospital.ended("report.fetch", "quarantined")
-    results = {r.name: r async for r in hospital.gateway.parts.checks.run()}
+    results = {r.name: r async for r in hospital.gateway.checked()}
     assert results["report folder there"].ok is True
     assert "mount the share" in results["report folder missing"].text
     assert "cannot be reached" in results["HL7 receiver ris"].text

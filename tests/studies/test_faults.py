@@ -85,7 +85,7 @@ async def test_a_store_that_takes_nothing_slows_what_it_would_take_and_nothing_e
     assert gateway.parts.intake._room._taken.total() <= 30_000
     began = loop.time()
     assert len((await gateway.ask(cached))["urls"]) == len(cached_sample)
-    await gateway.parts._echo_self()  # another association
+    await gateway.parts.echo_self()  # another association
     assert (await gateway.parts.store.head(keys.index(cached))) is not None
     assert loop.time() - began < 1
     goes_on.set()

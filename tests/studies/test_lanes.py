@@ -52,7 +52,7 @@ async def test_a_pacs_that_does_not_answer_is_told_and_forgiven(pacs, silent, st
         assert (answer.status, (await answer.json())["pacs"]) == (
             200, {"silent": "not answering", "simulator": "ok"}
         )  # fmt: skip
-    told = [r async for r in gateway.parts.checks.run() if r.name == "PACS silent: answers"]
+    told = [r async for r in gateway.checked() if r.name == "PACS silent: answers"]
     assert "times in a row" in told[0].text
     peer = gateway.parts.pacs[1].client.peer
     gateway.parts.pacs[0].client.peer = peer

@@ -46,7 +46,7 @@ async def test_what_is_too_large_costs_only_itself_and_is_told_with_reason_and_u
     assert REMEDY in answer["error"]
     assert any(uid in answer["error"] for uid in ended.missing)
     assert REMEDY in (await ended_and_told(gateway))[1]
-    [told] = [r.text async for r in gateway.parts.checks.run() if r.name == "refused instances"]
+    [told] = [r.text async for r in gateway.checked() if r.name == "refused instances"]
     assert "of AE SIMULATOR since the start, the latest at" in told
     assert any(uid in told for uid in ended.missing)
     assert REMEDY in told

@@ -231,9 +231,11 @@ async def test_check_proves_every_configured_method_by_traffic(orthanc, start):
     await orthanc.add(SAMPLE[0].content)
     everything = {"retrieve": ["c-get", "c-move"], "dicomweb_url": orthanc.dicomweb_url}
     gateway = await start(orthanc, pacs_options=everything)
-    results = {r.name: (r.ok, r.text) async for r in gateway.parts.checks.run()}
+    results = {r.name: (r.ok, r.text) async for r in gateway.checked()}
     for method in ("C-GET", "C-MOVE", "WADO-RS"):
-        assert results[f"PACS orthanc: {method}"] == (True, "sends to us")
+        ok, text = results[f"PACS orthanc: {method}"]
+        assert ok
+        assert text.startswith("sends to us, an instance in ")
     assert "PACS orthanc: C-FIND" in results
 
 
@@ -241,7 +243,7 @@ async def test_check_says_what_is_wrong_with_a_dicomweb_service(orthanc, start):
     await orthanc.add(SAMPLE[0].content)
     wrong = {"retrieve": "wado-rs", "dicomweb_url": f"{orthanc.url}/wrong"}
     gateway = await start(orthanc, pacs_options=wrong)
-    results = {r.name: (r.ok, r.text) async for r in gateway.parts.checks.run()}
+    results = {r.name: (r.ok, r.text) async for r in gateway.checked()}
     ok, text = results["PACS orthanc: QIDO-RS"]
     assert not ok
     assert "is dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?" in text

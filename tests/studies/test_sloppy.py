@@ -48,7 +48,7 @@ async def test_a_list_that_is_cut_with_success_hides_no_instance(pacs, start, wa
     pacs.behaviour.list_limit, pacs.behaviour.series_counts = 12, counts != "study"
     gateway = await start(pacs, pacs_options=WAYS[way])
     await opens(gateway)
-    told = {r.name: r.text async for r in gateway.parts.checks.run()}
+    told = {r.name: r.text async for r in gateway.checked()}
     assert "lists fewer instances than it counts" in told["PACS simulator: habits"]
 
 
@@ -127,7 +127,7 @@ async def test_a_move_that_is_answered_before_its_instances_come_is_waited_for_a
     gateway = await start(pacs, pacs_options={"settle": "4s"})
     await opens(gateway)
     assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
-    told = {r.name: r.text async for r in gateway.parts.checks.run()}
+    told = {r.name: r.text async for r in gateway.checked()}
     assert "answers a C-MOVE before its instances have come" in told["PACS simulator: habits"]
 
 

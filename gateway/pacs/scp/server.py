@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import replace
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
 from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
@@ -87,6 +88,23 @@ def log_refused(sender: Sender, sop_instance_uid: str, reason: str) -> None:
     log.error("refused %s from %s: %s", named, sender.calling_ae_title, reason)
 
 
+REMEMBERED = 200
+"""Connections that are remembered, to say what came of a request to send to us."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """A connection to us, and what came of it."""
+
+    host: str
+    at: float
+    """Event-loop seconds."""
+    calling: str = ""
+    """Empty where it asked for no association."""
+    called: str = ""
+    rejected: Rejected | None = None
+
+
 class StorageScp:
     """Listens for associations and hands every C-STORE to a handler.
 
@@ -144,7 +162,12 @@ class StorageScp:
             self._new_link, enter=self._entered, knows=knows, tls=tls, handshake=artim, most=WAITING_CONNECTIONS
         )
         self._callers: dict[asyncio.Task[None], Caller] = {}
+        self._seen: deque[Seen] = deque(maxlen=REMEMBERED)
         self._stopping = False
+
+    def seen(self, since: float) -> Sequence[Seen]:
+        """Who has connected since then (event-loop seconds), besides ourselves."""
+        return [one for one in self._seen if one.at >= since and one.calling != self._ae_title]
 
     @property
     def port(self) -> int:
@@ -238,6 +261,8 @@ class StorageScp:
 
     async def _associate(self, caller: Caller) -> tuple[Proposal, Accepted] | None:
         link = caller.link
+        seen = Seen(link.peer_host, asyncio.get_running_loop().time())
+        self._seen.append(seen)
         pdu_type, content = await link.control()
         if pdu_type != ASSOCIATE_RQ:
             link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
@@ -245,6 +270,7 @@ class StorageScp:
         # Who asks is judged before anything else is looked at: a stranger costs nothing (PS3.8 §9.3.4).
         titles = read_titles(content)
         titles = replace(titles, calling=self._spelled(titles.calling), called=self._spelled(titles.called))
+        seen.calling, seen.called = titles.calling, titles.called
         rejected = self._rejects(titles, link)
         if rejected is None:
             proposal = read_request(content, titles)
@@ -252,6 +278,7 @@ class StorageScp:
                 rejected = APPLICATION_CONTEXT_NOT_SUPPORTED
             elif not self._has_place(caller, titles.calling):
                 rejected = LOCAL_LIMIT_EXCEEDED
+        seen.rejected = rejected
         if rejected is not None:
             log.warning(
                 "rejected an association from %s (%s) to %s: %s",

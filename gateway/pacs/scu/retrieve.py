@@ -133,12 +133,18 @@ class SubOperations:
     def raise_for_failures(self, peer: Peer, method: str) -> None:
         """Raises OperationFailed where the PACS says that not all went well."""
         if self.status != 0:
+            why = "; could it connect to us, and does it know our address? avara-gateway check tries it"
             raise OperationFailed(
-                f"PACS {peer.name} ended the {method} with status {self.status:04X}",
+                f"PACS {peer.name} ended the {method} with status {self.status:04X}"
+                + (why if self.status == OUT_OF_RESOURCES_SUB_OPERATIONS and method == "C-MOVE" else ""),
                 status=self.status,
                 said=self.comment,
                 transient=True,
             )
+
+
+OUT_OF_RESOURCES_SUB_OPERATIONS = 0xA702
+"""PS3.4 Table C.4-2; what many answer where the destination cannot be connected to."""
 
 
 def sub_operations(peer: Peer, reply: Message, transfer_syntax_uid: str, method: str) -> SubOperations:

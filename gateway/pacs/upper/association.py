@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from types import TracebackType
 from gateway.pacs.certificates import is_named, names_of
 from gateway.pacs.errors import (
     AssociationRejected,
+    HungUp,
     NoContextAccepted,
     PacsUnreachable,
     ProtocolViolation,
@@ -78,13 +80,13 @@ class Association:
             async with asyncio.timeout(peer.timeouts.connect):
                 _, link = await loop.create_connection(new_link, peer.host, peer.port, ssl=peer.tls)
         except TimeoutError as e:
+            tls = "" if peer.tls is None else " does this port speak TLS?"
             raise PacsUnreachable(
-                f"{peer} does not answer within {peer.timeouts.connect:g} s: is it up? does a firewall let us through?"
+                f"{peer} does not answer within {peer.timeouts.connect:g} s: is it up? does a firewall let us "
+                f"through?{tls}"
             ) from e
         except OSError as e:
-            raise PacsUnreachable(
-                f"{peer} cannot be reached ({e.strerror or e}): is it up, are host and port right?"
-            ) from e
+            raise PacsUnreachable(f"{peer} {_no_connection(e, peer)}") from e
         try:
             if peer.tls is not None:
                 _check_certificate(peer, names_of(link.peer_certificate or {}))
@@ -99,10 +101,7 @@ class Association:
                 f"{peer.timeouts.associate:g} s: is this its DICOM port?"
             ) from e
         except ConnectionClosed as e:
-            raise PacsUnreachable(
-                f"{peer} closed the connection instead of answering our A-ASSOCIATE-RQ ({e}): does it know "
-                f"{peer.calling_ae_title}, and does it expect TLS?"
-            ) from e
+            raise PacsUnreachable(f"{peer} {_no_answer(link, e, peer)}") from e
         except ProtocolViolation as e:
             link.abort("unreadable answer to A-ASSOCIATE-RQ")
             raise ProtocolViolation(f"{peer} answers with {e}: is this its DICOM port?") from e
@@ -204,7 +203,8 @@ class Association:
             async with asyncio.timeout(timeout):
                 got = await self._link.message()
         except ConnectionClosed as e:
-            raise PacsUnreachable(f"the association with {self.peer} was lost: {e}") from e
+            kind = HungUp if e.how.by_them else PacsUnreachable
+            raise kind(f"the association with {self.peer} was lost: {e}") from e
         if isinstance(got, Message):
             return got
         pdu_type, _ = got
@@ -251,10 +251,51 @@ def _check_certificate(peer: Peer, names: Collection[str]) -> None:
         )
 
 
+def _no_connection(e: OSError, peer: Peer) -> str:
+    if isinstance(e, ssl.SSLCertVerificationError):
+        return f"shows a certificate that cannot be trusted: {_distrust(e)}"
+    if isinstance(e, ssl.SSLError) and e.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
+        return "does not speak TLS on this port: write the port that does, or leave its tls out"
+    if isinstance(e, ssl.SSLError) and "ALERT" in (e.reason or ""):
+        return f"refuses our TLS ({e.reason}): does it trust our tls.certificate_file, and is that still valid?"
+    if peer.tls is not None and isinstance(e, ConnectionResetError | ConnectionAbortedError | ssl.SSLError):
+        return (
+            "closed the connection on our TLS hello: does this port speak TLS? If not, write the one that does, or "
+            "leave its tls out"
+        )
+    return f"cannot be reached ({e.strerror or e}): is it up, are host and port right?"
+
+
+def _distrust(e: ssl.SSLCertVerificationError) -> str:
+    """What is wrong with a certificate, by OpenSSL's number for it (X509_V_ERR_…)."""
+    if e.verify_code == 10:
+        return "it has expired: have it renewed there"
+    if e.verify_code == 9:
+        return "it is not valid yet: are both clocks right?"
+    if e.verify_code in (18, 19, 20, 21):
+        return "tls.ca_file has not the authority that signed it: add that there"
+    return f"{e.verify_message}: renew it there, or add its authority to tls.ca_file"
+
+
+def _no_answer(link: Link, e: ConnectionClosed, peer: Peer) -> str:
+    match link.speaks:
+        case "HTTP":
+            return "is a web server on this port: write its DICOM port (of Orthanc, 4242 rather than 8042)"
+        case "TLS":
+            return "speaks TLS on this port: give it tls, or write the port without"
+    if peer.tls is not None:
+        return f"closed the connection after TLS ({e}): does it trust our tls.certificate_file, and know our AE title?"
+    return (
+        f"closed the connection instead of answering our A-ASSOCIATE-RQ ({e}): does it know {peer.calling_ae_title}, "
+        "and does it expect TLS?"
+    )
+
+
 def _rejection(peer: Peer, rejected: Rejected) -> str:
     fix = {
         (1, 3): f"register AE title {peer.calling_ae_title} in it",
-        (1, 7): f"its AE title is not {peer.ae_title}: correct pacs.ae_title",
+        (1, 7): f"its AE title is not {peer.ae_title}: correct pacs.ae_title; where that is right, register "
+        f"{peer.calling_ae_title} in it, since some answer so to callers that they do not know",
         (3, 2): "lower pacs.max_associations, or raise its limit",
     }.get((rejected.source, rejected.reason), "its own log says more")
     return f"{peer} rejects AE {peer.calling_ae_title}: {rejected}; {fix}"

@@ -45,6 +45,9 @@ LEAST_FRAGMENT = 32
 MESSAGES_AHEAD = 64
 """Messages that may wait for their reader before the connection is no longer read."""
 
+_SPEAKS = {0x48: "HTTP", 0x3C: "HTTP", 0x15: "TLS", 0x16: "TLS"}
+"""First bytes that no PDU has: of ``HTTP/1.1``, of ``<html>``, of an alert and of a handshake (RFC 8446 §5.1)."""
+
 _READ = 256 * 1024
 _FIRST_READ = 16 * 1024  # before the association stands: whoever connects costs no more than that
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
@@ -83,6 +86,8 @@ class Closed:
     """How a connection ended."""
 
     text: str
+    by_them: bool = True
+    """Whether it was the other side that ended it."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -124,6 +129,8 @@ class Link(asyncio.BufferedProtocol):
         self.contexts: frozenset[int] = frozenset()
         """IDs of the accepted presentation contexts."""
         self.closed: Closed | None = None
+        self.speaks = ""
+        """What the other side speaks instead of DICOM, where that can be told."""
         self.last_received = 0.0
         """Event-loop seconds at which bytes last came."""
 
@@ -248,6 +255,7 @@ class Link(asyncio.BufferedProtocol):
                 self._state = self._pdv_header
             return data
         if not ASSOCIATE_RQ <= pdu_type <= ABORT:
+            self.speaks = _SPEAKS.get(pdu_type, "")
             raise _Violation(f"PDU of unknown type {pdu_type:#04x}", ServiceProvider.UNRECOGNIZED_PDU)
         if length > MAX_CONTROL_PDU or (pdu_type >= RELEASE_RQ and length != 4):
             raise _Violation(f"PDU of type {pdu_type:#04x} of {length} bytes", ServiceProvider.INVALID_PARAMETER)
@@ -470,7 +478,7 @@ class Link(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             source = 0 if reason is None else 2
             self._transport.write(struct.pack(">BxIxxBB", ABORT, 4, source, reason or 0))
-        self._end(Closed(f"association aborted: {text}"))
+        self._end(Closed(f"association aborted: {text}", by_them=False))
         self.close()
 
     def close(self, *, linger: float = 1.0) -> None:
