@@ -19,6 +19,7 @@ from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.check import check
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, become_owner, load_config, refuse_others, run
 from gateway.cli.jobs import jobs
+from gateway.cli.minio_user import minio_user
 from gateway.cli.password import password
 from gateway.cli.study import study
 from gateway.cli.trace import trace
@@ -255,6 +256,7 @@ main.add_command(roll_back)
 main.add_command(audit)
 main.add_command(check)
 main.add_command(jobs)
+main.add_command(minio_user)
 main.add_command(password)
 main.add_command(study)
 main.add_command(trace)

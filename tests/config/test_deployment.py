@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from configparser import ConfigParser
 from pathlib import Path
@@ -35,9 +36,24 @@ def test_the_gateways_configuration_in_compose_loads_with_its_secrets(tmp_path):
     assert config.store.secret_key.get_secret_value() == "secret"
 
 
+def test_the_gateway_is_not_given_the_root_keys_of_the_store():
+    services = COMPOSE["services"]
+    assert [s for s in services["gateway"]["secrets"] if "root" in s] == []
+    root = {services["minio"]["environment"][f"MINIO_ROOT_{part}_FILE"] for part in ("USER", "PASSWORD")}
+    assert root == {s for s in services["minio-user"]["secrets"] if "root" in s}
+    assert services["gateway"]["depends_on"] == {"minio-user": {"condition": "service_completed_successfully"}}
+    from gateway.cli import main
+
+    asked = services["minio-user"]["command"]
+    known = {option for parameter in main.commands[asked[0]].params for option in parameter.opts}
+    assert {argument for argument in asked if argument.startswith("-")} <= known
+
+
 def test_every_service_has_a_health_check_or_an_image_that_has_one_and_restarts():
     dockerfile = (ROOT / "Dockerfile").read_text()
     for name, service in COMPOSE["services"].items():
+        if name == "minio-user":
+            continue  # it ends
         assert "healthcheck" in service or ("build" in service and "HEALTHCHECK" in dockerfile), name
         assert service["restart"] == "unless-stopped"
 
@@ -128,3 +144,33 @@ def test_the_unit_lets_the_gateway_open_all_files_that_its_settings_can_ask_for(
     kept = OUR_FILES + FOR_AN_ASSOCIATION * 1000  # the most that dicom.max_associations can be
     most = Bounds.of(connections=20_000, descriptors=int(limit), kept=kept)  # and http.max_connections
     assert most.connections == 20_000
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here (apt-get install systemd)")
+def test_the_unit_may_do_little_by_the_judgement_of_systemd():
+    unit = ROOT / "deploy/avara-gateway.service"
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", str(unit)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stdout[-300:]
+
+
+def test_the_unit_holds_no_secret_and_gives_the_key_as_a_credential(tmp_path):
+    unit = (ROOT / "deploy/avara-gateway.service").read_text()
+    assert "whsec_" not in unit
+    [(name, value)] = re.findall(r"^Environment=(\w+)=%d/(\w+)$", unit, re.MULTILINE)
+    assert f"LoadCredential={value}:/etc/avara-gateway/{value}\n" in unit
+    (tmp_path / value).write_text(KEY)
+    config = load(ROOT / "config/gateway.minimal.yaml", {name: str(tmp_path / value)})
+    assert [key.get_secret_value() for key in config.avara.webhook_keys] == [KEY]
+
+
+def test_the_unit_leaves_the_gateway_what_it_needs():
+    unit = (ROOT / "deploy/avara-gateway.service").read_text()
+    for family in ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"):
+        assert re.search(rf"^RestrictAddressFamilies=.*\b{family}\b", unit, re.MULTILINE)
+    # Images are decoded by a process with limits of its own (gateway/runtime/confine.py), which needs setrlimit.
+    assert "~@resources" not in unit
+    # Nor may memory that is written and run be forbidden: ctypes makes some, by which that process dies with us.
+    assert "MemoryDenyWriteExecute" not in unit
