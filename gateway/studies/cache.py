@@ -120,6 +120,8 @@ class StudyCache:
             found = index_file.load(await self._store.get(keys.index(study_instance_uid)))
         except ObjectNotFound:
             return None
+        if (newer := self._indexes.get(study_instance_uid)) is not None:  # written meanwhile
+            return newer
         if found is not None and not found.fetched:
             written = await self._store.head(keys.index(study_instance_uid))
             moment = written.last_modified if written is not None else None
@@ -246,13 +248,19 @@ class StudyCache:
         """
         if study_instance_uid in self._pins or study_instance_uid in self._dropping:
             return False
+        async with self._alone_with(study_instance_uid):
+            await self.discard(study_instance_uid)
+        return True
+
+    @asynccontextmanager
+    async def _alone_with(self, study_instance_uid: str) -> AsyncIterator[None]:
+        """While this is held, whoever wants the study waits; to be taken where it is neither pinned nor held."""
         done = self._dropping[study_instance_uid] = asyncio.Event()
         try:
-            await self.discard(study_instance_uid)
+            yield
         finally:
             del self._dropping[study_instance_uid]
             done.set()
-        return True
 
     async def discard(self, study_instance_uid: str) -> None:
         """As :meth:`drop`, for the fetch that holds the pin and brought nothing. Raises StoreError."""
@@ -278,8 +286,7 @@ class StudyCache:
     async def settle(self) -> None:
         """Deletes what could not be deleted before. Raises StoreError."""
         for uid in list(self._unsettled):
-            if uid not in self._pins:
-                await self._settle(uid)
+            if await self._settle(uid):
                 self._unsettled.discard(uid)
 
     async def sweep(self) -> None:
@@ -304,23 +311,26 @@ class StudyCache:
                 await self._journal.forgotten(uid)
                 self._forget(uid)
 
-    async def _settle(self, study_instance_uid: str) -> None:
+    async def _settle(self, study_instance_uid: str) -> bool:
+        """False, and nothing is done, where somebody is at work on the study."""
         if study_instance_uid in self._pins:
-            return
+            return False
         found = await self.index(study_instance_uid)
         if found is None or not found.instances:
             if await self.drop(study_instance_uid):
                 log.info("removed what an interrupted fetch of study %s had left", study_instance_uid)
-            return
-        async with self.pinned(study_instance_uid):
-            await self._remove_strays(study_instance_uid)
+                return True
+            return False
+        if study_instance_uid in self._pins or study_instance_uid in self._dropping:
+            return False
+        async with self._alone_with(study_instance_uid):
+            await self._remove_strays(found)
         await self._journal.filled(study_instance_uid, size=found.size, instances=len(found.instances))
         self._count(study_instance_uid, found.size)
+        return True
 
-    async def _remove_strays(self, study_instance_uid: str) -> None:
+    async def _remove_strays(self, index: StudyIndex) -> None:
         """Deletes objects that the index does not name, such as those of what was withdrawn."""
-        there = [info.key async for info in self._store.list(keys.study(study_instance_uid))]
-        index = await self.index(study_instance_uid)
-        if index is not None and self._pins[study_instance_uid] == 1:  # nobody else is at work on it
-            own = index.object_keys() | {keys.index(study_instance_uid)}
-            await self._store.delete([key for key in there if key not in own])
+        own = index.object_keys() | {keys.index(index.study_instance_uid)}
+        there = [info.key async for info in self._store.list(keys.study(index.study_instance_uid))]
+        await self._store.delete([key for key in there if key not in own])

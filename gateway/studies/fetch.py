@@ -497,9 +497,8 @@ class Fetcher:
         whole = not flight.missing if listing.complete else flight.expected_count == len(flight.stored)
         if flight.still_held is not None and flight.anew and not whole:
             # The copy that is here is the better one.
-            await self._cache.remove(
-                [key for i in flight.stored.values() for key in i.object_keys(flight.study_instance_uid)]
-            )
+            brought = {key for i in flight.stored.values() for key in i.object_keys(flight.study_instance_uid)}
+            await self._cache.filled(flight.still_held, brought)
             return NotSent(str(failure or f"PACS {pacs.name} did not send all of the study anew"))
         if not flight.stored:
             await self._cache.discard(flight.study_instance_uid)
@@ -532,7 +531,8 @@ class Fetcher:
             pacs,
             flight.said,
             fetched=held.fetched if held is not None and not flight.anew else now,
-            compared=now if flight.listed.is_set() or held is None else held.compared,
+            # What lists nothing has its count compared.
+            compared=now if complete or held is None else held.compared,
         )
         gone = set(flight.old_copy)
         if held is not None or flight.rejected:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import random
 import warnings
+import zlib
 
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from pydicom.filewriter import write_dataset
 
 from gateway.demo.sample import small_pdf
 from gateway.dicom.elements import MalformedDataSet
-from gateway.dicom.sop_classes import PARAMETRIC_MAP
+from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION, PARAMETRIC_MAP
 from gateway.pacs.receiver import IncomingInstance
 from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies import media
@@ -44,6 +46,10 @@ instances = st.builds(
     position=st.none() | st.floats(-1000, 1000),
     rows=st.none() | st.integers(1, 9),
     rescale_slope=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    revision=st.sampled_from(["", "r1"]),
+    fingerprint=st.sampled_from(["", "abc"]),
+    unlisted_since=st.sampled_from([0.0, 1.5]),
+    rejects=st.lists(uids, max_size=2).map(tuple),
     media=st.none() | st.builds(Media, st.just("application/pdf"), st.just("pdf"), st.integers(1, 9)),
 )
 
@@ -57,6 +63,21 @@ def test_an_index_reads_as_it_was_written(found, complete):
     index = index_of(found, complete)
     assert load(dump(index)) == index
     assert list(load(dump(index)).instances) == list(index.instances)
+
+
+def test_an_index_of_the_first_form_is_read_but_for_what_was_not_looked_at_then():
+    """A warm cache stays warm; key objects come again, since they may be rejection notes."""
+    document = json.loads(zlib.decompress(dump(index_of([image(1), image(2, sop_class_uid=KEY_OBJECT_SELECTION)]))))
+    new = ("revision", "fingerprint", "unlisted_since", "rejection", "rejects")
+    kept = [n for n, name in enumerate(document["fields"]) if name not in new]
+    first_form = {
+        "format": 1,
+        "fields": [document["fields"][n] for n in kept],
+        "instances": [[row[n] for n in kept] for row in document["instances"]],
+    } | {name: document[name] for name in ("study", "complete", "pacs")}
+    read = load(zlib.compress(json.dumps(first_form).encode()))
+    assert list(read.instances.values()) == [image(1)]
+    assert (read.said, read.fetched, read.compared) == (None, 0.0, 0.0)
 
 
 @given(st.binary(max_size=200))

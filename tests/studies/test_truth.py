@@ -16,8 +16,12 @@ from pydicom import dcmread
 from sqlalchemy import update
 
 from gateway.demo.sample import sample_study
+from gateway.journal import Journal, StudyState
 from gateway.journal.tables import cached_studies
 from gateway.studies import keys
+from gateway.studies.cache import Budget, StudyCache
+from gateway.studies.index import Instance, StudyIndex
+from tests.conftest import describe
 
 
 def changed(content, **attributes):
@@ -269,3 +273,58 @@ async def test_nothing_is_kept_longer_than_max_age(simulator, start):
     await upkeep.drop_old()
     assert [o async for o in gateway.parts.store.list(keys.study(study))] == []
     assert await journal.cached_study(study) is None
+
+
+async def test_instances_that_moved_to_another_study_leave_this_one(simulator, start):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample[:3]))
+    gateway = await start(simulator, cache=EVERY_TIME)
+    await gateway.ask(study)
+    other = "1.2.3.4.5.6"
+    simulator.add(changed(sample[1].content, StudyInstanceUID=other))
+    assert shown(await gateway.ask(study)) == {sample[0].sop_instance_uid, sample[2].sop_instance_uid}
+    assert shown(await gateway.ask(other)) == {sample[1].sop_instance_uid}
+
+
+async def test_by_dicomweb_too_what_was_deleted_replaced_or_corrected_is_noticed(orthanc, start):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample[:3]))
+    web = describe(orthanc) | {"retrieve": "wado-rs", "dicomweb_url": f"{orthanc.url}/dicom-web"}
+    gateway = await start(web, cache=EVERY_TIME | {"compare_every": "0s"})
+    before = await gateway.ask(study)
+    assert len(before["urls"]) == 3
+    await remove(orthanc, sample[1].sop_instance_uid)
+    assert shown(await gateway.ask(study)) == {sample[0].sop_instance_uid, sample[2].sop_instance_uid}
+    await remove(orthanc, sample[0].sop_instance_uid)
+    await orthanc.add(changed(sample[0].content, InstanceNumber=99))
+    answer = await gateway.ask(study)
+    contents = [dcmread(io.BytesIO(await gateway.open(url))) for url in answer["urls"]]
+    assert 99 in {c.InstanceNumber for c in contents}
+    await orthanc.clear()
+    await orthanc.add(*(changed(i.content, PatientID="NEW", PatientName="New^Patient") for i in sample[:3]))
+    answer = await gateway.ask(study)
+    assert await patients(gateway, answer) == {"NEW"}
+    assert len(answer["urls"]) == 3
+    assert {await status(gateway, url) for url in before["urls"]} <= {403, 404}
+
+
+async def test_an_attempt_that_was_cut_off_leaves_nothing_behind(store, tmp_path):
+    """Objects that no index names go at the next start, and what the index names stays."""
+    journal = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
+    try:
+        cache = StudyCache(store, journal, Budget(10**9))
+        await cache.open()
+        kept = Instance("1.1", "1", "1.2", "1.2.840.10008.1.2", 4)
+        index = StudyIndex("1.2.3", {"1.1": kept}, True, "main")
+        for key in (keys.instance("1.2.3", "1.1"), keys.instance("1.2.3", "1.2"), keys.instance("1.2.3", "1.1", "r1")):
+            await store.put(key, b"data", content_type="application/dicom")
+        await cache.filled(index)
+        await cache.filling("1.2.3")  # as before something is changed, and then the power failed
+        after_restart = StudyCache(store, journal, Budget(10**9))
+        await after_restart.open()
+        await after_restart.sweep()
+        there = {o.key async for o in store.list(keys.study("1.2.3"))}
+        assert there == {keys.index("1.2.3"), keys.instance("1.2.3", "1.1")}
+        assert (await journal.cached_study("1.2.3")).state is StudyState.READY
+    finally:
+        await journal.close()
