@@ -51,6 +51,7 @@ from gateway.runtime.supervise import Supervisor
 from gateway.studies.cache import CacheFull, StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.flight import Flight
+from gateway.studies.habits import KeptHabits
 from gateway.studies.intake import Intake
 from gateway.studies.refusals import Refusals
 from gateway.studies.upkeep import Upkeep
@@ -83,9 +84,10 @@ class Gateway:
         self.web = {pacs.name: dicomweb_of(pacs) for pacs in config.pacs if pacs.dicomweb_url is not None}
         self.spools = spools_of(config)
         self.pacs = [
-            pacs_of(config, p, self.web.get(p.name), self._last_received, self.spools, self._refused)
+            pacs_of(config, p, self.web.get(p.name), self._last_received, self.spools, self._refused, self.clock)
             for p in config.pacs
         ]
+        self.habits = KeptHabits(journal, {pacs.name: pacs.habits for pacs in self.pacs})
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
         self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
         self.refusals = Refusals(self.clock)

@@ -17,6 +17,7 @@ from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Retriever
 from gateway.pacs.senders import KnownSender
+from gateway.runtime.clock import Clock
 from gateway.runtime.spools import Spools
 from gateway.studies.habits import Habits
 from gateway.studies.retrieval import Pacs
@@ -29,6 +30,7 @@ def pacs_of(
     last_received: Callable[[Collection[str]], float],
     spools: Spools,
     on_refused: OnRefused,
+    clock: Clock,
 ) -> Pacs:
     """A PACS with its ways of finding and retrieving; *web* is its DICOMweb service, *last_received* that of our
     Storage SCP; *on_refused* is told of what it sends and we do not take."""
@@ -70,7 +72,7 @@ def pacs_of(
         titles,
         finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
         retrievers=tuple(retrievers),
-        habits=Habits(pacs.settle),
+        habits=Habits(pacs.settle, pacs=str(peer), clock=clock),
         complete=pacs.complete,
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )

@@ -1,4 +1,4 @@
-"""How far something has come that goes on over restarts, by name."""
+"""What goes on over restarts, by name: how far something has come, what was learnt."""
 
 from __future__ import annotations
 

@@ -476,7 +476,7 @@ class Fetcher:
         the list is asked for once more."""
         uid = flight.study_instance_uid
         try:
-            again = await pacs.finder.list_instances(uid, urgency=flight.urgency)
+            again = await pacs.finder.list_instances(uid, urgency=flight.urgency, counted=flight.expected_count)
             flight.expect(again.instances)
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)

@@ -87,7 +87,12 @@ class Merged:
         return []
 
     async def list_instances(
-        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+        self,
+        study_instance_uid: str,
+        on_found: OnFound | None = None,
+        *,
+        urgency: Urgent = opened,
+        counted: int | None = None,
     ) -> InstanceList:
         """The union of their lists. Raises no PacsError: a list that one lacks is not complete."""
         found: dict[str, InstanceRef] = {}
@@ -97,7 +102,9 @@ class Merged:
             reason = ""
             listing = InstanceList((), complete=False)
             try:
-                listing = await pacs.finder.list_instances(study_instance_uid, urgency=urgency)
+                listing = await pacs.finder.list_instances(
+                    study_instance_uid, urgency=urgency, counted=record.instances
+                )
                 reason = "" if listing.complete else listing.reason
             except PacsError as e:
                 reason = str(e)

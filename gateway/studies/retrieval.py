@@ -148,10 +148,12 @@ class StudyRetrieval:
             flight.expect(instances)
             flight.fingerprints.update((i.sop_instance_uid, i.fingerprint) for i in instances if i.fingerprint)
 
+        if self._pacs.habits.cuts_at is not None:
+            self._pacs.client.cuts_at = self._pacs.habits.cuts_at
         try:
             with step(log, "listing the study in PACS %s", self._pacs.name):
                 listing = await self._pacs.finder.list_instances(
-                    flight.study_instance_uid, found, urgency=flight.urgency
+                    flight.study_instance_uid, found, urgency=flight.urgency, counted=flight.expected_count
                 )
         except PacsError as e:
             listing = InstanceList((), complete=False, reason=str(e))
@@ -164,10 +166,15 @@ class StudyRetrieval:
         if listing.complete and not await self._compare():
             reason = f"PACS {self._pacs.name} leaves out of its list what it has"
             listing = replace(listing, complete=False, reason=reason, short=True)
+        habits = self._pacs.habits
+        if listing.cut_at is not None:
+            habits.cuts(listing.cut_at)
         if listing.short:
-            self._pacs.habits.lists_short()
+            habits.lists_short()
         elif not listing.instances and listing.reason:
-            self._pacs.habits.lists_none()
+            habits.lists_none()
+        elif listing.complete:
+            habits.lists()
         if not listing.complete:
             log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
         else:

@@ -270,6 +270,9 @@ class PacsSimulator:
             if wanted and not (self.behaviour.ignores_keys and finding):
                 uids = {str(u) for u in ([wanted] if isinstance(wanted, str) else wanted)}
                 held = [d for d in held if str(d[keyword].value) in uids]
+        number = query.get("InstanceNumber")
+        if finding and number is not None and not self.behaviour.ignores_keys:
+            held = [d for d in held if d.get("InstanceNumber") == number]
         return held
 
     def _study_answer(self, members: list[Dataset]) -> Dataset:
@@ -295,6 +298,7 @@ class PacsSimulator:
                 setattr(answer, keyword, d[keyword].value)
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
+            answer.InstanceNumber = d.get("InstanceNumber")
             for keyword in _OF_INSTANCE:
                 setattr(answer, keyword, d.get(keyword))
         if level == "STUDY":

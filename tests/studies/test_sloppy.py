@@ -9,6 +9,8 @@ import pytest
 from pydicom.uid import generate_uid
 
 from gateway.demo.sample import sample_study, synthetic_ct
+from gateway.journal import marks
+from gateway.studies.habits import Habits, KeptHabits
 from gateway.studies.outcome import Complete, NotFound, NotSent, Partial
 from tests.conftest import data_set
 from tests.rig.simulator import worst
@@ -48,8 +50,51 @@ async def test_a_list_that_is_cut_with_success_hides_no_instance(pacs, start, wa
     pacs.behaviour.list_limit, pacs.behaviour.series_counts = 12, counts != "study"
     gateway = await start(pacs, pacs_options=WAYS[way])
     await opens(gateway)
-    told = {r.name: r.text async for r in gateway.checked()}
-    assert "lists fewer instances than it counts" in told["PACS simulator: habits"]
+    assert "lists 12 instances to a query at most" in await habits(gateway)
+
+
+async def habits(gateway):
+    return {r.name: r.text async for r in gateway.checked()}["PACS simulator: habits"]
+
+
+@pytest.mark.parametrize("way", ["c-move", "c-move by series"])  # C-GET proposes what is listed (field note 9)
+async def test_a_list_that_is_cut_and_cannot_be_asked_for_by_number_hides_no_instance(pacs, start, way):
+    pacs.behaviour.list_limit, pacs.behaviour.ignores_keys, pacs.behaviour.series_counts = 12, True, True
+    gateway = await start(pacs, pacs_options=WAYS[way])
+    await opens(gateway)
+    assert "lists fewer instances than it counts" in await habits(gateway)
+
+
+@pytest.mark.parametrize("ignores_keys", [False, True])
+async def test_where_nothing_is_counted_a_list_as_long_as_a_limit_hides_no_instance(simulator, start, ignores_keys):
+    study = generate_uid(None)
+    instances = list(synthetic_ct(study, 130, 8, 8))
+    simulator.add(*(i.content for i in instances))
+    simulator.behaviour.list_limit, simulator.behaviour.no_counts = 100, True
+    simulator.behaviour.ignores_keys = ignores_keys
+    gateway = await start(simulator)
+    ended = await fetched(gateway, study)
+    assert set(ended.index.instances) == {i.sop_instance_uid for i in instances}
+    assert isinstance(ended, Partial if ignores_keys else Complete)
+    if ignores_keys:
+        assert "where its answers may end" in ended.reason
+
+
+async def test_what_was_learnt_is_kept_over_a_restart(pacs, start):
+    """In the journal; another PACS under the same name is learnt anew."""
+    pacs.behaviour.list_limit = 12
+    gateway = await start(pacs)
+    await opens(gateway)
+    async with asyncio.timeout(10):
+        while await gateway.parts.journal.run(lambda c: marks.get(c, "habits of PACS simulator")) is None:
+            await asyncio.sleep(0.05)
+    peer = gateway.parts.pacs[0].client.peer
+    again, other = Habits(0.2, pacs=str(peer)), Habits(0.2, pacs="another one")
+    for one in (again, other):
+        await KeptHabits(gateway.parts.journal, {"simulator": one}).load()
+    assert (again.cuts_at, other.cuts_at) == (12, None)
+    assert again.told == await habits(gateway)
+    assert other.told == ""
 
 
 async def test_a_study_that_grew_past_the_limit_of_the_list_is_whole(simulator, start):
@@ -127,8 +172,7 @@ async def test_a_move_that_is_answered_before_its_instances_come_is_waited_for_a
     gateway = await start(pacs, pacs_options={"settle": "4s"})
     await opens(gateway)
     assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
-    told = {r.name: r.text async for r in gateway.checked()}
-    assert "answers a C-MOVE before its instances have come" in told["PACS simulator: habits"]
+    assert "answers a C-MOVE before its instances have come" in await habits(gateway)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -236,7 +236,12 @@ class DicomWeb:
         return [uid for a in same if is_usable(uid := said(a, STUDY_INSTANCE_UID))]
 
     async def list_instances(
-        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+        self,
+        study_instance_uid: str,
+        on_found: OnFound | None = None,
+        *,
+        urgency: Urgent = opened,
+        counted: int | None = None,
     ) -> InstanceList:
         """Every instance that the PACS lists, page by page; *on_found* is told of them as they come.
 

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -26,6 +26,7 @@ from gateway.pacs.peer import Peer
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.scu.kept import KeptAssociations
+from gateway.pacs.scu.numbered import ROUND, Others, the_others
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
 from gateway.pacs.upper.negotiation import Context
@@ -112,6 +113,15 @@ class _Series:
 
 
 @dataclass(frozen=True, slots=True)
+class _Listed:
+    """What was answered when a series was asked for."""
+
+    refs: Sequence[InstanceRef]
+    answers: int
+    """Those included that it cannot have."""
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceList:
     """The instances of a study, as far as the PACS lists them."""
 
@@ -121,7 +131,9 @@ class InstanceList:
     reason: str = ""
     """Why not, for the operator."""
     short: bool = False
-    """Whether that is because it lists fewer than it counts."""
+    """Whether that is because it lists fewer than it counts, or may."""
+    cut_at: int | None = None
+    """The answers after which it ended one, though there were more."""
     partly: bool = False
     """Whether it is all that those have who could be asked, of several that have parts of the study."""
 
@@ -155,6 +167,8 @@ class PacsClient:
         self.peer = peer
         self.advertised = advertised
         self._lists_sop_classes = lists_sop_classes
+        self.cuts_at: int | None = None
+        """Answers after which it is known to end one, though there may be more."""
         self.breaker = Breaker(str(peer))
         self._lanes = Lanes(peer.max_associations)
         self._kept = KeptAssociations(self._lanes)
@@ -269,32 +283,95 @@ class PacsClient:
         return found
 
     async def list_instances(
-        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+        self,
+        study_instance_uid: str,
+        on_found: OnFound | None = None,
+        *,
+        urgency: Urgent = opened,
+        counted: int | None = None,
     ) -> InstanceList:
         """Every instance that the PACS lists, series by series as these are read; *on_found* is told as they come.
+        *counted* is how many it says that the study has. What an answer leaves out is asked for by Instance Number.
 
         IMAGE level is asked for with the Series Instance UID, as the hierarchical model has it: some PACS
         answer nothing else (field note 3). One that answers neither is no error: the list is then not
         complete. Raises PacsError where the PACS cannot be reached.
         """
         found: dict[str, InstanceRef] = {}
+        answered: dict[str, _Listed] = {}
         short: list[str] = []
+        cut_at: int | None = None
         async with self._query(study_instance_uid, urgency) as association:
             try:
                 series = await self._series(association, study_instance_uid)
                 for one in series:
                     listed = await self._list_series(association, study_instance_uid, one, on_found)
-                    if len(listed) < (one.instances or 0):
-                        short.append(f"{len(listed)} of the {one.instances} instances of series {one.uid}")
-                    found.update((ref.sop_instance_uid, ref) for ref in listed)
+                    found.update((ref.sop_instance_uid, ref) for ref in listed.refs)
+                    answered[one.uid] = listed
+                for one in self._may_be_cut(series, answered, len(found), counted):
+                    listed = answered[one.uid]
+                    others = await self._list_others(
+                        association, study_instance_uid, one, listed, on_found,
+                        lacking=None if counted is None else counted - len(found),
+                    )  # fmt: skip
+                    found.update((ref.sop_instance_uid, ref) for ref in others.found)
+                    now = len(listed.refs) + len(others.found)
+                    if now < (one.instances or 0):
+                        short.append(f"{now} of the {one.instances} instances of series {one.uid}")
+                    elif not others.certain and one.instances is None and (counted is None or len(found) < counted):
+                        short.append(f"{now} instances of series {one.uid}, where its answers may end")
+                    if others.found or now < (one.instances or 0):
+                        cut_at = max(cut_at or 0, listed.answers)
             except OperationFailed as e:
                 return InstanceList(tuple(found.values()), False, str(e))
         if not found:
             what = "lists no series of the study" if not series else "lists series and none of their instances"
             return InstanceList((), False, f"{self.peer} {what}")
         if short:
-            return InstanceList(tuple(found.values()), False, f"{self.peer} lists {short[0]}", short=True)
-        return InstanceList(tuple(found.values()), True)
+            return InstanceList(
+                tuple(found.values()), False, f"{self.peer} lists {short[0]}", short=True, cut_at=cut_at
+            )
+        return InstanceList(tuple(found.values()), True, cut_at=cut_at)
+
+    def _may_be_cut(
+        self, series: Sequence[_Series], answered: Mapping[str, _Listed], found: int, counted: int | None
+    ) -> list[_Series]:
+        """The series of which what was answered may be a part: it is less than is counted, or nothing is counted and it
+        is as long as a limit may be."""
+        short = [one for one in series if len(answered[one.uid].refs) < (one.instances or 0)]
+        if counted is not None and found >= counted:
+            return short
+        uncounted = [one for one in series if one.instances is None and answered[one.uid].answers]
+        longest = max((answered[one.uid].answers for one in uncounted), default=0)
+        limits = {self.cuts_at, longest if counted is not None else None}
+        return short + [
+            one
+            for one in uncounted
+            if (n := answered[one.uid].answers) in limits or (counted is None and n % ROUND == 0)
+        ]
+
+    async def _list_others(
+        self,
+        association: Association,
+        study_uid: str,
+        series: _Series,
+        listed: _Listed,
+        on_found: OnFound | None,
+        *,
+        lacking: int | None,
+    ) -> Others:
+        """What *series* has besides what is *listed*; *lacking* is how many the study lacks, where it is counted."""
+
+        async def ask(number: int) -> tuple[Sequence[InstanceRef], int]:
+            answered = await self._list_series(association, study_uid, series, on_found, number=number)
+            return answered.refs, answered.answers
+
+        def lacks(found: int) -> bool:
+            if series.instances is not None:
+                return len(listed.refs) + found < series.instances
+            return lacking is None or found < lacking
+
+        return await the_others(ask, listed.refs, lacks=lacks)
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether the PACS lists an instance; False, too, where it answers no query at IMAGE level. Raises PacsError
@@ -314,8 +391,15 @@ class PacsClient:
         return found
 
     async def _list_series(
-        self, association: Association, study_uid: str, series: _Series, on_found: OnFound | None
-    ) -> list[InstanceRef]:
+        self,
+        association: Association,
+        study_uid: str,
+        series: _Series,
+        on_found: OnFound | None,
+        *,
+        number: int | None = None,
+    ) -> _Listed:
+        """The instances of a series that it lists; with *number*, those that have this Instance Number."""
         keys = {
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series.uid,
@@ -323,6 +407,8 @@ class PacsClient:
         } | dict.fromkeys(_TELLING, "")
         if self._lists_sop_classes:
             keys[SOP_CLASS_UID] = ""
+        if number is not None:
+            keys[INSTANCE_NUMBER] = str(number)
         refs: list[InstanceRef] = []
         told = dropped = 0
         async for raw in self._find(association, "IMAGE", keys, _IMAGE):
@@ -354,7 +440,7 @@ class PacsClient:
             on_found(refs[told:])
         if dropped:
             log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series.uid)
-        return refs
+        return _Listed(refs, len(refs) + dropped)
 
     async def _find(
         self, association: Association, level: str, keys: dict[int, str], wanted: frozenset[int] | set[int]

@@ -110,9 +110,15 @@ class Finder(Protocol):
         """Study Instance UIDs of the studies that have exactly this. Raises PacsError."""
 
     async def list_instances(
-        self, study_instance_uid: str, on_found: OnFound | None = None, *, urgency: Urgent = opened
+        self,
+        study_instance_uid: str,
+        on_found: OnFound | None = None,
+        *,
+        urgency: Urgent = opened,
+        counted: int | None = None,
     ) -> InstanceList:
-        """Every instance that the PACS lists; *on_found* is told of them as they come. Raises PacsError."""
+        """Every instance that the PACS lists; *on_found* is told of them as they come. *counted* is how many it says
+        that there are. Raises PacsError."""
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether the PACS lists an instance. Raises PacsError where it cannot be reached."""
