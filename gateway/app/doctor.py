@@ -144,7 +144,7 @@ async def _pacs(gateway: Gateway, config: Config, one: PacsConfig, stack: AsyncE
     web = dicomweb_of(one) if one.dicomweb_url is not None else None
     if web is not None:
         stack.push_async_callback(web.close)
-    return pacs_of(config, one, web, gateway.scp.last_received, gateway.spools, log_refused)
+    return pacs_of(config, one, web, gateway.scp.last_received, gateway.spools, log_refused, gateway.clock)
 
 
 def _destinations(config: Config) -> dict[str, Proof]:
