@@ -1,7 +1,7 @@
 """The journal: a small database beside the gateway, in which what must survive a crash is kept.
 
 It is a file of SQLite's. Calls run one after the other on a thread of their own; a call that has returned is on the
-disk.
+disk. Those that wait when the thread is free are committed together, since it is the disk's word that takes so long.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,6 +36,9 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a call waits for another process's transaction."""
+
+TOGETHER = 32
+"""Calls at most that are committed together."""
 
 JUMP = 1.0
 """Seconds by which a clock that is being set differs from one that drifts."""
@@ -70,6 +74,16 @@ class CachedStudy:
     """Unix seconds until which a URL that was handed out works; 0 where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What is to be done in a transaction."""
+
+    call: Callable[[Connection], Any]
+    context: Context
+    """Of who asked for it, for the log."""
+    future: Future[Any]
+
+
 class Journal:
     """Durable facts. Every method raises JournalError where the database fails."""
 
@@ -79,6 +93,7 @@ class Journal:
         self._where = where
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._ahead = clock.now() - clock.monotonic()
+        self._waiting: deque[_Call] = deque()
 
     @classmethod
     async def open(cls, url: str, *, clock: Clock = SYSTEM_CLOCK, migrate: bool = True) -> Journal:
@@ -106,11 +121,11 @@ class Journal:
 
     async def migrate(self, *, wanted: bool = True) -> None:
         """Brings the database to the present schema; raises OlderSchema instead where it is not *wanted*."""
-        await self._run(lambda connection: _migrate(connection, wanted))
+        await self._run_alone(lambda connection: _migrate(connection, wanted))
 
     async def roll_back(self, revision: str) -> None:
         """Brings the database to an older schema, for the version of the gateway that had it. Raises JournalError."""
-        await self._run(lambda connection: _roll_back(connection, revision))
+        await self._run_alone(lambda connection: _roll_back(connection, revision))
 
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""
@@ -132,21 +147,70 @@ class Journal:
                 self._ahead = ahead
             return result
 
-        return await self._run(transaction)
+        mine = _Call(transaction, copy_context(), Future())
+        self._waiting.append(mine)
+        self._thread.submit(self._work_off)
+        result: T = await asyncio.wrap_future(mine.future)
+        return result
 
-    async def _run(self, call: Callable[[Connection], T]) -> T:
-        def transaction() -> T:
-            try:
-                with self._engine.begin() as connection:
-                    return call(connection)
-            except SQLAlchemyError as e:
-                cause = getattr(e, "orig", None) or e
-                raise JournalError(
-                    f"the journal {self._where} cannot be used ({cause}): is its disk full or read-only, or the file "
-                    "another user's?"
-                ) from e
+    async def _run_alone(self, call: Callable[[Connection], None]) -> None:
+        mine = _Call(call, copy_context(), Future())
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._alone, mine)
+        mine.future.result()
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, copy_context().run, transaction)
+    def _work_off(self) -> None:
+        """Does what waits, on the thread. Each call has asked for that, so there may be nothing left to do."""
+        batch: list[_Call] = []
+        while self._waiting and len(batch) < TOGETHER:
+            one = self._waiting.popleft()
+            if one.future.set_running_or_notify_cancel():
+                batch.append(one)
+        if len(batch) > 1 and self._together(batch):
+            return
+        for one in batch:
+            self._alone(one)
+
+    def _together(self, batch: Sequence[_Call]) -> bool:
+        """Commits them in one transaction, and what one of them fails at is undone by itself. False where the database
+        failed at any: then nothing of it has happened, and each is to be done alone."""
+        ended: list[tuple[_Call, Any, BaseException | None]] = []
+        ahead = self._ahead
+        try:
+            with self._engine.begin() as connection:
+                for one in batch:
+                    try:
+                        with connection.begin_nested():
+                            ended.append((one, one.context.run(one.call, connection), None))
+                    except SQLAlchemyError:
+                        raise
+                    except BaseException as e:
+                        ended.append((one, None, e))
+        except Exception:
+            self._ahead = ahead
+            return False
+        for one, result, failure in ended:
+            if failure is not None:
+                one.future.set_exception(failure)
+            else:
+                one.future.set_result(result)
+        return True
+
+    def _alone(self, one: _Call) -> None:
+        try:
+            with self._engine.begin() as connection:
+                result = one.context.run(one.call, connection)
+        except SQLAlchemyError as e:
+            cause = getattr(e, "orig", None) or e
+            failure = JournalError(
+                f"the journal {self._where} cannot be used ({cause}): is its disk full or read-only, or the file "
+                "another user's?"
+            )
+            failure.__cause__ = e
+            one.future.set_exception(failure)
+        except BaseException as e:
+            one.future.set_exception(e)
+        else:
+            one.future.set_result(result)
 
     # -- facts
 

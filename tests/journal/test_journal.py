@@ -11,13 +11,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import traceback
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from gateway.journal import Journal, JournalError, StudyState
-from gateway.journal.journal import study_of
+from gateway.journal.journal import remember_study, study_of
 
 
 async def known(journal, study_id):
@@ -80,6 +81,69 @@ async def test_the_least_recently_used_comes_first(journal):
         await journal.filled(uid, size=1, instances=1)
     await journal.access("stu", "1.1", urls_valid_until=1.0)
     assert [s.study_instance_uid for s in await journal.cached_studies()] == ["1.2", "1.3", "1.1"]
+
+
+@pytest.fixture
+async def commits(journal):
+    """How often something was committed, as a list that grows."""
+    seen = []
+    event.listen(journal._engine, "commit", lambda connection: seen.append(connection))
+    return seen
+
+
+async def test_calls_that_wait_are_committed_together_and_end_only_then(journal, commits):
+    waiting = []
+
+    def call(n):
+        return lambda c: remember_study(c, f"stu_{n}", f"1.2.{n}", c.now)
+
+    # Of what is not committed yet, nothing is told: asked at each commit, before it is on the disk.
+    event.listen(journal._engine, "commit", lambda _: waiting.append(sum(not b.done() for b in begun)))
+    begun = [asyncio.ensure_future(journal.run(call(n))) for n in range(100)]
+    await asyncio.gather(*begun)
+    assert len(commits) < 20
+    assert waiting[0] == 100
+    assert [await known(journal, f"stu_{n}") for n in range(100)] == [f"1.2.{n}" for n in range(100)]
+
+
+async def test_a_call_that_fails_among_others_undoes_what_it_did_and_nothing_else(journal, commits):
+    def fails(c):
+        remember_study(c, "stu_bad", "1.2.666", c.now)
+        raise LookupError("of the caller's own")
+
+    calls = [journal.remember_study(f"stu_{n}", f"1.2.{n}") for n in range(10)]
+    calls.insert(5, journal.run(fails))
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(e) for e in ended if e is not None] == [LookupError]
+    assert len(commits) < 10
+    assert await known(journal, "stu_bad") is None
+    assert [await known(journal, f"stu_{n}") for n in range(10)] == [f"1.2.{n}" for n in range(10)]
+
+
+async def test_a_call_that_the_database_refuses_does_not_take_others_with_it(journal):
+    def refused(c):
+        remember_study(c, "stu_bad", "1.2.666", c.now)
+        c.execute(text("insert into no_such_table values (1)"))
+
+    calls = [journal.remember_study(f"stu_{n}", f"1.2.{n}") for n in range(10)]
+    calls.insert(5, journal.run(refused))
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(e) for e in ended if e is not None] == [JournalError]
+    assert await known(journal, "stu_bad") is None
+    assert [await known(journal, f"stu_{n}") for n in range(10)] == [f"1.2.{n}" for n in range(10)]
+
+
+async def test_a_call_that_nobody_waits_for_any_more_and_that_has_not_begun_is_not_done(journal):
+    begin = threading.Event()
+    first = asyncio.ensure_future(journal.run(lambda c: begin.wait(10)))
+    await asyncio.sleep(0.05)
+    left, kept = (asyncio.ensure_future(journal.remember_study(f"stu_{n}", "1.2")) for n in range(2))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.sleep(0)
+    begin.set()
+    await asyncio.gather(first, kept)
+    assert [await known(journal, f"stu_{n}") for n in range(2)] == [None, "1.2"]
 
 
 async def test_what_was_acknowledged_before_a_kill_is_there(tmp_path, url):
