@@ -96,6 +96,8 @@ class StudyAccess(Answer):
     manifest: Manifest | None = None
     deferred: int = Field(0, exclude=True)
     """How many of the URLs are of instances that are still on their way."""
+    cached: bool = Field(False, exclude=True)
+    """Whether the study was there whole before it was asked for."""
 
     def to_json(self) -> bytes:
         """As :class:`Answer` has it."""
@@ -108,6 +110,7 @@ class StudyAccess(Answer):
         if not self.authorized:
             return f"not authorized: {self.error}"
         urls = f"authorized, {len(self.urls)} URLs, {self.deferred} of them deferred"
+        urls += ", from the cache" if self.cached else ""
         return f"{urls}: {self.error}" if self.error else urls
 
     @property

@@ -147,12 +147,12 @@ class StudyAccessHandler:
                 log.warning("the index of study %s cannot be read: %s", uid, e)
                 return StudyAccess(authorized=True, error="the gateway's store is not available now; ask again later")
             if held is not None and held.complete and now - self._validated.get(uid, -1e9) < self._revalidate_after:
-                return self._with_urls(held)
+                return self._with_urls(held, cached=True)
         flight = self._fetcher.fetch(uid)
         if held is not None and held.complete:
             outcome = await self._ended(flight, delivery.deadline, at_most=REVALIDATION_PATIENCE)
             if outcome is None and not flight.outgrown:
-                return self._with_urls(held)
+                return self._with_urls(held, cached=True)
         if flight.pushed or (held is not None and not held.pacs):
             # Whether a PACS lists it already is not waited for long.
             outcome = await self._ended(flight, delivery.deadline, at_most=REVALIDATION_PATIENCE)
@@ -195,7 +195,7 @@ class StudyAccessHandler:
         match outcome:
             case Complete(index):
                 self._note_validated(flight.study_instance_uid)
-                return self._with_urls(index)
+                return self._with_urls(index, cached=index is held)
             case Partial(index, missing, _, refused):
                 total = max(len(flight.expected or ()), flight.expected_count or 0)
                 lacking = len(missing) or total - len(index.instances)
@@ -268,7 +268,7 @@ class StudyAccessHandler:
             self._validated = {u: t for u, t in self._validated.items() if t > oldest}
         self._validated[uid] = self._clock.monotonic()
 
-    def _with_urls(self, index: StudyIndex, error: str | None = None) -> StudyAccess:
+    def _with_urls(self, index: StudyIndex, error: str | None = None, *, cached: bool = False) -> StudyAccess:
         uid = index.study_instance_uid
         if index.instances and not index.shown:
             error = "the hospital has withdrawn every instance of this study (rejection notes): none is shown"
@@ -278,7 +278,7 @@ class StudyAccessHandler:
         self._prepared.move_to_end(uid)
         while len(self._prepared) > PREPARED:
             self._prepared.popitem(last=False)
-        return self._signed(prepared, error)
+        return self._signed(prepared, error, cached=cached)
 
     def _presigned(self, of: Sequence[str]) -> list[str]:
         return self._presigner.get_urls(of, expires_in=self._url_expiry)
@@ -292,7 +292,12 @@ class StudyAccessHandler:
         return [next(deferred if uid in on_their_way else presigned) for uid in shown]
 
     def _signed(
-        self, prepared: Prepared, error: str | None, on_their_way: Collection[str] = frozenset()
+        self,
+        prepared: Prepared,
+        error: str | None,
+        on_their_way: Collection[str] = frozenset(),
+        *,
+        cached: bool = False,
     ) -> StudyAccess:
         """The answer; deferred URLs for what is *on_their_way*, among the others."""
         media_urls = self._presigned(prepared.media_keys)
@@ -307,6 +312,7 @@ class StudyAccessHandler:
             or None,
             manifest=prepared.manifest,
             deferred=len(on_their_way),
+            cached=cached,
         )
 
 

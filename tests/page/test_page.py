@@ -50,6 +50,17 @@ async def test_the_journey_of_a_study_is_found_by_one_search(open_page):
     assert "Nothing" in text
 
 
+async def test_a_study_that_was_there_is_told_from_one_that_had_to_be_fetched(open_page):
+    running, browser = await open_page()
+    await running.ask(STUDY)
+    _, text = await browser.get("/studies")
+    assert (text.count('"chip cold"'), text.count('"chip warm"')) == (1, 0)
+    answer = await running.ask(STUDY)
+    assert "cached" not in answer
+    _, text = await browser.get("/studies")
+    assert (text.count('"chip cold"'), text.count('"chip warm"')) == (1, 1)
+
+
 async def test_whoever_has_not_logged_in_sees_the_login_alone(open_page):
     _, browser = await open_page(users=USERS)
     for path in ("/", "/studies", "/jobs", "/jobs/1", "/search?q=1"):

@@ -14,6 +14,9 @@ KEPT = Path(__file__).parent.parent.parent / ".npm-packages"
 
 VERSIONS = {
     "axe-core": "4.10.3",
+    "cornerstone-core": "2.6.1",
+    "cornerstone-wado-image-loader": "4.13.2",
+    "dicom-parser": "1.8.21",
 }
 """Exactly these: what a test sees must not change by itself."""
 
