@@ -40,17 +40,19 @@ class Health:
         self,
         probes: Mapping[str, Probe],
         loops: Supervisor,
-        pacs: Callable[[], Mapping[str, bool]] = dict,
-        lanes: Callable[[], Mapping[str, bool]] = dict,
+        pacs: Callable[[], Mapping[str, float | None]] = dict,
+        lanes: Callable[[], Mapping[str, float | None]] = dict,
     ) -> None:
-        """*pacs* says which PACS answer, *lanes* which places that jobs are for. One that does not is named, but is no
-        failure of ours."""
+        """*pacs* says of each PACS since when it does not answer (unix seconds; None: it does), *lanes* of the places
+        that jobs are for. One that does not is named, but is no failure of ours."""
         self.identity = secrets.token_hex(8)
         self._probes = probes
         self._loops = loops
         self._pacs = pacs
         self._lanes = lanes
         self._failing: dict[str, str] = {}
+        self._since: dict[str, float] = {}
+        """Unix seconds since when each of these fails."""
         self._checked = float("-inf")
         self._checking = asyncio.Lock()
 
@@ -65,6 +67,7 @@ class Health:
             if time.monotonic() - self._checked > FRESH:
                 results = await asyncio.gather(*(self._run(*probe) for probe in self._probes.items()))
                 self._failing = {name: why for name, why in zip(self._probes, results, strict=True) if why is not None}
+                self._since = {name: self._since.get(name, time.time()) for name in self._failing}
                 self._checked = time.monotonic()
             return self._failing
 
@@ -103,9 +106,42 @@ class Health:
         }
         return web.json_response(body, status=200 if fine else 503, headers={IDENTITY: self.identity})
 
+    async def live(self, request: web.Request) -> web.Response:
+        """``GET /healthz``: 200 while nothing hangs, so that starting the process afresh would not help; it asks
+        nobody. For what restarts processes."""
+        alive = self._loops.alive
+        return web.json_response({"status": "ok" if alive else "failing"}, status=200 if alive else 503)
 
-def _answering(places: Mapping[str, bool]) -> dict[str, str]:
-    return {name: "ok" if answers else "not answering" for name, answers in places.items()}
+    async def ready(self, request: web.Request) -> web.Response:
+        """``GET /readyz``: 200 where every part of the gateway works, else 503; each part with its status, since when
+        it fails, and why where anybody may know it. For monitors, and for what sends webhooks elsewhere."""
+        failing = await self.failing()
+        parts = {name: _part(self._since.get(name), failing.get(name, "")) for name in self._probes}
+        loops = {
+            state.name: _part(None if state.running else state.since, state.reason) for state in self._loops.states()
+        }
+        fine = all(part["status"] == "ok" for part in (*parts.values(), *loops.values()))
+        away = {"pacs": self._pacs(), "jobs": self._lanes()}
+        body = {
+            "status": "ok" if fine else "failing",
+            "parts": parts,
+            "loops": loops,
+            **{
+                kind: {name: _part(since, "", "not answering") for name, since in places.items()}
+                for kind, places in away.items()
+            },
+        }
+        return web.json_response(body, status=200 if fine else 503)
+
+
+def _part(since: float | None, reason: str, wrong: str = "failing") -> dict[str, str]:
+    if since is None:
+        return {"status": "ok"}
+    return {"status": wrong, "since": moment(since)} | ({"reason": reason} if reason else {})
+
+
+def _answering(places: Mapping[str, float | None]) -> dict[str, str]:
+    return {name: "ok" if since is None else "not answering" for name, since in places.items()}
 
 
 def moment(at: float) -> str:

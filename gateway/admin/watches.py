@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.admin.arrivals import Arrivals, silent_unusually
+from gateway.admin.canary import Canary
 from gateway.admin.certificates import CertificateEnd
 from gateway.admin.health import Unhealthy, moment
 from gateway.admin.state_dir import StateDir
@@ -54,6 +55,7 @@ class Watched:
     loops: Supervisor
     certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
     clock: Clock
+    canary: Canary | None = None
     store_took: Callable[[float], None] = lambda seconds: None
     """Is told in how many seconds the store did what it was asked for."""
 
@@ -70,6 +72,8 @@ def watches(of: Watched, limits: AlertsConfig) -> list[Watch]:
         Watch("webhook.signatures", lambda: _signatures(of.arrivals, limits.signature_failures)),
         Watch("loop.restarted", lambda: _loops(of.loops, of.clock)),
     ]
+    if (canary := of.canary) is not None:
+        found.append(Watch("canary.failed", lambda: _canary(canary)))
     if (quiet := limits.no_webhook_for) is not None:
         found.append(Watch("webhook.none", lambda: _silence(of, quiet)))
     return found
@@ -214,7 +218,19 @@ async def _silence(of: Watched, quiet: float) -> Collection[Alert]:
             "No webhook comes, where there usually are some",
             f"None came for {quiet / 3600:g} hours. See whether the public URL can be reached from outside, whether "
             "its reverse proxy runs and its certificate holds, and which URL Avara has; avara-gateway check "
-            "says more.",
+            "says more, and avara-gateway test tries the way.",
+        )
+    ]
+
+
+async def _canary(canary: Canary) -> Collection[Alert]:
+    if not canary.failure:
+        return []
+    return [
+        _alert(
+            "",
+            "A study could not be opened as Avara opens it",
+            f"Radiologists may not be able to open studies now. {canary.failure}",
         )
     ]
 

@@ -3,6 +3,7 @@
 Nothing else builds objects out of configuration.
 """
 
+from gateway.app.canary import canary_of
 from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
 from gateway.app.gateway import Gateway
 from gateway.app.run import journal_file, looking, open_gateway, open_store, serve, serving, state_dir
@@ -12,6 +13,7 @@ __all__ = [
     "AlreadyRunning",
     "Gateway",
     "Misconfigured",
+    "canary_of",
     "journal_file",
     "looking",
     "open_gateway",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec
 
+from gateway.admin.canary import STUDY_ID
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal.events import EventKind, EventLog
 from gateway.studies.flight import Flight
@@ -72,6 +73,16 @@ def operators(events: EventLog) -> Callable[[str, str], None]:
         events.note(EventKind.OPERATOR, what, [f"study:{study_instance_uid}"])
 
     return note
+
+
+def of_avara(told: Callable[[Answered | Refused], None]) -> Callable[[Answered | Refused], None]:
+    """Leaves the gateway's own canary out."""
+
+    def tell(what: Answered | Refused) -> None:
+        if isinstance(what, Refused) or getattr(what.event.data, "study_id", None) != STUDY_ID:
+            told(what)
+
+    return tell
 
 
 def dropped(events: EventLog) -> Callable[[str, str], None]:

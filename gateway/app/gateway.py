@@ -20,6 +20,7 @@ from gateway.alerts.held import HeldJobs
 from gateway.alerts.standing import StandingAlerts
 from gateway.app import account, audit
 from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
+from gateway.app.canary import canary_of
 from gateway.app.captures import capture_kinds
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
 from gateway.app.reports import avara_api, report_kinds, report_places
@@ -194,7 +195,9 @@ class Gateway:
             certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
             clock=self.clock,
             store_took=self.measures.store_probe,
+            canary=canary_of(config, self.clock),
         )
+        self.canary = watched.canary
         self.standing = StandingAlerts(
             watches(watched, config.alerting),
             journal=journal,
@@ -317,6 +320,8 @@ class Gateway:
                 "cache": self._has_room,
             },
             self.loops,
-            lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},
-            lambda: {f"{lane.kind} {lane.lane}".rstrip(): not lane.paused for lane in self.worker.lanes()},
+            lambda: {p.name: self.clock.now() - p.silent_for if p.silent_for else None for p in self.pacs},
+            lambda: {
+                f"{lane.kind} {lane.lane}".rstrip(): lane.since if lane.paused else None for lane in self.worker.lanes()
+            },
         )

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway.admin.backup import InStore
+from gateway.admin.canary import OPENS_WITHIN
 from gateway.admin.control import Control
 from gateway.admin.metrics import Metrics
 from gateway.admin.results import Told
@@ -151,6 +152,7 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "alerts of held jobs", gateway.held.watch),
         loop(loops, "alerts", gateway.standing.watch, stalls_after=HANGS_AFTER),
         loop(loops, "cache upkeep", gateway.upkeep.run, stalls_after=3 * HANGS_AFTER),
+        *_canary(gateway),
         loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
         *([] if gateway.missed is None else [loop(loops, "missed reports", gateway.missed.watch)]),
         *http_parts(gateway),
@@ -161,6 +163,15 @@ def service(gateway: Gateway) -> list[Part]:
         start = listening("metrics", config.metrics.host, config.metrics.port, metrics.start)
         parts.append(Part("metrics", start, metrics.stop))
     return [*parts, Part("control socket", control.start, control.stop, within=1.5)]
+
+
+def _canary(gateway: Gateway) -> list[Part]:
+    """The loop that opens a study as Avara would, where that is wanted."""
+    study, every = gateway.config.canary.study_uid, gateway.config.canary.every
+    if gateway.canary is None or study is None or every is None:
+        return []
+    stalls_after = every + OPENS_WITHIN + HANGS_AFTER
+    return [loop(gateway.loops, "canary", partial(gateway.canary.watch, study, every), stalls_after=stalls_after)]
 
 
 @asynccontextmanager

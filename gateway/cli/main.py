@@ -16,6 +16,7 @@ import click
 from gateway import __version__
 from gateway.cli.audit import audit, record
 from gateway.cli.backup import backup, restore, roll_back
+from gateway.cli.canary import test
 from gateway.cli.check import check
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, become_owner, load_config, refuse_others, run
 from gateway.cli.jobs import jobs
@@ -259,4 +260,5 @@ main.add_command(jobs)
 main.add_command(minio_user)
 main.add_command(password)
 main.add_command(study)
+main.add_command(test)
 main.add_command(trace)

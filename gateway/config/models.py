@@ -80,6 +80,12 @@ def _sop_class(value: str) -> str:
     return value
 
 
+def _study(value: str) -> str:
+    if not is_uid(value):
+        raise ValueError("not a Study Instance UID: write it like 1.2.840.113619.2.55.3")
+    return value
+
+
 def _state_dir(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError("write it from the root: it would be another folder wherever a command is started")
@@ -412,6 +418,25 @@ class MetricsConfig(Section):
     port: PeerPort | None = Field(None, description="Its port. Left out: there are none.")
 
 
+class CanaryConfig(Section):
+    """A study that is opened again and again as Avara would, through `http.public_url`: people are told when it fails.
+    Choose one that stays in the PACS, of a patient who does not exist."""
+
+    study_uid: Annotated[str, AfterValidator(_study)] | None = Field(None, description="Its Study Instance UID.")
+    every: Annotated[Duration, Field(ge=60)] | None = Field(
+        None, description="How often it is opened; left out: only by `avara-gateway test`."
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file with the authority of the public URL's certificate, where that is the hospital's."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_study(self) -> CanaryConfig:
+        if self.every is not None and self.study_uid is None:
+            raise ValueError("every needs study_uid: the study that is opened")
+        return self
+
+
 class EventsConfig(Section):
     """What is remembered of what happened, for `avara-gateway trace`."""
 
@@ -444,6 +469,7 @@ class Config(Section):
     )
     metrics: MetricsConfig = MetricsConfig()
     page: PageConfig = PageConfig()
+    canary: CanaryConfig = CanaryConfig()
     events: EventsConfig = EventsConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()

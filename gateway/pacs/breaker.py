@@ -38,6 +38,11 @@ class Breaker:
         return self._clock.monotonic() - self._answered <= seconds
 
     @property
+    def silent_for(self) -> float:
+        """Seconds since when it does not answer; 0 while it does."""
+        return 0.0 if self._failures < AFTER else self._clock.monotonic() - self._since
+
+    @property
     def trouble(self) -> str:
         """For the operator: that it does not answer, since when and how; empty while it does."""
         if self._failures < AFTER:

@@ -67,6 +67,11 @@ class Pacs:
     """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
 
     @property
+    def silent_for(self) -> float:
+        """Seconds since when it does not answer; 0 while it does."""
+        return max(self.finder.breaker.silent_for, self.client.breaker.silent_for)
+
+    @property
     def trouble(self) -> str:
         """For the operator: that it does not answer; empty while it does."""
         return self.finder.breaker.trouble or self.client.breaker.trouble
