@@ -31,6 +31,7 @@ demo: setup ## Do the main job for real; KEEP=1 leaves it running to play with
 
 test: setup-dev ## Run linters, type checks and the whole suite; says what was left out, and why
 	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2 nginx-light
+	@scripts/install-system-packages --optional prometheus
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(PYTEST)
 

@@ -104,7 +104,7 @@ def test_rules_and_board_ask_for_figures_that_there_are():
 def test_prometheus_understands_the_rules_and_what_the_board_asks(tmp_path):
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+        pytest.skip("no promtool on PATH (Debian: prometheus)")
     board = json.loads(BOARD.read_text())
     shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     asked = {"groups": [{"name": "board", "rules": [{"record": f"r:{n}", "expr": e} for n, e in enumerate(shown)]}]}
