@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+from collections.abc import Awaitable, Callable
 from functools import partial
+
+from aiohttp import web
 
 from gateway.app import account, audit
 from gateway.app.gateway import Gateway
@@ -19,6 +22,8 @@ from gateway.objects.uploads import UploadQuota
 from gateway.page.server import CONNECTIONS
 from gateway.runtime.descriptors import raise_limit
 from gateway.runtime.lifecycle import Part, opened
+from gateway.runtime.printable import printable
+from gateway.runtime.seldom import Seldom
 from gateway.studies.access import StudyAccessHandler
 from gateway.studies.deferred import DeferredInstances, DeferredUrls
 from gateway.web.clients import Clients
@@ -76,8 +81,24 @@ def http_parts(gateway: Gateway) -> list[Part]:
         )
         router.add_routes(front.routes())
         parts.append(opened("store front", front))
+    router.add_route("*", "/{path:.*}", _nothing_here(config.avara.path))
     listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN)
     return [*parts, Part("HTTP server", listen, server.stop, within=DRAIN + 1)]
+
+
+def _nothing_here(webhook: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Answers for paths that nobody serves; a webhook that was registered under one would else be lost in silence."""
+    told = Seldom(log)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            told.warning(
+                "POST %s from %s: there is no such path; Avara's webhook is %s",
+                printable(request.path[:100]), request.remote, webhook,
+            )  # fmt: skip
+        raise web.HTTPNotFound
+
+    return handle
 
 
 def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> WebhookEndpoint:

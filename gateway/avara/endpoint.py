@@ -21,6 +21,7 @@ from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
 from gateway.avara.remember import Deliveries, Replayed, Response
 from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
 from gateway.runtime.log_ids import bind
+from gateway.runtime.seldom import Seldom
 from gateway.web.server import ask_for_body, gone
 from gateway.web.turns import Turn, Turns
 
@@ -92,6 +93,7 @@ class WebhookEndpoint:
         """*max_body* is bytes; *answer_within* seconds from the request's headers; *bodies* are the turns of those
         whose signature is not known yet; *account* is told of every request and must not wait."""
         self._account = account
+        self._told = Seldom(log)
         self._bodies = bodies
         self._deliveries = Deliveries()
         self._verifier = verifier
@@ -104,6 +106,7 @@ class WebhookEndpoint:
         loop = asyncio.get_running_loop()
         began = loop.time()
         if request.method != "POST":
+            self._told.warning("%s of the webhook from %s: Avara POSTs its events", request.method, request.remote)
             return _error(405, "POST events here", {"Allow": "POST"})
         try:
             signed = self._verifier.read(request.headers)
@@ -123,12 +126,13 @@ class WebhookEndpoint:
         except (web.RequestPayloadError, HttpProcessingError):
             return _error(400, "the body is not what its headers say", {"Connection": "close"})
         except BadSignature as e:
-            log.warning("refused a webhook from %s: %s", request.remote, e)
+            log.warning("refused a webhook from %s: %s", request.remote, e.cause)
             unproven = "webhook-signature" in request.headers
             claimed = request.headers.get("webhook-id", "")[:256]
-            self._account(Refused(request.remote or "", claimed, str(e), unproven))
+            self._account(Refused(request.remote or "", claimed, e.cause, unproven))
             return _error(401, str(e), {"Connection": "close"})
         except NotJson as e:
+            self._told.warning("refused an event from %s, which is signed by one of our keys: %s", request.remote, e)
             return _error(400, str(e))
         except DoesNotFit as e:
             log.warning("refused an event: %s", e)

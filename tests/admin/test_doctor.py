@@ -35,6 +35,7 @@ from gateway.pacs.upper.negotiation import (
     CALLING_AE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
 )
+from gateway.studies.cache import Budget
 from tests.conftest import AE_TITLE, KEY, describe
 
 SECRET = "hunter2-hunter2"
@@ -477,3 +478,42 @@ async def test_what_avara_and_browsers_need_is_proven_through_the_public_url(sim
     results = {r.name: r async for r in (await start(simulator)).checked()}
     for name in ("public URL", "webhook", "browsers"):
         assert results[name].ok is True, results[name]
+
+
+# -- what the log teaches
+
+
+async def test_a_webhook_under_a_wrong_path_is_told_once_a_minute(simulator, start, caplog):
+    gateway = await start(simulator)
+    url = f"http://127.0.0.1:{gateway.config.http.port}"
+    for _ in range(3):
+        async with gateway.http.post(f"{url}/webhook/avara?token=hidden", data=b"{}") as answer:
+            assert answer.status == 404
+    [line] = [r.getMessage() for r in caplog.records if "no such path" in r.getMessage()]
+    assert "POST /webhook/avara from 127.0.0.1: there is no such path; Avara's webhook is /webhooks/avara" in line
+    assert "hidden" not in caplog.text
+
+
+async def test_a_webhook_that_is_asked_for_by_get_is_told(simulator, start, caplog):
+    gateway = await start(simulator)
+    async with gateway.http.get(f"http://127.0.0.1:{gateway.config.http.port}/webhooks/avara") as answer:
+        assert answer.status == 405
+    assert "GET of the webhook from 127.0.0.1: Avara POSTs its events" in caplog.text
+
+
+# -- disks and the cache
+
+
+async def test_a_disk_that_has_less_than_the_cache_keeps_free_is_seen_by_check_and_health(
+    simulator, start, monkeypatch
+):
+    monkeypatch.setattr("gateway.admin.health.FRESH", 0.0)
+    gateway = await start(simulator)
+    budget = Budget(10**9, 10**15, lambda: 10**9)
+    monkeypatch.setattr(gateway.parts.cache, "_budget", budget)
+    results = {r.name: r async for r in gateway.checked()}
+    assert results["cache"].ok is False
+    assert "free space on it, or lower cache.min_free" in results["cache"].text
+    async with gateway.http.get(f"http://127.0.0.1:{gateway.config.http.port}/health") as answer:
+        assert answer.status == 503
+        assert "cache.min_free" in (await answer.json())["reasons"]["cache"]

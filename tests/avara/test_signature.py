@@ -93,3 +93,27 @@ def test_whatever_comes_is_refused_and_nothing_else_is_raised(body, headers):
 def test_what_is_no_key_is_told_at_once(key):
     with pytest.raises(ValueError, match="whsec_ and base64"):
         WebhookVerifier([key])
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"), [(-12, "its time is 12 min behind ours"), (61, "its time is 61 min ahead of ours")]
+)
+def test_a_right_signature_of_another_time_is_told_as_a_clock_that_is_off(minutes, said):
+    headers = sign(KEY, "msg_1", BODY, at=datetime.now(UTC) + timedelta(minutes=minutes, seconds=minutes / 60))
+    with pytest.raises(BadSignature) as e:
+        WebhookVerifier([KEY]).verify(BODY, headers)
+    assert "its signature is right" in e.value.cause
+    assert said in e.value.cause
+    assert "right" not in str(e.value).removesuffix("are both clocks right?")
+    with pytest.raises(BadSignature) as e:
+        WebhookVerifier([KEY]).verify(BODY + b" ", headers)
+    assert "its signature is right" not in e.value.cause
+
+
+def test_a_signature_by_another_key_names_ours_by_their_endings_to_the_operator_alone():
+    other = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+    with pytest.raises(BadSignature) as e:
+        WebhookVerifier([KEY, KEY]).verify(BODY, sign(other, "msg_1", BODY))
+    assert f"none of the 2 keys (…{KEY[-4:]}, …{KEY[-4:]})" in e.value.cause
+    assert KEY[6:-4] not in e.value.cause
+    assert KEY[-4:] not in str(e.value)
