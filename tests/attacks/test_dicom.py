@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from pydicom.uid import generate_uid
 
 from gateway.demo.sample import synthetic_ct
 from gateway.dicom.sop_classes import VERIFICATION
+from gateway.pacs.upper import dimse
+from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import Context, request_pdu
 from tests.attacks.test_impostor import certificates, client  # noqa: F401  (a fixture)
 from tests.conftest import data_set
@@ -164,3 +167,67 @@ async def test_a_handshake_that_does_not_begin_is_ended_in_time(simulator, start
         reader, _ = await neighbour.connect()
         assert await asyncio.wait_for(reader.read(), 20) == b""
         assert not gateway.parts.scp._door._waiting
+
+
+async def flood(neighbour, what):
+    """Sends it on every association, as fast as it is read, for as long as that stands."""
+
+    async def send(reader, writer):
+        with contextlib.suppress(OSError):
+            while not writer.is_closing():
+                writer.write(what)
+                await writer.drain()
+
+    async def swallow(reader, writer):
+        while await reader.read(1 << 16):
+            pass
+
+    return [asyncio.create_task(f(*c)) for c in neighbour.held for f in (send, swallow)]
+
+
+def echo():
+    command = {
+        dimse.AFFECTED_SOP_CLASS_UID: VERIFICATION, dimse.COMMAND_FIELD: dimse.C_ECHO_RQ, dimse.MESSAGE_ID: 1,
+        dimse.DATA_SET_TYPE: dimse.NO_DATA_SET,
+    }  # fmt: skip
+    return b"".join(data_pdus(3, dimse.encode(command), command=True, last=True, max_pdu=16384))
+
+
+def fragments():
+    """A message in fragments of the least size that is taken on average, without an end."""
+    store = {
+        dimse.AFFECTED_SOP_CLASS_UID: CT, dimse.COMMAND_FIELD: dimse.C_STORE_RQ, dimse.MESSAGE_ID: 1,
+        dimse.AFFECTED_SOP_INSTANCE_UID: "1.2.3", dimse.PRIORITY: 0, dimse.DATA_SET_TYPE: 1,
+    }  # fmt: skip
+    return data_pdus(1, dimse.encode(store), command=True, last=True, max_pdu=16384), b"".join(
+        data_pdus(1, bytes(32 * 400), command=False, last=False, max_pdu=32 + 6)
+    )
+
+
+@pytest.mark.parametrize("what", ["echoes", "fragments"])
+async def test_associations_that_cost_and_bring_nothing_are_read_slowly_and_others_as_ever(
+    simulator, start, monkeypatch, what
+):
+    gateway = await start(simulator)
+    async with Neighbour(gateway) as neighbour:
+        for _ in range(12):
+            assert await neighbour.associate(simulator.ae_title)
+        if what == "fragments":
+            begin, more = fragments()
+            for _, writer in neighbour.held:
+                writer.writelines(begin)
+        else:
+            more = echo() * 20
+        tasks = await flood(neighbour, more)
+        links = [caller.link for caller in gateway.parts.scp._standing()]
+        await asyncio.sleep(2)  # what they had to begin with is spent
+        began, before = time.monotonic(), sum(link._fragments for link in links)
+        await honest_work(gateway, simulator)
+        await asyncio.sleep(2)
+        fragments_a_second = (sum(link._fragments for link in links) - before) / (time.monotonic() - began)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # An echo is reckoned at half a millisecond, and a fragment takes one and a half microseconds: a tenth of the
+        # time buys two hundred of the former, or sixty thousand of the latter.
+        assert fragments_a_second < (200_000 if what == "fragments" else 1000)

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 TLS_ENDS_WITHIN = 2.0
 """Seconds that the other side has to say that it ends TLS, too."""
 
+STRANGERS_A_SECOND = 50.0
+"""Connections from addresses of no PACS; what comes beyond that is closed before anything is made for it."""
+
 TELL_EVERY = 60.0
 """Seconds between two lines about connections that came to nothing."""
 
@@ -49,6 +52,7 @@ class Door:
         self._accepting = AcceptLoop(self._accepted, self._out_of_descriptors)
         self._waiting: dict[Caller, asyncio.Task[object] | None] = {}
         """Those that have not associated, the earliest first; with a task while the connection is made ready."""
+        self._strangers_left, self._strangers_as_of = STRANGERS_A_SECOND, 0.0
         self._turned_away = 0
         self._told = float("-inf")
 
@@ -84,6 +88,9 @@ class Door:
 
     def _accepted(self, accepted: socket.socket, host: str) -> None:
         known, home = self._knows(host), household(host)
+        if not known and not self._takes_a_stranger():
+            accepted.close()
+            return
         goes = unassociated_to_go(self._waiting, home, known=known, most=self._most)
         if goes is not None:
             self._send_away(goes, "it asked for no association while others came")
@@ -92,6 +99,15 @@ class Door:
         opening = loop.create_task(self._open(caller, accepted))
         self._waiting[caller] = opening
         opening.add_done_callback(partial(self._opened, caller, accepted))
+
+    def _takes_a_stranger(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        earned = (now - self._strangers_as_of) * STRANGERS_A_SECOND
+        self._strangers_left, self._strangers_as_of = min(self._strangers_left + earned, STRANGERS_A_SECOND), now
+        if self._strangers_left < 1:
+            return False
+        self._strangers_left -= 1
+        return True
 
     async def _open(self, caller: Caller, accepted: socket.socket) -> None:
         await asyncio.get_running_loop().connect_accepted_socket(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from gateway.pacs.scu.commitment import CommitmentResult, acknowledge, read_repo
 from gateway.pacs.senders import is_local
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import RELEASE_RP_PDU
+from gateway.pacs.upper.cpu import FRUITLESS, TAKEN, CpuBudget
 from gateway.pacs.upper.link import (
     ASSOCIATE_RQ,
     RELEASE_RQ,
@@ -158,6 +160,7 @@ class StorageScp:
         self._awaits = awaits
         self._certified = certified
         self._on_commitment = on_commitment
+        self._cpu = CpuBudget()
         self._door = Door(
             self._new_link, enter=self._entered, knows=knows, tls=tls, handshake=artim, most=WAITING_CONNECTIONS
         )
@@ -197,7 +200,7 @@ class StorageScp:
         await asyncio.gather(*self._callers, return_exceptions=True)
 
     def _new_link(self) -> Link:
-        link = Link(self._spools, spool_above=self._spool_above)
+        link = Link(self._spools, spool_above=self._spool_above, account=self._cpu.account())
         link.messages_ahead = 1
         return link
 
@@ -272,6 +275,7 @@ class StorageScp:
         titles = replace(titles, calling=self._spelled(titles.calling), called=self._spelled(titles.called))
         seen.calling, seen.called = titles.calling, titles.called
         rejected = self._rejects(titles, link)
+        began = time.thread_time()
         if rejected is None:
             proposal = read_request(content, titles)
             if proposal.application_context != APPLICATION_CONTEXT:
@@ -294,6 +298,7 @@ class StorageScp:
         caller.title = titles.calling
         self._door.left(caller)
         self._share_memory()
+        link.spend(time.thread_time() - began)
         await link.send(answer)
         log.debug("%s (%s) is associated with us", proposal.calling_ae_title, link.peer_host)
         return proposal, accepted
@@ -368,9 +373,13 @@ class StorageScp:
                     return
                 await link.send(RELEASE_RP_PDU)
                 return
-            caller.handling = True
+            stored_before, caller.handling = caller.stored_at, True
             reply = await self._answer(caller, proposal, accepted, got)
             caller.handling = False
+            if caller.stored_at == stored_before:
+                link.spend(FRUITLESS)
+            else:
+                link.earn(TAKEN)
             if reply is not None:
                 pdus = data_pdus(got.context_id, dimse.encode(reply), command=True, last=True, max_pdu=accepted.max_pdu)
                 await link.send(pdus)

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections import deque
 from dataclasses import dataclass
 
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.upper import dimse
+from gateway.pacs.upper.cpu import Account
 from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool, TooLarge
 from gateway.runtime.spools import Spools
 
@@ -49,7 +51,7 @@ _SPEAKS = {0x48: "HTTP", 0x3C: "HTTP", 0x15: "TLS", 0x16: "TLS"}
 """First bytes that no PDU has: of ``HTTP/1.1``, of ``<html>``, of an alert and of a handshake (RFC 8446 §5.1)."""
 
 _READ = 256 * 1024
-_FIRST_READ = 16 * 1024  # before the association stands: whoever connects costs no more than that
+_FIRST_READ = 16 * 1024  # before it is known that somebody is cheap to read
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 _PDU_HEADER = struct.Struct(">BxI")
@@ -93,9 +95,12 @@ class Closed:
 class Link(asyncio.BufferedProtocol):
     """One connection. Control PDUs come out of :meth:`control`, messages out of :meth:`message`."""
 
-    def __init__(self, spools: Spools, *, spool_above: int):
-        """An instance that is larger than *spools* takes is read to its end, kept nowhere, and refused."""
+    def __init__(self, spools: Spools, *, spool_above: int, account: Account | None = None):
+        """An instance that is larger than *spools* takes is read to its end, kept nowhere, and refused. *account* is
+        charged for what reading costs; without it that is not counted."""
         self._spools = spools
+        self._account = account
+        self._resting: asyncio.TimerHandle | None = None
         self.spool_above = spool_above
         """Bytes of a data set that are held in memory; holds for the next one."""
         self._buffer = memoryview(b"")
@@ -153,6 +158,11 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The TCP connection is gone."""
         self._end(Closed("the connection was lost" if exc else "the other side closed the connection"))
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._account is not None:
+            self._account.close()
         self._writable.set()
         spool, self._spool = self._spool, None
         if spool is not None and self._flushing is not None:
@@ -208,7 +218,8 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
-        wanted = _READ if self.established else _FIRST_READ
+        cheap = self.established and (self._account is None or self._account.sound)
+        wanted = _READ if cheap else _FIRST_READ
         if len(self._buffer) != wanted:
             # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
             self._buffer = memoryview(bytearray(wanted))
@@ -218,12 +229,35 @@ class Link(asyncio.BufferedProtocol):
         """Bytes came."""
         self._acknowledge_at_once()  # the kernel clears it at every read
         self.last_received = asyncio.get_running_loop().time()
+        began = time.thread_time()
         data = self._buffer[:nbytes]
         try:
             while data and self.closed is None:
                 data = self._state(data)
         except _Violation as e:
             self.abort(str(e), reason=e.reason)
+        self.spend(time.thread_time() - began, nbytes)
+        self._throttle()
+
+    def spend(self, seconds: float, received: int = 0) -> None:
+        """Charges CPU that was spent for this connection; where it has spent too much, it is left alone for a while."""
+        if self._account is None or self.closed is not None:
+            return
+        pause = self._account.spend(seconds, received)
+        if pause:
+            if self._resting is not None:
+                self._resting.cancel()
+            self._resting = asyncio.get_running_loop().call_later(pause, self._rested)
+            self._throttle()
+
+    def earn(self, seconds: float) -> None:
+        """Credits CPU that what came was worth."""
+        if self._account is not None:
+            self._account.earn(seconds)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._arrived.set()
         self._throttle()
 
     def _collect(self, data: memoryview) -> memoryview:
@@ -412,7 +446,7 @@ class Link(asyncio.BufferedProtocol):
         """Reads the connection exactly while somebody has room for what comes."""
         # Who waits for a message takes it before more is read: it is no reason to stop, two system calls saved.
         queued = len(self._messages) - self._awaited
-        hold = self._flushing is not None or queued >= self.messages_ahead
+        hold = self._flushing is not None or self._resting is not None or queued >= self.messages_ahead
         if hold is self._held:
             return
         transport = self._transport
@@ -446,8 +480,8 @@ class Link(asyncio.BufferedProtocol):
 
     async def message(self) -> Message | tuple[int, bytes]:
         """The next message, or control PDU once no message waits before it. Raises ConnectionClosed."""
-        while not self._messages:
-            if self._controls and self._flushing is None:
+        while not self._messages or self._resting is not None:
+            if self._controls and self._flushing is None and not self._messages:
                 return self._controls.popleft()
             self._awaited = True
             try:
