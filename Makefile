@@ -25,9 +25,9 @@ $(VENV)/.installed-dev: pyproject.toml scripts/make-venv
 	@scripts/make-venv $(VENV) '.[dev]'
 	@touch "$@" $(VENV)/.installed
 
-demo: setup ## Do the main job for real; KEEP=1 leaves it running to play with
+demo: setup ## Do the main job for real; KEEP=1 leaves it running to play with, WORST=1 has the worst PACS in town
 	@scripts/install-system-packages --optional orthanc
-	@$(BIN)/avara-gateway demo $(if $(KEEP),--keep)
+	@$(if $(WORST),$(BIN)/python -m tests.rig.worst,$(BIN)/avara-gateway demo) $(if $(KEEP),--keep)
 
 test: setup-dev ## Run linters, type checks and the whole suite; says what was left out, and why
 	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2 nginx-light

@@ -270,7 +270,9 @@ def describe(pacs: Orthanc | PacsSimulator) -> dict[str, Any]:
     port = pacs.dicom_port if isinstance(pacs, Orthanc) else pacs.port
     told = {"name": pacs.ae_title.lower(), "ae_title": pacs.ae_title, "host": "127.0.0.1", "port": port}
     # Long enough for what a simulator sends late, so that tests of what never comes are short.
-    return told | ({"settle": "200ms"} if isinstance(pacs, PacsSimulator) else {})
+    if not isinstance(pacs, PacsSimulator):
+        return told
+    return told | {"settle": "200ms" if pacs.behaviour.answers_first is None else "3s"}
 
 
 def data_set(part10: bytes) -> bytes:

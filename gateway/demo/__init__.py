@@ -10,8 +10,8 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,11 +59,16 @@ class _StandIn:
         return self.pacs.instances(study_instance_uid)
 
 
-def run(*, keep: bool) -> int:
-    """Runs the demo; the exit code. *keep* stays up afterwards."""
+MakesPacs = Callable[[int, list[bytes]], AbstractAsyncContextManager[DemoPacs]]
+"""(DICOM port of the gateway, Part 10 files) → a PACS that runs, and holds the files."""
+
+
+def run(*, keep: bool, pacs: MakesPacs | None = None) -> int:
+    """Runs the demo; the exit code. *keep* stays up afterwards. Where a *pacs* is given, a study of it is opened, and
+    that is all."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        asyncio.run(_demo(console, keep=keep))
+        asyncio.run(_demo(console, keep=keep, made=pacs))
     except KeyboardInterrupt:
         return 0 if keep else 130
     except DemoFailed as e:
@@ -72,12 +77,12 @@ def run(*, keep: bool) -> int:
     return 0
 
 
-async def _demo(console: Console, *, keep: bool) -> None:
+async def _demo(console: Console, *, keep: bool, made: MakesPacs | None) -> None:
     study, sample = sample_study()
     gateway_port, dicom_port, reports_port = free_port(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="avara-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        async with _pacs(dicom_port, [i.content for i in sample]) as pacs:
+        async with (made or _pacs)(dicom_port, [i.content for i in sample]) as pacs:
             console.print(f"PACS      {pacs.what} with a study of {len(sample)} instances")
             key = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
             config = directory / "gateway.yaml"
@@ -87,8 +92,9 @@ async def _demo(console: Console, *, keep: bool) -> None:
                 console.print(f"gateway   serves after {seconds:.1f} s, its embedded store with it")
                 async with Avara(f"http://127.0.0.1:{gateway_port}/webhooks/avara", key, reports_port) as avara:
                     await show_study(console, pacs, study, avara)
-                    await show_capture(console, pacs, study, avara)
-                    await show_report(console, pacs, study, avara)
+                    if made is None:
+                        await show_capture(console, pacs, study, avara)
+                        await show_report(console, pacs, study, avara)
                 if keep:
                     _explain(console, config, study, gateway_port, directory)
                     await asyncio.Event().wait()

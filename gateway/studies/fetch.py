@@ -16,7 +16,7 @@ from gateway.objects import StoreError
 from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.lanes import ahead
 from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.scu.client import InstanceList, StudyRecord
+from gateway.pacs.scu.client import InstanceList, InstanceRef, StudyRecord
 from gateway.runtime.clock import SYSTEM_CLOCK, Clock
 from gateway.runtime.log_ids import bind, step
 from gateway.studies import keys, refusals
@@ -478,6 +478,12 @@ class Fetcher:
         try:
             again = await pacs.finder.list_instances(uid, urgency=flight.urgency, counted=flight.expected_count)
             flight.expect(again.instances)
+            for instance_uid in flight.unlisted:
+                # A list that is cut without a count looks whole.
+                series = flight.stored[instance_uid].series_instance_uid
+                if not await pacs.finder.holds(uid, series, instance_uid):
+                    break
+                flight.expect([InstanceRef(series, instance_uid, "")])
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)
         for instance_uid in flight.unlisted:

@@ -20,6 +20,9 @@ LONGEST_SETTLE = 60.0
 KEPT_FOR = 30 * 86400.0
 """Seconds for which a habit counts that was not seen again: a PACS is mended, or replaced, some day."""
 
+DOUBTFUL_FOR = 3600.0
+"""Seconds for one that is costly to believe in vain, and quickly seen again."""
+
 LATE, CUT, SHORT, NONE, WHOLE = "late", "cut", "short", "none", "whole"
 
 _TOLD: Mapping[str, Callable[[float], str]] = {
@@ -53,7 +56,8 @@ class Habits:
 
     def _value(self, habit: str) -> float | None:
         seen = self._seen.get(habit)
-        return seen.value if seen is not None and self._clock.now() - seen.at < KEPT_FOR else None
+        kept_for = DOUBTFUL_FOR if habit == WHOLE else KEPT_FOR
+        return seen.value if seen is not None and self._clock.now() - seen.at < kept_for else None
 
     def _learn(self, habit: str, value: float = 0.0) -> None:
         self._seen[habit] = _Seen(value, self._clock.now())

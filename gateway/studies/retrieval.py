@@ -352,8 +352,10 @@ class StudyRetrieval:
             habits.came_late(late)
 
     def _lacks(self) -> bool:
+        """Whether something may still come: it is listed or counted, or nothing says how much there is."""
         flight = self._flight
-        return bool(flight.missing) or len(flight.stored) < (flight.expected_count or 0)
+        unknown = not flight.listed.is_set() and flight.expected_count is None
+        return unknown or bool(flight.missing) or len(flight.stored) < (flight.expected_count or 0)
 
 
 def _tell_of_failure(task: asyncio.Task[None]) -> None:

@@ -148,6 +148,11 @@ class PacsSimulator:
             with self._lock:
                 self._instances[uid] = content
 
+    def clear(self) -> None:
+        """Takes everything out of it."""
+        with self._lock:
+            self._instances.clear()
+
     def instances(self, study_instance_uid: str) -> dict[str, bytes]:
         """What it holds of a study: SOP Instance UID → the Part 10 file."""
         with self._lock:

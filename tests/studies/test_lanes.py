@@ -125,3 +125,29 @@ async def test_an_empty_series_does_not_stop_the_listing_of_those_after_it(pacs,
             await asyncio.sleep(0.02)
     pacs.behaviour.silent_moves = False
     assert isinstance(await flight.ended(30), Complete)
+
+
+async def test_a_small_study_beside_a_large_one_takes_no_more_than_twice_its_time_alone(simulator, start):
+    """The PACS takes as long for each instance, whoever asks: so the one does not wait for the other. A second more is
+    left to the machine."""
+    large = generate_uid(None)
+    small = [generate_uid(None) for _ in range(2)]
+    simulator.add(*(i.content for i in synthetic_ct(large, 200, 8, 8)))
+    for study in small:
+        simulator.add(*(i.content for i in synthetic_ct(study, 10, 8, 8)))
+    simulator.behaviour.delay_per_instance = 0.1
+    gateway = await start(simulator)
+    clock = asyncio.get_running_loop().time
+
+    async def takes(study):
+        began = clock()
+        assert isinstance(await gateway.parts.fetcher.fetch(study).ended(60), Complete)
+        return clock() - began
+
+    alone = await takes(small[0])
+    flight = gateway.parts.fetcher.fetch(large)
+    while len(flight.stored) < 5:
+        await asyncio.sleep(0.02)
+    beside = await takes(small[1])
+    assert flight.outcome is None
+    assert beside <= 2 * alone + 1.0

@@ -13,9 +13,19 @@ from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.overtaken import bring_overtaken
 from tests.conftest import data_set
+from tests.rig.simulator import worst
 
 STUDY, SAMPLE = sample_study()
 HELD = sorted(data_set(i.content) for i in SAMPLE)
+
+
+@pytest.fixture(params=["usual", "worst"])
+def simulator(simulator, request):
+    if request.param == "worst":
+        simulator.behaviour = worst()
+    return simulator
+
+
 LISTED = {"answer": "listed", "answer_within": "60s"}
 
 

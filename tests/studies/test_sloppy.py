@@ -175,6 +175,14 @@ async def test_a_move_that_is_answered_before_its_instances_come_is_waited_for_a
     assert "answers a C-MOVE before its instances have come" in await habits(gateway)
 
 
+async def test_what_comes_late_from_a_pacs_that_neither_lists_nor_counts_is_waited_for(pacs, start):
+    pacs.behaviour.answers_first, pacs.behaviour.no_counts, pacs.behaviour.no_image_level = 0.5, True, "fail"
+    gateway = await start(pacs, pacs_options={"settle": "4s"})
+    ended = await fetched(gateway)
+    assert isinstance(ended, Partial)  # nothing proves that it is all
+    assert set(ended.index.instances) == set(UIDS)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_study_of_the_worst_pacs_in_town_opens_whole(pacs, start, way):
     pacs.behaviour = worst()
