@@ -19,6 +19,7 @@ from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.canary import test
 from gateway.cli.check import check
 from gateway.cli.common import CONFIG, MISCONFIGURED, Failed, become_owner, load_config, refuse_others, run
+from gateway.cli.init import init
 from gateway.cli.jobs import jobs
 from gateway.cli.minio_user import minio_user
 from gateway.cli.password import password
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 def main() -> None:
     """Connects a hospital's PACS to Avara, a cloud radiology service.
 
-    To begin: write a configuration (config/gateway.minimal.yaml is the least that works), let `check` say
-    what is right and wrong with it and with what is around it, then `serve`.
+    To begin: `init` writes a configuration, `check` says what is right and wrong with it and with what is around
+    it, then `serve`. For completion in bash: eval "$(_AVARA_GATEWAY_COMPLETE=bash_source avara-gateway)"; with
+    zsh_source and fish_source in those.
     """
 
 
@@ -256,6 +258,7 @@ main.add_command(restore)
 main.add_command(roll_back)
 main.add_command(audit)
 main.add_command(check)
+main.add_command(init)
 main.add_command(jobs)
 main.add_command(minio_user)
 main.add_command(password)
