@@ -555,12 +555,24 @@ def _let_go(answer: aiohttp.ClientResponse) -> None:
 def _info(key: str, answer: aiohttp.ClientResponse) -> ObjectInfo:
     headers = answer.headers
     size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    modified = None
-    with contextlib.suppress(ValueError, TypeError):
-        modified = parsedate_to_datetime(headers.get("Last-Modified", ""))
     if not size.isdecimal():
         raise aiohttp.ClientPayloadError("an answer that does not say the object's size")
-    return ObjectInfo(key, int(size), headers.get("ETag", ""), modified, headers.get("Content-Type", ""))
+    return ObjectInfo(
+        key,
+        int(size),
+        headers.get("ETag", ""),
+        _moment(headers.get("Last-Modified", "")),
+        headers.get("Content-Type", ""),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _moment(text: str) -> datetime | None:
+    """Kept, since the instances of a study were stored in the same few seconds."""
+    try:
+        return parsedate_to_datetime(text)
+    except (ValueError, TypeError):
+        return None
 
 
 async def _pieces(body: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import format_datetime
 
 from aiohttp import web
@@ -84,6 +86,11 @@ async def _serve(
         return await _send(request, info, verdict, allowed, part.chunks, turn)
 
 
+@functools.lru_cache(maxsize=256)
+def _written(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)
+
+
 async def _send(
     request: web.Request,
     info: ObjectInfo,
@@ -94,7 +101,7 @@ async def _send(
 ) -> web.StreamResponse:
     headers = allowed | {"ETag": info.etag, "Accept-Ranges": "bytes"}
     if info.last_modified is not None:
-        headers["Last-Modified"] = format_datetime(info.last_modified, usegmt=True)
+        headers["Last-Modified"] = _written(info.last_modified)
     if verdict.status != 304:
         headers |= harmless(info.content_type)
     if verdict.status == 206:

@@ -7,6 +7,7 @@ are the same to the byte (docs/performance.md).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -200,7 +201,7 @@ class PresignedCheck:
         if len(pairs) != len(ours) + 1 or found != ours:
             return False
         try:
-            began = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+            began = _seconds(moment)
             path = f"{self._prefix}{path_of(key)}"
         except ValueError:
             return False
@@ -210,6 +211,12 @@ class PresignedCheck:
         signed = _presigned_query(self._signer, moment, int(expires))
         request = f"{method}\n{path}\n{signed}\nhost:{host}\n\nhost\n{UNSIGNED_PAYLOAD}"
         return hmac.compare_digest(self._signer.signature(request, moment), signature)
+
+
+@functools.lru_cache(maxsize=1024)
+def _seconds(moment: str) -> float:
+    """Unix seconds of YYYYMMDDTHHMMSSZ. Kept, since the URLs of an answer share it. Raises ValueError."""
+    return datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def _presigned_query(signer: Signer, moment: str, expires_in: int) -> str:
