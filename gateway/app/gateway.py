@@ -15,6 +15,7 @@ from gateway.admin.metrics import Figures
 from gateway.admin.probe import RetrieveProbe
 from gateway.admin.state_dir import StateDir
 from gateway.admin.studies import Studies
+from gateway.admin.tidy import Tidy
 from gateway.admin.watches import Watched, watches
 from gateway.alerts.held import HeldJobs
 from gateway.alerts.standing import StandingAlerts
@@ -153,7 +154,8 @@ class Gateway:
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
         channels = alert_channels(config.alerting)
-        self.worker = Worker(journal, on_over=audit.ended_jobs(self.trail))
+        self.worker = Worker(journal, keep_for=config.retention.finished, on_over=audit.ended_jobs(self.trail))
+        self.tidy = Tidy(journal, keep_for=config.retention.finished, clock=self.clock)
         api = avara_api(config)
         self.missed = (
             None

@@ -153,6 +153,7 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "alerts", gateway.standing.watch, stalls_after=HANGS_AFTER),
         loop(loops, "cache upkeep", gateway.upkeep.run, stalls_after=3 * HANGS_AFTER),
         *_canary(gateway),
+        loop(loops, "tidy", gateway.tidy.watch),
         loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
         *([] if gateway.missed is None else [loop(loops, "missed reports", gateway.missed.watch)]),
         *http_parts(gateway),

@@ -437,6 +437,16 @@ class CanaryConfig(Section):
         return self
 
 
+class RetentionConfig(Section):
+    """For how long what is over is remembered; objects have settings of their own, where they are used."""
+
+    finished: Annotated[Duration, Field(ge=14 * 86400)] = Field(
+        90 * 86400.0,
+        description="How long jobs that are done or discarded, and alerts that are over, are remembered. What is "
+        "forgotten counts as new where it comes again.",
+    )
+
+
 class EventsConfig(Section):
     """What is remembered of what happened, for `avara-gateway trace`."""
 
@@ -471,6 +481,7 @@ class Config(Section):
     page: PageConfig = PageConfig()
     canary: CanaryConfig = CanaryConfig()
     events: EventsConfig = EventsConfig()
+    retention: RetentionConfig = RetentionConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 

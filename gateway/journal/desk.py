@@ -135,11 +135,11 @@ class Jobs:
 
         return await self._journal.run(drop)
 
-    async def purge(self) -> int:
-        """Forgets jobs that were done or discarded long ago; how many."""
+    async def purge(self, *, keep_for: float = KEPT_FOR) -> int:
+        """Forgets jobs that were done or discarded more than *keep_for* seconds ago; how many."""
         over = jobs.c.state.in_([JobState.DONE.value, JobState.DISCARDED.value])
         return await self._journal.run(
-            lambda c: c.execute(delete(jobs).where(over, jobs.c.ended < c.now - KEPT_FOR)).rowcount
+            lambda c: c.execute(delete(jobs).where(over, jobs.c.ended < c.now - keep_for)).rowcount
         )
 
 

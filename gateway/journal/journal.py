@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -126,6 +128,23 @@ class Journal:
     async def roll_back(self, revision: str) -> None:
         """Brings the database to an older schema, for the version of the gateway that had it. Raises JournalError."""
         await self._run_alone(lambda connection: _roll_back(connection, revision))
+
+    async def tidy(self) -> None:
+        """Lets the database keep what it knows for its queries up to date, and shortens its log of changes, which else
+        stays as long as it once had to be. Raises JournalError."""
+
+        def tidy() -> None:
+            try:
+                with closing(self._engine.raw_connection()) as connection:
+                    for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
+                        cursor = connection.cursor()
+                        cursor.execute(f"PRAGMA {pragma}")
+                        cursor.fetchall()
+                        cursor.close()
+            except (SQLAlchemyError, sqlite3.Error) as e:
+                raise JournalError(f"the journal {self._where} cannot be tidied ({e})") from e
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, tidy)
 
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""

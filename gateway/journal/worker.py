@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert
 
 from gateway.journal import jobs as table
 from gateway.journal import leases
-from gateway.journal.desk import Jobs
+from gateway.journal.desk import KEPT_FOR, Jobs
 from gateway.journal.jobs import Job, JobLost, JobState
 from gateway.journal.journal import Journal, JournalError
 from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
@@ -113,12 +113,15 @@ class Worker:
         *,
         alone: bool = True,
         at_once: int = AT_ONCE,
+        keep_for: float = KEPT_FOR,
         on_over: Callable[[Job], None] = lambda job: None,
     ) -> None:
         """*alone* says that no other worker uses this journal, as the lock of its ``state_dir`` ensures: what others
-        hold they held when they were killed. *at_once* is how many jobs run at once, in all lanes together. *on_over*
-        is told of each that is done here, or waits for an operator from now on; it must not wait."""
+        hold they held when they were killed. *at_once* is how many jobs run at once, in all lanes together; *keep_for*
+        are seconds for which those that are over are remembered. *on_over* is told of each that is done here, or waits
+        for an operator from now on; it must not wait."""
         self._on_over = on_over
+        self._keep_for = keep_for
         self._journal = journal
         self._clock = journal.clock
         self._jobs = Jobs(journal)
@@ -172,7 +175,7 @@ class Worker:
                 now = self._clock.monotonic()
                 if now >= purge_at:
                     purge_at = now + PURGES_EVERY
-                    await self._jobs.purge()
+                    await self._jobs.purge(keep_for=self._keep_for)
                 if now >= renew_at:
                     renew_at = now + LEASE / 4
                     await self._renew()
