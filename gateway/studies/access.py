@@ -146,7 +146,8 @@ class StudyAccessHandler:
             except StoreError as e:
                 log.warning("the index of study %s cannot be read: %s", uid, e)
                 return StudyAccess(authorized=True, error="the gateway's store is not available now; ask again later")
-            if held is not None and held.complete and now - self._validated.get(uid, -1e9) < self._revalidate_after:
+            fresh = now - self._validated.get(uid, -1e9) < self._revalidate_after and not self._fetcher.in_doubt(uid)
+            if held is not None and held.complete and fresh:
                 return self._with_urls(held, cached=True)
         flight = self._fetcher.fetch(uid)
         if held is not None and held.complete:

@@ -240,6 +240,10 @@ class Fetcher:
         self._absent.pop(uid, None)
         pacs, record = located
         if record.disputed:
+            if flight.held is not None:
+                await self._intake.settle(flight)
+                await self._cache.discard(uid)
+                flight.held = flight.still_held = None
             return Disputed(
                 f"PACS {pacs.name} has study {uid} under several patient IDs: it is not shown until that is put right "
                 "there"
@@ -286,6 +290,10 @@ class Fetcher:
         now = self._clock.monotonic()
         return [uid for uid, since in self._absent.items() if now - since >= ABSENT_FOR]
 
+    def in_doubt(self, study_instance_uid: str) -> bool:
+        """Whether no PACS had a study that is held, when it was last asked for."""
+        return study_instance_uid in self._absent
+
     async def has_changed(self, study_instance_uid: str) -> bool:
         """Whether a study that is held may not be what its PACS has now, as far as one question tells. Raises
         StoreError."""
@@ -300,8 +308,8 @@ class Fetcher:
         except PacsError as e:
             log.debug("cannot compare study %s: %s", study_instance_uid, e)
             return False
-        if record is None or not held.complete:
-            return record is None
+        if record is None or record.disputed or not held.complete:
+            return record is None or record.disputed
         now = said(record)
         same = record.instances in (None, len(held.instances)) and (now is None or held.said in (None, now))
         return not same or not 0 <= self._clock.now() - held.compared < self._compare_every

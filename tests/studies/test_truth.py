@@ -212,11 +212,13 @@ async def test_a_study_that_the_pacs_has_under_two_patients_is_not_shown(orthanc
     study, sample = sample_study()
     await orthanc.add(*(i.content for i in sample[:3]))
     gateway = await start(orthanc, cache=EVERY_TIME)
-    assert len((await gateway.ask(study))["urls"]) == 3
+    before = await gateway.ask(study)
+    assert len(before["urls"]) == 3
     await orthanc.add(*(changed(i.content, PatientID="OTHER", PatientName="Other^Name") for i in sample[:3]))
     answer = await gateway.ask(study)
     assert answer["urls"] == []
     assert "several patients" in answer["error"]
+    assert {await status(gateway, url) for url in before["urls"]} <= {403, 404}
 
 
 async def test_a_study_that_no_pacs_has_any_more_is_removed_once_that_is_certain(orthanc, start, monkeypatch):
@@ -247,6 +249,23 @@ async def test_urls_of_what_was_withdrawn_die_though_nobody_asks(simulator, star
     simulator.add(*(changed(i.content, PatientID="OTHER") for i in (sample[0], sample[2])))
     await gateway.parts.upkeep.round()
     assert {await status(gateway, url) for url in before["urls"]} <= {403, 404}
+
+
+@pytest.mark.parametrize("gone", ["study", "instance", "patient"])
+async def test_what_the_watch_has_found_is_not_answered_from_a_fresh_comparison(simulator, start, gone):
+    study, sample = sample_study()
+    simulator.add(*(i.content for i in sample[:3]))
+    gateway = await start(simulator, cache={"watch_every": "10ms", "revalidate_after": "1h"})
+    assert len((await gateway.ask(study))["urls"]) == 3
+    if gone == "study":
+        simulator._instances.clear()
+    elif gone == "instance":
+        del simulator._instances[sample[0].sop_instance_uid]
+    else:
+        simulator.add(*(changed(i.content, PatientID="OTHER") for i in sample[:3]))
+        simulator.behaviour.send_nothing = True
+    await gateway.parts.upkeep.round()
+    assert len((await gateway.ask(study))["urls"]) == (2 if gone == "instance" else 0)
 
 
 async def test_what_is_unchanged_is_watched_by_one_query(simulator, start):
