@@ -104,11 +104,13 @@ async def test_what_is_on_its_way_is_seen_to_move(open_page, tab, simulator):
     running, browser = await open_page()
     simulator.behaviour.delay_per_instance = 0.5
     asked = running.parts.fetcher.fetch(STUDY)
+    await tab.look(width=360, height=800, phone=True)
     await tab.open(browser.url + "/")
     await tab.until(
         "document.querySelector('progress') !== null && document.body.textContent.includes('instances from')"
     )
     await tab.until("document.querySelector('progress').value > 0")
     assert await tab.run("document.body.textContent.includes('MB') || document.body.textContent.includes('kB')")
+    assert not await tab.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     await asked.ended(60)
     await tab.until("document.body.textContent.includes('No study is being fetched')")
