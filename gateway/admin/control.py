@@ -19,7 +19,7 @@ from yarl import URL
 
 from gateway.admin.backup import KeptObjects
 from gateway.admin.results import Told
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_usable
 from gateway.objects import ObjectNotFound
 from gateway.objects.client import CHUNK
 from gateway.runtime.errors import GatewayError
@@ -83,13 +83,13 @@ class Control:
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
         uid = request.match_info["uid"]
-        if not is_uid(uid):
+        if not is_usable(uid):
             return web.json_response({"error": "not a Study Instance UID"}, status=400)
         return await _stream(request, fetch_progress(self._fetcher, uid))
 
     async def _do(self, request: web.Request) -> web.StreamResponse:
         what, uid = request.match_info["what"], request.match_info["uid"]
-        if not is_uid(uid):
+        if not is_usable(uid):
             return web.json_response({"error": "not a Study Instance UID"}, status=400)
         return await _stream(request, self._study(what, uid, request.query.get("why", "")))
 
@@ -234,7 +234,7 @@ async def ask(path: Path, command: str, document: Any = None) -> AsyncIterator[L
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(total=None)
             ) as http,
-            http.post(f"http://gateway{command}", json=document) as answer,
+            http.post(URL(f"http://gateway{command}", encoded=True), json=document) as answer,
         ):
             answer.raise_for_status()
             async for line in answer.content:

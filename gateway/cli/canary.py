@@ -25,14 +25,17 @@ def test(path: Path, study_uid: str | None) -> None:
     \b
     Example: avara-gateway test --study-uid 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_uid
+    from gateway.dicom.uid import is_usable
 
     config = load_config(path, keys_needed=True)
     study = study_uid or config.canary.study_uid
     if study is None:
         raise click.UsageError("name a study: --study-uid, or canary.study_uid in the configuration")
-    if not is_uid(study):
-        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="--study-uid")
+    if not is_usable(study):
+        raise click.BadParameter(
+            "no PACS has a study under that: printable letters without *, ? and \\, 80 at most",
+            param_hint="--study-uid",
+        )
     run(_open(config, study))
 
 

@@ -202,10 +202,12 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
     \b
     Example: avara-gateway jobs assign -c gateway.yaml 17 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_uid
+    from gateway.dicom.uid import is_usable
 
-    if not is_uid(study_uid):
-        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
+    if not is_usable(study_uid):
+        raise click.BadParameter(
+            "no PACS has a study under that: printable letters without *, ? and \\, 80 at most", param_hint="STUDY_UID"
+        )
 
     async def work(journal: Journal) -> None:
         from gateway.reports.fetch import assign

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -164,10 +165,12 @@ def fetch(path: Path, study_uid: str) -> None:
     \b
     Example: avara-gateway fetch -c gateway.yaml 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_uid
+    from gateway.dicom.uid import is_usable
 
-    if not is_uid(study_uid):
-        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
+    if not is_usable(study_uid):
+        raise click.BadParameter(
+            "no PACS has a study under that: printable letters without *, ? and \\, 80 at most", param_hint="STUDY_UID"
+        )
     config = load_config(path)
     from gateway import app  # noqa: F401  (as for check)
 
@@ -183,7 +186,8 @@ async def _fetch(config: Config, study_uid: str) -> bool:
     from gateway.admin.control import ask, fetch_progress
 
     try:
-        return await _show_progress(study_uid, ask(config.state_dir / "control.sock", f"/fetch/{study_uid}"))
+        command = f"/fetch/{quote(study_uid, safe='')}"
+        return await _show_progress(study_uid, ask(config.state_dir / "control.sock", command))
     except ConnectionError:
         pass
     async with app.open_gateway(config) as gateway:

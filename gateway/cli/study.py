@@ -78,10 +78,12 @@ def refetch(path: Path, study_uid: str, why: str) -> None:
 
 
 async def _lines(path: Path, study_uid: str, what: str, why: str) -> list[dict[str, Any]]:
-    from gateway.dicom.uid import is_uid
+    from gateway.dicom.uid import is_usable
 
-    if not is_uid(study_uid):
-        raise click.BadParameter("not a DICOM UID: digits and dots, 64 characters at most", param_hint="STUDY_UID")
+    if not is_usable(study_uid):
+        raise click.BadParameter(
+            "no PACS has a study under that: printable letters without *, ? and \\, 80 at most", param_hint="STUDY_UID"
+        )
     config = load_config(path, keys_needed=False)
     return [line async for line in _ask(config, study_uid, what, why)]
 
@@ -91,7 +93,7 @@ async def _ask(config: Config, study_uid: str, what: str, why: str) -> AsyncIter
     from gateway.admin.control import ask
 
     try:
-        command = f"/study/{what}/{study_uid}?why={quote(why)}"
+        command = f"/study/{what}/{quote(study_uid, safe='')}?why={quote(why)}"
         async for line in ask(config.state_dir / "control.sock", command):
             yield line
     except ConnectionError:

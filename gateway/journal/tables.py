@@ -17,13 +17,15 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from gateway.dicom.uid import MAX_USABLE_LENGTH
+
 metadata = MetaData()
 
 studies = Table(
     "studies",
     metadata,
     Column("study_id", String(256), primary_key=True),
-    Column("study_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH), nullable=False),
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
     Index("studies_by_uid", "study_instance_uid"),
@@ -33,7 +35,7 @@ studies = Table(
 cached_studies = Table(
     "cached_studies",
     metadata,
-    Column("study_instance_uid", String(64), primary_key=True),
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("instances", Integer, nullable=False),
@@ -132,7 +134,7 @@ upload_slots = Table(
     Column("id", String(64), primary_key=True),
     Column("webhook_id", String(256), nullable=False, unique=True),
     Column("study_id", String(256), nullable=False),
-    Column("study_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH), nullable=False),
     Column("series_instance_uid", String(64)),
     Column("sop_instance_uid", String(64)),
     Column("created", Float, nullable=False),
@@ -149,7 +151,7 @@ reports = Table(
     Column("report_id", String(256), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("content", String(64), nullable=False),
-    Column("study_instance_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH), nullable=False),
     Column("has_pdf", Boolean, nullable=False),
     Column("has_text", Boolean, nullable=False),
     Column("received", Float, nullable=False),
@@ -162,7 +164,7 @@ study_reports = Table(
     metadata,
     Column("report_id", String(256), primary_key=True),
     Column("study_id", String(256), nullable=False),
-    Column("study_instance_uid", String(64)),
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH)),
     Column("received", Float, nullable=False),
     Column("ordinal", Integer, nullable=False),
     Column("original", String(256)),

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.captures.accept import accept, can_be_accepted
-from gateway.dicom.uid import is_uid
+from gateway.dicom.uid import is_usable
 from gateway.journal import Job, JobState
 from gateway.journal.events import EventKind
 from gateway.journal.jobs import JobLost, Unfit
@@ -184,8 +184,8 @@ class Desk:
                 await self._parts.jobs.discard(job.id, f"by an operator ({by}): {why}")
             else:
                 study = form.get("study", "").strip()
-                if not is_uid(study):
-                    raise Unfit("that is no Study Instance UID: digits and dots, 64 characters at most")
+                if not is_usable(study):
+                    raise Unfit("no PACS has a study under that: printable letters without *, ? and \\, 80 at most")
                 await self._parts.journal.run(lambda c: assign(c, job.id, study, by=by))
         except (Unfit, JobLost) as e:
             return await self._page(request, job, mistake=str(e))

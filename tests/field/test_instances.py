@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from urllib.parse import quote
 
 import pytest
 
+from gateway.admin.control import GatewayGone, ask
 from gateway.studies import keys
 from gateway.studies.outcome import Complete, NotSent
 from tests.field.inputs import CT, KINDS, SERIES, STUDY, elements, encoded, held
@@ -174,3 +176,14 @@ async def test_a_part_whose_file_meta_information_is_lacking_is_an_instance(star
         assert list(map(data_set, objects)) == [one.data]
         assert answer["manifest"]["series"][0]["sops"][0]["sopClassUID"] == CT
         assert ended.index.instances[one.uid].transfer_syntax_uid == EXPLICIT
+
+
+@pytest.mark.parametrize("uid", ["1.2.826.0.1." + "3" * 66, "1.2/3 A%2F#b", "1.2.840.x."])
+async def test_a_command_asks_for_a_study_by_whatever_a_pacs_calls_it(start, simulator, uid):
+    """PS3.5 §9.1 has digits and dots, 64 at most; an operator has to reach the study under the name that it has."""
+    gateway = await start(simulator)
+    socket = gateway.config.state_dir / "control.sock"
+    *_, last = [line async for line in ask(socket, f"/fetch/{quote(uid, safe='')}")]
+    assert last["outcome"] == "not found"
+    with pytest.raises(GatewayGone):
+        [line async for line in ask(socket, f"/fetch/{quote('1.*', safe='')}")]
