@@ -2,9 +2,10 @@
 
 :mod:`gateway.dicom.elements` is quick and takes data sets at their word. What it cannot read comes here: a blank or
 unknown value representation, implicit VR under an explicit syntax and the reverse, elements out of order, the wrong
-byte order, a data set that is not deflated though its syntax says so, and headers of any length. Each element header
-is read in the ways that it can be meant; the one that holds is the one after which another element follows. The data
-set is read piece by piece from wherever it lies, and the number of elements is bounded, so that none takes for ever.
+byte order, zeros between elements, a data set that is not deflated though its syntax says so, and headers of any
+length. Each element header is read in the ways that it can be meant; the one that holds is the one after which another
+element follows. The data set is read piece by piece from wherever it lies, and the number of elements is bounded, so
+that none takes for ever.
 """
 
 from __future__ import annotations
@@ -134,6 +135,9 @@ class _Walk:
         at = 0
         with contextlib.suppress(_Lost):
             while at + 8 <= self._end:
+                if self._bytes(at, 8) == bytes(8):
+                    at = self._after_zeros(at)
+                    continue
                 header = self._header(at, self._end, nested=False)
                 tag, _, length, value = header
                 if tag >> 16 == 0xFFFE:  # a delimiter too many
@@ -146,6 +150,19 @@ class _Walk:
                     break
                 else:
                     at = self._after_sequence(value, depth=1)
+
+    def _after_zeros(self, at: int) -> int:
+        """Where zeros end that somebody wrote between two elements."""
+        while at < self._end:
+            self._left -= 16
+            piece = self._bytes(at, _WINDOW)
+            zeros = len(piece) - len(piece.lstrip(b"\0"))
+            if self._left < 0 or not piece:
+                break
+            if zeros < len(piece):
+                return at + zeros - zeros % 2  # the group of the next one may begin with a zero
+            at += zeros
+        raise _Lost
 
     def _value(self, vr: bytes, at: int, length: int) -> bytes:
         raw = self._source.read(at, length)

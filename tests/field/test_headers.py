@@ -196,3 +196,17 @@ def test_an_index_of_an_earlier_version_is_read():
 def test_the_quick_way_says_where_a_closer_look_is_due():
     with pytest.raises(MalformedDataSet):
         header.read_header(incoming(with_vr(0x00280010, b"UL", b"\2\0\0\0")))
+
+
+@pytest.mark.parametrize("zeros", [8, 10, 64, 70_000])
+@pytest.mark.parametrize("at", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("syntax", "write"), [(EXPLICIT, encoded), (IMPLICIT, lambda e: encoded(e, implicit)), (BIG_ENDIAN, big_endian)]
+)
+def test_zeros_between_elements_are_passed_over(zeros, at, syntax, write):
+    """No element begins so (PS3.7 §6.3.1: group 0000 is of command sets alone); pydicom's reader passes over some."""
+    parts = elements()
+    data = write(parts[:at]) + bytes(zeros) + write(parts[at:])
+    study, read = read_header_tolerantly(incoming(data, syntax))
+    assert (study, read.series_instance_uid, read.sop_instance_uid) == (STUDY, SERIES, f"{SERIES}.1")
+    assert (read.rows, read.modality) == (2, "CT")
