@@ -21,7 +21,7 @@ from gateway.objects.front import StoreFront
 from gateway.objects.uploads import UploadQuota
 from gateway.page.server import CONNECTIONS
 from gateway.runtime.descriptors import raise_limit
-from gateway.runtime.lifecycle import Part, opened
+from gateway.runtime.lifecycle import Part, loop, opened
 from gateway.runtime.printable import printable
 from gateway.runtime.seldom import Seldom
 from gateway.studies.access import StudyAccessHandler
@@ -29,6 +29,7 @@ from gateway.studies.deferred import DeferredInstances, DeferredUrls
 from gateway.web.clients import Clients
 from gateway.web.cors import Cors
 from gateway.web.server import Bounds, WebServer, expects_later
+from gateway.web.tls import ServerCertificate
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,12 @@ def http_parts(gateway: Gateway) -> list[Part]:
         router.add_routes(front.routes())
         parts.append(opened("store front", front))
     router.add_route("*", "/{path:.*}", _nothing_here(config.avara.path))
-    listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN)
+    certificate = None
+    if (tls := config.http.tls) is not None:
+        certificate = ServerCertificate(tls.certificate_file, tls.key_file, clock=gateway.clock)
+        parts.append(loop(gateway.loops, "HTTPS certificate", certificate.watch))
+    context = certificate.context if certificate is not None else None
+    listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN, tls=context)
     return [*parts, Part("HTTP server", listen, server.stop, within=DRAIN + 1)]
 
 

@@ -226,9 +226,9 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
         gateway = build(config)
         async with running(core(gateway) + service(gateway)):
             log.info(
-                "serving: webhooks on http://%s:%d%s, DICOM as %s on port %d, images under %s",
-                config.http.host, config.http.port, config.avara.path, config.dicom.ae_title, gateway.scp.port,
-                config.public_endpoint,
+                "serving: webhooks on %s://%s:%d%s, DICOM as %s on port %d, images under %s",
+                "http" if config.http.tls is None else "https", config.http.host, config.http.port, config.avara.path,
+                config.dicom.ae_title, gateway.scp.port, config.public_endpoint,
             )  # fmt: skip
             yield gateway
 

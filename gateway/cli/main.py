@@ -6,6 +6,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -97,7 +98,10 @@ def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None,
         except (ValueError, TypeError):
             raise click.BadParameter("not a JSON object", param_hint="--data") from None
     event = {"id": f"whe_{secrets.token_hex(16)}", "type": type_, "data": fields}
-    url = url or f"http://{_reachable(config.http.host)}:{config.http.port}{config.avara.path}"
+    here = f"http://{_reachable(config.http.host)}:{config.http.port}"
+    if config.http.tls is not None:
+        here = config.gateway_url  # whose name the certificate has
+    url = url or f"{here}{config.avara.path}"
     run(_send(config, url, event, webhook_id or f"msg_{secrets.token_hex(12)}", full=full))
 
 
@@ -125,9 +129,12 @@ async def _send(config: Config, url: str, event: dict[str, Any], webhook_id: str
     headers = sign(config.avara.webhook_keys[0].get_secret_value(), webhook_id, body)
     began = time.monotonic()
     timeout = aiohttp.ClientTimeout(total=config.avara.answer_within + 5)
+    trusted = ssl.create_default_context()
+    if config.http.tls is not None:  # our own certificate, where the machine does not know its authority
+        trusted.load_verify_locations(config.http.tls.certificate_file)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as http,
+            aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=trusted)) as http,
             http.post(url, data=body, headers=headers | {"Content-Type": "application/json"}) as answer,
         ):
             said = await answer.text()

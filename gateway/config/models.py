@@ -129,6 +129,15 @@ def _one_or_more(value: object) -> object:
 Method = Literal["c-move", "c-get", "wado-rs"]
 
 
+class HttpTlsConfig(Section):
+    """HTTPS on the HTTP server's own port."""
+
+    certificate_file: Path = Field(
+        description="PEM file with the certificate and its chain; it and the key are read again when they change."
+    )
+    key_file: Path = Field(description="PEM file with its private key.")
+
+
 class HttpConfig(Section):
     """The HTTP server that Avara's webhooks reach, through a reverse proxy that speaks HTTPS."""
 
@@ -138,6 +147,9 @@ class HttpConfig(Section):
         None,
         description="Under which URL Avara and browsers reach this server; deferred URLs begin with it, and with the "
         "embedded store every URL does.",
+    )
+    tls: HttpTlsConfig | None = Field(
+        None, description="HTTPS without a proxy; left out: HTTP, for a proxy on the same machine."
     )
     max_body: Size = Field(1_000_000, description="Largest webhook that is read.")
     max_connections: Annotated[int, Field(ge=16, le=20_000)] = Field(
@@ -529,9 +541,10 @@ class Config(Section):
             service = urlsplit(pacs.dicomweb_url or "")
             if service.scheme == "http" and not is_loopback(service.hostname or ""):
                 found.append(f"pacs {pacs.name}: dicomweb_url is http: patient images and passwords go unencrypted")
-        if not is_loopback(self.http.host):
+        if not is_loopback(self.http.host) and self.http.tls is None:
             found.append(
-                f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it"
+                f"http.host is {self.http.host}: this server speaks HTTP only; let nothing but a proxy reach it, or "
+                "give it http.tls"
             )
         return found
 
@@ -553,7 +566,8 @@ class Config(Section):
     @property
     def gateway_url(self) -> str:
         """The origin under which browsers reach the gateway itself."""
-        return self.http.public_url or f"http://{_for_url(self.http.host)}:{self.http.port}"
+        scheme = "http" if self.http.tls is None else "https"
+        return self.http.public_url or f"{scheme}://{_for_url(self.http.host)}:{self.http.port}"
 
     @property
     def advertised(self) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 IDLE_FOR = 20.0
 """Seconds without a request, or with half of one's head."""
+
+HANDSHAKE_WITHIN = 10.0
+"""Seconds."""
 
 TELL_EVERY = 60.0
 """Seconds between two lines about refused connections."""
@@ -114,8 +118,18 @@ class Connection(asyncio.Protocol):
 class Listener:
     """Takes connections on one address."""
 
-    def __init__(self, http: Callable[[], asyncio.Protocol], *, limit: int, per_address: int, clients: Clients) -> None:
-        """*http* makes the protocol of a connection; *limit* in all, *per_address* unless it is a trusted proxy's."""
+    def __init__(
+        self,
+        http: Callable[[], asyncio.Protocol],
+        *,
+        limit: int,
+        per_address: int,
+        clients: Clients,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """*http* makes the protocol of a connection; *limit* in all, *per_address* unless it is a trusted proxy's. With
+        *tls* nothing else is spoken; a connection is counted before it has shaken hands."""
+        self._tls = tls
         self._http = http
         self._limit = limit
         self._per_address = per_address
@@ -191,7 +205,14 @@ class Listener:
         self._idle[connection] = None
         self._by_address[address] += 1
         loop = asyncio.get_running_loop()
-        opening: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(lambda: connection, accepted))
+        opening: asyncio.Task[object] = loop.create_task(
+            loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_WITHIN if self._tls is not None else None,
+            )
+        )
         self._opening.add(opening)
         opening.add_done_callback(lambda done: self._opened(done, connection, accepted))
 

@@ -7,6 +7,7 @@ needs for its PACS, store, journal and files is kept out of reach of whoever con
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -69,8 +70,9 @@ class WebServer:
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
 
-    async def start(self, host: str, port: int, *, drain_for: float) -> None:
-        """Listens from now on; *drain_for* is seconds that requests have to end when it stops. Raises OSError."""
+    async def start(self, host: str, port: int, *, drain_for: float, tls: ssl.SSLContext | None = None) -> None:
+        """Listens from now on, with *tls* for HTTPS only; *drain_for* is seconds that requests have to end when it
+        stops. Raises OSError."""
         # No access log: it would hold every presigned URL. Each endpoint tells what was asked and answered.
         self._runner = web.AppRunner(
             self.application, access_log=None, shutdown_timeout=drain_for, lingering_time=LINGER, logger=_http_log()
@@ -79,7 +81,7 @@ class WebServer:
         server = self._runner.server
         assert server is not None
         limit = self.bounds.connections
-        self._listener = Listener(server, limit=limit, per_address=_half(limit), clients=self._clients)
+        self._listener = Listener(server, limit=limit, per_address=_half(limit), clients=self._clients, tls=tls)
         try:
             await self._listener.start(host, port)
         except OSError:

@@ -266,3 +266,15 @@ def test_the_path_of_an_alerts_url_is_a_secret(write, url, shown):
     told = effective(config)
     assert "s3cret" not in told
     assert f"url: {shown}" in told
+
+
+def test_a_server_with_a_certificate_needs_no_proxy(write, tmp_path):
+    for name in ("c.pem", "k.pem"):
+        (tmp_path / name).write_text("PEM")
+    files = f"certificate_file: {tmp_path}/c.pem, key_file: {tmp_path}/k.pem"
+    open_to_all = f"{LEAST}http: {{host: 0.0.0.0, tls: {{{files}}}}}\n"
+    config = load(write(open_to_all), {"AVARA_WEBHOOK_KEY": KEY})
+    assert config.gateway_url.startswith("https://")
+    assert not [told for told in config.warnings() if "speaks HTTP only" in told]
+    bare = load(write(f"{LEAST}http: {{host: 0.0.0.0}}\n"), {"AVARA_WEBHOOK_KEY": KEY})
+    assert [told for told in bare.warnings() if "http.tls" in told]

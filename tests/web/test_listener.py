@@ -101,7 +101,7 @@ async def test_a_connection_that_says_nothing_is_closed(running, monkeypatch):
 
 
 async def test_no_descriptor_is_a_line_in_the_log_and_no_end(running, monkeypatch, caplog):
-    [listening] = running.server._listener._sockets
+    [listening] = running.server._listener._sockets._sockets
     out = True
 
     class Exhausted:
@@ -122,8 +122,8 @@ async def test_no_descriptor_is_a_line_in_the_log_and_no_end(running, monkeypatc
     exhausted = Exhausted(listening)
     loop = asyncio.get_running_loop()
     loop.remove_reader(listening)
-    running.server._listener._sockets[:] = [exhausted]
-    loop.add_reader(listening, running.server._listener._accept, exhausted)
+    running.server._listener._sockets._sockets[:] = [exhausted]
+    loop.add_reader(listening, running.server._listener._sockets._accept, exhausted)
     asking = asyncio.create_task(running.ask())
     await asyncio.sleep(1)
     assert len([r for r in caplog.records if "Too many open files" in r.getMessage()]) == 1
