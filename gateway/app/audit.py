@@ -89,3 +89,12 @@ def rejections(trail: AuditTrail) -> Callable[[str, str, str, str], None]:
         trail.count("association_rejected", f"{calling} {host}", calling=calling, remote=host, called=called, why=why)
 
     return note
+
+
+def acts(trail: AuditTrail) -> Callable[[str, str, int, str], None]:
+    """Notes what somebody did on the page."""
+
+    def note(who: str, did: str, job: int, study: str) -> None:
+        trail.note("operator", by=f"{who}, on the page", did=did, jobs=[job], study=study)
+
+    return note

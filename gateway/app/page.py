@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from gateway.admin import certificates
+from gateway.app import audit
 from gateway.app.alerts import certificate_files, certificate_servers
 from gateway.app.gateway import Gateway
 from gateway.app.kinds import about, object_of
@@ -55,6 +56,7 @@ def page_parts(gateway: Gateway) -> list[Part]:
         object_of=object_of,
         record_of=Records(list(gateway.finders.values())).find,
         wake=gateway.worker.wake,
+        on_act=audit.acts(gateway.trail),
     )
     server.add(views.routes() + desk.routes())
     return [

@@ -186,6 +186,7 @@ def accept_capture(path: Path, number: int) -> None:
         await journal.run(lambda c: accept(c, number, by=operator()))
 
     _with_journal(path, work)
+    record(load_config(path), "accept", jobs=[number])
     click.echo(f"job {number} takes the PACS's patient and continues, at once if the gateway is running")
 
 

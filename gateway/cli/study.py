@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, load_config, operator, run
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def drop(path: Path, study_uid: str, why: str) -> None:
     Example: avara-gateway study drop -c gateway.yaml 1.2.840.113619.2.55.3 --why "wrong patient"
     """
     [line] = run(_lines(path, study_uid, "drop", f"{why} ({operator()})"))
+    record(load_config(path, keys_needed=False), "drop", study=study_uid, why=why)
     _end(line)
 
 
@@ -74,6 +76,7 @@ def refetch(path: Path, study_uid: str, why: str) -> None:
     Example: avara-gateway study refetch -c gateway.yaml 1.2.840.113619.2.55.3 --why "pixels replaced in the PACS"
     """
     line = run(_lines(path, study_uid, "refetch", f"{why} ({operator()})"))[-1]
+    record(load_config(path, keys_needed=False), "refetch", study=study_uid, why=why)
     _end({"ok": line.get("outcome") == "complete", "text": f"{line.get('outcome', 'failed')}: {line.get('text')}"})
 
 

@@ -58,9 +58,12 @@ class Desk:
         object_of: Callable[[Job], str | None],
         record_of: Callable[[str], Awaitable[StudyRecord | None]],
         wake: Callable[[], None],
+        on_act: Callable[[str, str, int, str], None],
     ) -> None:
         """*object_of* gives the key of a job's object, *record_of* what the PACS says of a study; it raises PacsError.
-        *wake* is called when a job may go on."""
+        *wake* is called when a job may go on; *on_act* is told of all that somebody does: their name, what, the job's
+        number and its study, which may be empty."""
+        self._on_act = on_act
         self._parts = parts
         self._views = views
         self._previews = previews
@@ -171,6 +174,7 @@ class Desk:
     async def _decide(self, request: web.Request) -> web.StreamResponse:
         visitor, form = _operator(request), request[FORM]
         job = await self._views.job(request)
+        [line] = await self._views.lines([job])
         what, by = request.path.rpartition("/")[2], f"{visitor.name}, on the page"
         try:
             if what == "retry":
@@ -189,10 +193,12 @@ class Desk:
                 await self._parts.journal.run(lambda c: assign(c, job.id, study, by=by))
         except (Unfit, JobLost) as e:
             return await self._page(request, job, mistake=str(e))
+        self._on_act(visitor.name, what, job.id, line.study)
         self._wake()
         raise web.HTTPSeeOther(f"/jobs/{job.id}")
 
     def _note(self, visitor: Visitor, job: JobLine, did: str) -> None:
+        self._on_act(visitor.name, did, job.id, job.study)
         keys = [f"job:{job.id}", f"study:{job.study}" if job.study else None]
         self._parts.events.note(EventKind.OPERATOR, f"job {job.id}: {visitor.name} {did}, on the page", keys)
 

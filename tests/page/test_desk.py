@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import secrets
 
 import pytest
@@ -75,6 +76,19 @@ async def test_whose_it_is_and_what_it_says_is_shown_when_asked_for_and_that_is_
     assert said == f"job {number}: ann looked at whose it is, on the page"
     _, found = await browser.get(f"/search?q={number}")
     assert "ann looked at whose it is" in found
+
+
+async def test_what_somebody_does_on_the_page_is_in_the_audit_trail_with_their_name(held):
+    running, browser, number = held
+    token = await browser.token()
+    await browser.post(f"/jobs/{number}/patient", {"token": token})
+    await browser.post(f"/jobs/{number}/discard", {"token": token, "why": "a test"})
+    await running.parts.trail.flush()
+    [file] = (running.config.state_dir / "audit").glob("*.jsonl")
+    told = [entry for entry in map(json.loads, file.read_text().splitlines()) if entry["what"] == "operator"]
+    assert [entry["did"] for entry in told] == ["looked at whose it is", "discard"]
+    assert all(entry["by"] == "ann, on the page" and entry["jobs"] == [number] for entry in told)
+    assert OTHER not in file.read_text()
 
 
 async def test_the_picture_is_a_jpeg_of_its_own_and_not_the_object(held):
