@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
+from gateway.app.errors import Misconfigured
 from gateway.config import Config, PacsConfig
 from gateway.config.models import TlsConfig
 from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, basic, bearer
@@ -128,12 +129,21 @@ def client_tls(tls: TlsConfig | None) -> ssl.SSLContext | None:
 
 
 def tls_context(tls: TlsConfig | None, purpose: ssl.Purpose) -> ssl.SSLContext | None:
-    """TLS of DICOM connections, where each side shows its certificate (PS3.15 B.9). Raises OSError."""
+    """TLS of DICOM connections, where each side shows its certificate (PS3.15 B.9). Raises Misconfigured, OSError."""
     if tls is None:
         return None
-    context = ssl.create_default_context(purpose, cafile=str(tls.ca_file))
+    try:
+        context = ssl.create_default_context(purpose, cafile=str(tls.ca_file))
+    except ssl.SSLError as e:
+        raise Misconfigured(f"tls.ca_file: {tls.ca_file} holds no certificate in PEM") from e
     context.verify_mode = ssl.CERT_REQUIRED  # both sides show theirs (PS3.15 B.9)
-    context.load_cert_chain(tls.certificate_file, tls.key_file)
+    try:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except ssl.SSLError as e:
+        raise Misconfigured(
+            f"tls.certificate_file and tls.key_file: {tls.certificate_file} is no certificate in PEM, or "
+            f"{tls.key_file} is not its key"
+        ) from e
     return context
 
 

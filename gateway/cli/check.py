@@ -63,7 +63,7 @@ def check(path: Path, as_json: bool, for_pacs: bool) -> None:
     teller.tell(True, "configuration", str(path))
     for warning in config.warnings():
         teller.tell(None, "configuration", warning)
-    run(_check(config, teller))
+    run(_check(config, teller, handed=path.absolute().with_name("webhook_keys")))
     teller.end()
     sys.stdout.flush()
     # A thread that still waits for a store that never answers keeps nobody waiting.
@@ -112,7 +112,8 @@ class _Teller:
             click.echo(f"{counts[False]} FAIL, {counts[None]} note{'s' * (counts[None] != 1)}, {counts[True]} ok")
 
 
-async def _check(config: Config, teller: _Teller) -> None:
+async def _check(config: Config, teller: _Teller, *, handed: Path) -> None:
+    """*handed* is the file of keys that the unit hands on to the service."""
     from gateway import app
     from gateway.admin.control import GatewayGone, ask
     from gateway.config import revealed
@@ -126,7 +127,9 @@ async def _check(config: Config, teller: _Teller) -> None:
         return
     else:
         return
-    if not config.avara.webhook_keys:
+    if not config.avara.webhook_keys and handed.exists():
+        teller.tell(True, "webhook key", f"the unit hands {handed} on")
+    elif not config.avara.webhook_keys:
         teller.tell(
             False, "webhook key", "there is none in the file, and none that this shell sees: put it into a file that "
             "avara.webhook_keys_file names, where every command finds it",

@@ -533,6 +533,11 @@ class Config(Section):
         for key, url in (("http.public_url", self.http.public_url), ("the images' URL", public)):
             if url and url.startswith("http://") and not is_loopback(urlsplit(url).hostname or ""):
                 found.append(f"{key} is {url}: a page served over HTTPS may not open it: give it HTTPS")
+        if self.http.public_url and is_loopback(urlsplit(self.http.public_url).hostname or ""):
+            found.append(
+                f"http.public_url is {self.http.public_url}: Avara and other machines' browsers cannot reach that; "
+                "write the URL that they use"
+            )
         if self.http.public_url is None:
             found.append("http.public_url is not set: URLs that the gateway serves itself work on this machine only")
         if self.store.endpoint is not None and not self.store.secure and not is_loopback(self.store.endpoint):

@@ -23,7 +23,9 @@ from gateway.admin import checks
 from gateway.admin.for_pacs import for_pacs
 from gateway.admin.results import Result
 from gateway.admin.verdict import Expected, verdict
+from gateway.app.pacs import tls_context
 from gateway.config import Config, load, revealed
+from gateway.config.models import TlsConfig
 from gateway.demo.sample import sample_study, synthetic_ct
 from gateway.objects.embedded import free_port
 from gateway.pacs.errors import PacsError
@@ -517,3 +519,22 @@ async def test_a_disk_that_has_less_than_the_cache_keeps_free_is_seen_by_check_a
     async with gateway.http.get(f"http://127.0.0.1:{gateway.config.http.port}/health") as answer:
         assert answer.status == 503
         assert "cache.min_free" in (await answer.json())["reasons"]["cache"]
+
+
+# -- certificates in files
+
+
+def test_files_that_are_no_certificates_are_told_by_their_keys(tmp_path, certificate_of):
+    good, other = certificate_of(30).read_bytes(), certificate_of(31).read_bytes()
+    files = {name: tmp_path / name for name in ("certificate_file", "key_file", "ca_file")}
+
+    def said(**contents):
+        for name, file in files.items():
+            file.write_bytes(contents.get(name, good))
+        with pytest.raises(app.Misconfigured) as e:
+            tls_context(TlsConfig.model_validate(files), ssl.Purpose.SERVER_AUTH)
+        return str(e.value)
+
+    assert "tls.ca_file" in said(ca_file=b"nothing")
+    assert "tls.certificate_file" in said(certificate_file=b"nothing")
+    assert "is not its key" in said(key_file=other)

@@ -196,6 +196,8 @@ def test_what_is_unwise_is_warned_of(write):
     warned = " ".join(load(write(text), {"AVARA_WEBHOOK_KEY": KEY}).warnings())
     assert "give it HTTPS" in warned
     assert "http.host is 0.0.0.0" in warned
+    local = load(write(LEAST + "http: {public_url: 'http://localhost:8080'}\n"), {"AVARA_WEBHOOK_KEY": KEY})
+    assert "write the URL that they use" in " ".join(local.warnings())
     warned = " ".join(load(write(PACS + "    dicomweb_url: http://pacs/web\n"), {"AVARA_WEBHOOK_KEY": KEY}).warnings())
     assert "dicomweb_url is http" in warned
 
