@@ -33,8 +33,8 @@ MANIFEST, JOURNAL = "manifest.json", "journal.db"
 CACHE = frozenset({"studies/", "probe/"})
 """Folders of the store whose objects are had again; every other one is backed up, whoever keeps something there."""
 
-NOT_KEPT = ("journal.db", "lock", "control.sock", "probe", "store", "spool")
-"""What lies in ``state_dir`` and is copied otherwise, or made anew; names that begin so."""
+NOT_KEPT = frozenset({"lock", "control.sock", "probe", "store", "spool"})
+"""What lies in ``state_dir`` and is made anew; the journal, and what begins with its name, is copied otherwise."""
 
 TRIES = 3
 """Snapshots, until one is found whose objects are all there: they move while the gateway runs."""
@@ -187,7 +187,7 @@ def _copy_files(state_dir: Path, to: Path) -> list[Copied]:
     found: list[Copied] = []
     for path in sorted(state_dir.rglob("*")):
         name = path.relative_to(state_dir).as_posix()
-        if name.startswith(NOT_KEPT) or not stat.S_ISREG(path.lstat().st_mode):
+        if name.partition("/")[0] in NOT_KEPT or name.startswith(JOURNAL) or not stat.S_ISREG(path.lstat().st_mode):
             continue
         copy = to / "files" / f"{len(found):06d}"
         shutil.copyfile(path, copy)

@@ -50,6 +50,7 @@ async def state_dir(tmp_path):
     (folder / "spool").mkdir(parents=True)
     (folder / "spool" / "left").write_bytes(b"no")
     (folder / "deferred.key").write_bytes(b"secret")
+    (folder / "storage.key").write_bytes(b"not the store's folder")
     (folder / "audit").mkdir()
     (folder / "audit" / "2026.jsonl").write_bytes(b"{}\n")
     journal = await Journal.open(f"sqlite:///{folder / 'journal.db'}")
@@ -73,7 +74,7 @@ async def test_what_was_there_comes_back_byte_by_byte_and_nothing_else(state_dir
     await restore_files(tmp_path / "backup", read, new)
     assert store == STORE
     assert sorted(p.relative_to(new).as_posix() for p in new.rglob("*") if p.is_file()) == [
-        "audit/2026.jsonl", "deferred.key", "journal.db",
+        "audit/2026.jsonl", "deferred.key", "journal.db", "storage.key",
     ]  # fmt: skip
     assert (new / "deferred.key").read_bytes() == b"secret"
     journal = await Journal.open(f"sqlite:///{new / 'journal.db'}", migrate=False)
