@@ -30,8 +30,8 @@ class Waits:
             self._passed += 1
 
     def overtaken(self, now: float) -> str | None:
-        """The one that somebody waits for in vain; the latest, since that is what is being looked at."""
-        for uid, (since, passed) in reversed(self._since.items()):
+        """The one that somebody has waited for longest in vain; else those who ask later would always be before it."""
+        for uid, (since, passed) in self._since.items():
             if now - since >= OVERTAKEN_AFTER and self._passed - passed >= OVERTAKEN_BY:
                 return uid
         return None

@@ -12,6 +12,7 @@ from gateway.pacs.scu.client import InstanceRef
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.overtaken import bring_overtaken
+from gateway.studies.waits import Waits
 from tests.conftest import data_set
 from tests.rig.simulator import worst
 
@@ -178,3 +179,12 @@ async def test_a_pacs_that_sends_no_instances_by_themselves_is_soon_not_asked_so
     assert {uids[0] for uids in asked} == {"1.50"}
     assert asked[0] == [f"1.{n}" for n in range(50, 58)]
     assert "by themselves" in habits.told
+
+
+def test_who_waits_longest_is_not_overtaken_by_those_who_wait_since():
+    waits = Waits()
+    for n in range(6):
+        waits.begin(f"1.{n}", now=float(n))
+    for n in range(10, 20):
+        waits.came(f"1.{n}")
+    assert waits.overtaken(now=10.0) == "1.0"
