@@ -98,6 +98,14 @@ class Turn:
             self._limit.reschedule(self._loop.time())
 
 
+class _Waiter:
+    """Somebody who waits for a turn."""
+
+    def __init__(self, client: str) -> None:
+        self.client = client
+        self.displaced = False
+
+
 class Turns:
     """A bounded number of turns of one kind."""
 
@@ -110,6 +118,8 @@ class Turns:
         self._grace = grace
         self._taken: set[Turn] = set()
         self._by_client: Counter[str] = Counter()
+        self._queue: dict[_Waiter, None] = {}
+        """Those who wait for a turn, the first of them first."""
         self._freed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -146,9 +156,12 @@ class Turns:
     async def _room(self, client: str) -> None:
         if self._has_room(client):
             return
+        waiter = self._queue_up(client)
         try:
             async with asyncio.timeout(PATIENCE):
                 while not self._has_room(client):
+                    if waiter.displaced:
+                        raise Busy("all turns are taken, and others wait for them")
                     self._slowest_gives_way(client if self._by_client[client] >= self._share else None)
                     self._freed.clear()
                     try:
@@ -158,6 +171,21 @@ class Turns:
                         continue
         except TimeoutError:
             raise Busy("all turns are taken") from None
+        finally:
+            self._queue.pop(waiter, None)
+
+    def _queue_up(self, client: str) -> _Waiter:
+        """Half as many may wait as have a turn; past that, who came first is told that there is none, since a crowd
+        would else hold connections that others need for as long as it waits."""
+        waiter = _Waiter(client)
+        self._queue[waiter] = None
+        of_client = [w for w in self._queue if w.client == client]
+        crowd = of_client if len(of_client) > max(self._share // 2, 1) else list(self._queue)
+        if crowd is of_client or len(crowd) > max(self.limit // 2, 1):
+            crowd[0].displaced = True
+            del self._queue[crowd[0]]
+            self._freed.set()
+        return waiter
 
     def _has_room(self, client: str) -> bool:
         return len(self._taken) < self.limit and self._by_client[client] < self._share

@@ -101,3 +101,24 @@ async def test_a_time_out_of_the_block_itself_is_not_taken_for_slowness():
     with pytest.raises(TimeoutError):
         async with turns.take("192.0.2.1"), asyncio.timeout(0.01):
             await asyncio.sleep(60)
+
+
+async def test_a_crowd_that_waits_gives_way_to_who_comes_later(monkeypatch):
+    monkeypatch.setattr("gateway.web.turns.PATIENCE", 30.0)
+    turns = Turns(4, share=4, least_rate=1, grace=60)
+    ended, opened = [], asyncio.Event()
+
+    async def hold(n):
+        try:
+            async with turns.take(f"10.0.{n}.1"):
+                await opened.wait()
+                ended.append(n)
+        except Busy:
+            ended.append(-n)
+
+    tasks = [asyncio.create_task(hold(n)) for n in range(1, 9)]
+    await asyncio.sleep(0.05)
+    assert ended == [-5, -6], "two wait for four turns; who came before them was told"
+    opened.set()
+    await asyncio.gather(*tasks)
+    assert sorted(ended) == [-6, -5, 1, 2, 3, 4, 7, 8]
