@@ -9,6 +9,7 @@ not be lost is written by the transactions that do the work (a job's history is)
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import hashlib
 import hmac
@@ -81,6 +82,7 @@ class EventLog:
         self._clock = clock
         self._waiting: deque[JournalEvent] = deque()
         self._let_go = 0
+        self._writing = asyncio.Lock()
 
     def note(
         self,
@@ -119,14 +121,15 @@ class EventLog:
 
     async def flush(self) -> None:
         """Writes all that was noted so far. Raises JournalError."""
-        if self._let_go:
-            count, self._let_go = self._let_go, 0
-            log.warning("%d events were not kept: the journal is slower than what happens", count)
-        while self._waiting:
-            batch = [self._waiting[n] for n in range(min(AT_ONCE, len(self._waiting)))]
-            await self._journal.run(lambda c, batch=batch: write(c, batch))  # type: ignore[misc]
-            for _ in batch:
-                self._waiting.popleft()
+        async with self._writing:  # whoever looks has it written, too: each event once
+            if self._let_go:
+                count, self._let_go = self._let_go, 0
+                log.warning("%d events were not kept: the journal is slower than what happens", count)
+            while self._waiting:
+                batch = [self._waiting[n] for n in range(min(AT_ONCE, len(self._waiting)))]
+                await self._journal.run(lambda c, batch=batch: write(c, batch))  # type: ignore[misc]
+                for _ in batch:
+                    self._waiting.popleft()
 
 
 def write(c: Transaction, batch: Sequence[JournalEvent]) -> None:

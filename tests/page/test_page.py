@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gateway.page
+from gateway.journal.events import EventKind, latest
 from tests.page.conftest import SAMPLE, STUDY, USERS
 
 ROOT = Path(gateway.page.__file__).parent
@@ -137,3 +138,13 @@ async def test_what_strangers_write_is_shown_and_not_run(open_page):
     _, text = await browser.get("/search?q=<script>alert(1)</script>\"'")
     assert "<script>alert" not in text
     assert "&lt;script&gt;" in text
+
+
+async def test_what_many_who_look_have_written_at_once_is_kept_once(open_page):
+    running, _ = await open_page()
+    events = running.parts.events
+    for n in range(20):
+        events.note(EventKind.OPERATOR, f"event {n}", [f"job:{n}"])
+    await asyncio.gather(*(events.flush() for _ in range(5)))
+    kept = await running.parts.journal.run(lambda c: latest(c, EventKind.OPERATOR, 100))
+    assert [e.text for e in kept] == [f"event {n}" for n in range(20)]
