@@ -36,15 +36,10 @@ from bench.floors import OnlyAnswers, bare_puts
 from bench.plot import plot
 from bench.slices import slices
 from bench.world import AE_TITLE, Gateway, gateway, push_large
-from gateway.demo.orthanc import Orthanc
-from gateway.demo.sample import small_pdf, synthetic_ct
-from gateway.objects import ObjectStore, Presigner
-from gateway.objects.embedded import EmbeddedStore, free_port
-from gateway.pacs.lanes import Claim, Lane
-from gateway.pacs.peer import Peer
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.move import MoveRetriever
-from gateway.pacs.scu.retrieve import Selection
+from gateway.demo import Orthanc, small_pdf, synthetic_ct
+from gateway.objects import EmbeddedStore, ObjectStore, Presigner, free_port
+from gateway.pacs import Claim, Lane, Peer
+from gateway.pacs.scu import MoveRetriever, PacsClient, Selection
 
 OUT = Path(__file__).parent / "out"
 STUDIES = {"600 × 525 KB": ("1.2.826.1", 600, 512), "3,000 × 10 KB": ("1.2.826.2", 3000, 70)}

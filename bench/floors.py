@@ -10,9 +10,7 @@ import time
 import aiohttp
 
 from gateway.objects import Presigner
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, data_pdus
-from gateway.pacs.upper.negotiation import accept, read_request
+from gateway.pacs.upper import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, accept, data_pdus, dimse, read_request
 
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 

@@ -15,8 +15,7 @@ import aiohttp
 
 from bench.link import link
 from bench.world import AE_TITLE, gateway
-from gateway.demo.orthanc import Orthanc
-from gateway.demo.sample import synthetic_ct
+from gateway.demo import Orthanc, synthetic_ct
 
 CONNECTIONS = 6
 """That a browser has to a host (HTTP/1.1)."""

@@ -16,12 +16,10 @@ from typing import Any
 
 import aiohttp
 
-from gateway.avara.signature import sign
-from gateway.demo.orthanc import Orthanc, dies_with_us
-from gateway.objects.embedded import free_port
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import data_pdus
-from gateway.pacs.upper.negotiation import Context, request_pdu
+from gateway.avara import sign
+from gateway.demo import Orthanc, dies_with_us
+from gateway.objects import free_port
+from gateway.pacs.upper import Context, data_pdus, dimse, request_pdu
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 AE_TITLE = "AVARAGW"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from gateway.avara.endpoint import Answered, Refused
-from gateway.journal import Transaction, events
-from gateway.journal.events import EventKind
-from gateway.runtime.clock import Clock
+from gateway.avara import Answered, Refused
+from gateway.journal import EventKind, Transaction, events
+from gateway.runtime import Clock
 
 WEEK = 7 * 86400.0
 

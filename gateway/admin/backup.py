@@ -23,10 +23,8 @@ from typing import Any, Protocol
 
 from gateway import __version__
 from gateway.journal import Journal
-from gateway.objects import ObjectNotFound, ObjectStore
-from gateway.objects.files import read_file
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.threads import in_thread
+from gateway.objects import ObjectNotFound, ObjectStore, read_file
+from gateway.runtime import GatewayError, in_thread
 
 MANIFEST, JOURNAL = "manifest.json", "journal.db"
 

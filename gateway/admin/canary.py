@@ -19,10 +19,8 @@ from typing import Any
 
 import aiohttp
 
-from gateway.avara.signature import sign
-from gateway.runtime.clock import Clock
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import progress
+from gateway.avara import sign
+from gateway.runtime import Clock, GatewayError, progress
 
 log = logging.getLogger(__name__)
 

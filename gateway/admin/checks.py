@@ -17,11 +17,9 @@ from gateway.admin.results import Begins, Result, Told
 from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
-from gateway.pacs.errors import PacsError
-from gateway.pacs.senders import Senders
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import Supervisor
-from gateway.studies.refusals import Refusals
+from gateway.pacs import PacsError, Senders
+from gateway.runtime import GatewayError, Supervisor
+from gateway.studies import Refusals
 
 MOST_CALLERS = 5
 """Callers that were rejected, or whose instances were refused, that are told of."""

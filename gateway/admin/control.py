@@ -19,13 +19,21 @@ from yarl import URL
 
 from gateway.admin.backup import KeptObjects
 from gateway.admin.results import Told
-from gateway.dicom.uid import is_usable
-from gateway.objects import ObjectNotFound
-from gateway.objects.client import CHUNK
-from gateway.runtime.errors import GatewayError
-from gateway.studies.fetch import Fetcher
-from gateway.studies.flight import Flight
-from gateway.studies.outcome import Complete, Disputed, NotFound, NotSent, NotStored, Partial, Unconfirmed, Unreachable
+from gateway.dicom import is_usable
+from gateway.objects import CHUNK, ObjectNotFound
+from gateway.runtime import GatewayError
+from gateway.studies import (
+    Complete,
+    Disputed,
+    Fetcher,
+    Flight,
+    NotFound,
+    NotSent,
+    NotStored,
+    Partial,
+    Unconfirmed,
+    Unreachable,
+)
 
 TELL_EVERY = 0.1
 """Seconds between two lines of progress."""

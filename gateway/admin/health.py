@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import Supervisor
+from gateway.runtime import GatewayError, Supervisor
 
 log = logging.getLogger(__name__)
 

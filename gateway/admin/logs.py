@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from gateway.runtime import log_ids
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 LINES = 60
 """Lines of one kind in a :data:`PERIOD`; what comes on top is counted."""
@@ -153,7 +153,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
         """The line, without a traceback."""
-        line = printable(super().formatMessage(record))
+        line = runtime_printable.printable(super().formatMessage(record))
         ids = _ids(record)
         return f"{line} [{' '.join(f'{name}={value}' for name, value in ids.items())}]" if ids else line
 
@@ -167,7 +167,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _indented(lines: str) -> str:
-    return "\n".join(f"    {printable(line)}" for line in lines.splitlines())
+    return "\n".join(f"    {runtime_printable.printable(line)}" for line in lines.splitlines())
 
 
 class JsonFormatter(logging.Formatter):

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from gateway.avara.endpoint import Answered, Refused
-from gateway.studies.flight import Flight
-from gateway.studies.outcome import Outcome
+from gateway.avara import Answered, Refused
+from gateway.studies import Flight, Outcome
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which the start of the process says
 

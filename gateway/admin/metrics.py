@@ -14,8 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from gateway.admin.measures import Measures
 from gateway.journal import Jobs, JobState, JournalError
-from gateway.runtime.clock import Clock
-from gateway.runtime.supervise import LoopState
+from gateway.runtime import Clock, LoopState
 
 log = logging.getLogger(__name__)
 

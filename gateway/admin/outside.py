@@ -15,7 +15,7 @@ import aiohttp
 from gateway.admin.health import IDENTITY
 from gateway.admin.results import Begins, Result, Told
 from gateway.objects import ObjectStore, Presigner, StoreError
-from gateway.runtime.network import reason
+from gateway.runtime import reason
 
 WITHIN = 10.0
 """Seconds for each request."""

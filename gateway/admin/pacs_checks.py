@@ -11,13 +11,19 @@ from datetime import UTC, datetime, timedelta
 from gateway.admin.probe import RETRIEVE_WITHIN, RetrieveProbe
 from gateway.admin.results import Begins, Result, Told
 from gateway.admin.verdict import Expected, verdict
-from gateway.pacs.errors import HungUp, OperationFailed, PacsError, UnknownMoveDestination
-from gateway.pacs.lanes import Claim, Lane
-from gateway.pacs.receiver import IncomingInstance, Status
-from gateway.pacs.scp.server import Seen
-from gateway.pacs.scu.client import InstanceRef
-from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
-from gateway.studies.retrieval import Pacs
+from gateway.pacs import (
+    Claim,
+    HungUp,
+    IncomingInstance,
+    Lane,
+    OperationFailed,
+    PacsError,
+    Status,
+    UnknownMoveDestination,
+)
+from gateway.pacs.scp import Seen
+from gateway.pacs.scu import Finder, InstanceRef, Retriever, Selection
+from gateway.studies import Pacs
 
 _RIGHTS = {"C-FIND": "AllowFind", "C-MOVE": "AllowMove", "C-GET": "AllowGet"}
 """By Orthanc's names, in its DicomModalities."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from gateway.pacs.receiver import IncomingInstance, InstanceHandler, Status
+from gateway.pacs import IncomingInstance, InstanceHandler, Status
 
 RETRIEVE_WITHIN = 30.0
 """Seconds for the one instance that a check retrieves."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gateway.admin.health import Unhealthy
-from gateway.runtime.spools import Spools
+from gateway.runtime import Spools
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes below which the disk counts as full: the journal and a report or two still fit."""

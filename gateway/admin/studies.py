@@ -8,9 +8,7 @@ from typing import Any
 from gateway.admin.control import Line, progress_of
 from gateway.journal import Journal
 from gateway.objects import StoreError
-from gateway.studies.cache import StudyCache
-from gateway.studies.fetch import Fetcher
-from gateway.studies.index import StudyIndex, rejected
+from gateway.studies import Fetcher, StudyCache, StudyIndex, rejected
 
 
 class Studies:

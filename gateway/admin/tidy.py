@@ -11,8 +11,7 @@ from datetime import datetime, timedelta
 
 from gateway.journal import Journal, Transaction
 from gateway.journal import alerts as table
-from gateway.runtime.clock import Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import Clock, progress
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,23 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
-from gateway.journal import events
-from gateway.journal.jobs import CLEAN, Job, JobState, get, job_of
-from gateway.journal.journal import CachedStudy, Journal, StudyState
-from gateway.journal.tables import cached_studies, job_history, jobs, studies, upload_slots
-from gateway.journal.transaction import Transaction
+from gateway.journal import (
+    CLEAN,
+    CachedStudy,
+    Job,
+    JobState,
+    Journal,
+    StudyState,
+    Transaction,
+    cached_studies,
+    events,
+    get,
+    job_history,
+    job_of,
+    studies,
+    tables,
+    upload_slots,
+)
 
 KEY_TYPES = ("study", "series", "instance", "avara", "webhook", "event", "report", "slot", "job", "peer")
 """What a key may name; ``avara`` is Avara's id of a study."""
@@ -133,9 +145,14 @@ def _jobs(c: Transaction, names: Collection[str]) -> dict[int, Job]:
         mentions = [
             column.contains(pattern, autoescape=True)
             for name in worth[at : at + 50]
-            for column, pattern in ((jobs.c.payload, f'"{name}"'), (jobs.c.subject, name))
+            for column, pattern in ((tables.jobs.c.payload, f'"{name}"'), (tables.jobs.c.subject, name))
         ]
-        wanted = select(jobs).where(or_(*mentions), jobs.c.kind != CLEAN).order_by(jobs.c.id.desc()).limit(MOST)
+        wanted = (
+            select(tables.jobs)
+            .where(or_(*mentions), tables.jobs.c.kind != CLEAN)
+            .order_by(tables.jobs.c.id.desc())
+            .limit(MOST)
+        )
         found |= {row.id: job_of(row) for row in c.execute(wanted)}
     return found
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gateway.pacs.scp.server import Seen
-from gateway.pacs.upper.negotiation import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, LOCAL_LIMIT_EXCEEDED
+from gateway.pacs.scp import Seen
+from gateway.pacs.upper import CALLED_AE_NOT_RECOGNIZED, CALLING_AE_NOT_RECOGNIZED, LOCAL_LIMIT_EXCEEDED
 
 
 @dataclass(frozen=True, slots=True)

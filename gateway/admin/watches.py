@@ -17,16 +17,13 @@ from gateway.admin.canary import Canary
 from gateway.admin.certificates import CertificateEnd
 from gateway.admin.health import Unhealthy, moment
 from gateway.admin.state_dir import StateDir
-from gateway.alerts import Alert
-from gateway.alerts.standing import Watch
-from gateway.config.alerts import AlertsConfig
+from gateway.alerts import Alert, Watch
+from gateway.config import AlertsConfig
 from gateway.journal import Journal, commitments
 from gateway.objects import ObjectStore, StoreError
-from gateway.pacs.errors import PacsError
-from gateway.pacs.lanes import Claim, Lane, ahead
-from gateway.runtime.clock import Clock
-from gateway.runtime.supervise import Supervisor
-from gateway.studies.retrieval import Pacs
+from gateway.pacs import Claim, Lane, PacsError, ahead
+from gateway.runtime import Clock, Supervisor
+from gateway.studies import Pacs
 
 RESTART_TOLD_FOR = 3600.0
 """Seconds for which a loop has to run before its restart is over."""

@@ -4,7 +4,32 @@ Any room above can raise an alert (:func:`gateway.alerts.jobs.raise_alert`): wha
 and it is told once on every channel, and once more when it is over.
 """
 
-from gateway.alerts.alert import Alert
-from gateway.alerts.jobs import end_alert, raise_alert
+from typing import TYPE_CHECKING
 
-__all__ = ["Alert", "end_alert", "raise_alert"]
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.alerts.alert import Alert
+    from gateway.alerts.deliver import AlertChannel, AlertDelivery
+    from gateway.alerts.held import HeldJobs
+    from gateway.alerts.jobs import SEND, end_alert, raise_alert
+    from gateway.alerts.mail import EmailAlert, Security
+    from gateway.alerts.standing import StandingAlerts, Watch
+    from gateway.alerts.webhook import WebhookAlert
+else:
+    __getattr__ = on_demand(__name__)
+
+__all__ = [
+    "SEND",
+    "Alert",
+    "AlertChannel",
+    "AlertDelivery",
+    "EmailAlert",
+    "HeldJobs",
+    "Security",
+    "StandingAlerts",
+    "Watch",
+    "WebhookAlert",
+    "end_alert",
+    "raise_alert",
+]

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.alerts.alert import Alert
-from gateway.journal import Job
-from gateway.journal.worker import CannotBeDone, Done
+from gateway.journal import CannotBeDone, Done, Job
 
 
 class AlertChannel(Protocol):

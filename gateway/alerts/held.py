@@ -13,8 +13,7 @@ from gateway.alerts.alert import Alert
 from gateway.alerts.jobs import SEND, end_alert, raise_alert
 from gateway.journal import Job, Journal, Transaction, jobs
 from gateway.journal import alerts as table
-from gateway.runtime.clock import Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import Clock, progress
 
 WAITING = ".waiting"
 """Ends the kinds of these alerts, behind what the job is of: ``report.waiting``, ``capture.waiting``."""

@@ -18,9 +18,7 @@ from gateway.alerts.alert import Alert
 from gateway.alerts.jobs import end_alert, raise_alert, remind
 from gateway.journal import Journal, Transaction
 from gateway.journal import alerts as table
-from gateway.runtime.clock import Clock
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import progress
+from gateway.runtime import Clock, GatewayError, progress
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from yarl import URL
 
 from gateway.alerts.alert import Alert
 from gateway.alerts.errors import AlertFailed, AlertRefused
-from gateway.avara.signature import sign
-from gateway.runtime.network import reason
+from gateway.avara import sign
+from gateway.runtime import reason
 
 CONNECT_WITHIN = 10.0
 """Seconds."""

@@ -3,18 +3,31 @@
 Nothing else builds objects out of configuration.
 """
 
-from gateway.app.canary import canary_of
-from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
-from gateway.app.gateway import Gateway
-from gateway.app.run import journal_file, looking, open_gateway, open_store, serve, serving, state_dir
+from typing import TYPE_CHECKING
+
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.app.audit import audit_file
+    from gateway.app.canary import canary_of
+    from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
+    from gateway.app.gateway import Gateway
+    from gateway.app.kinds import about
+    from gateway.app.run import journal_file, looking, open_gateway, open_store, serve, serving, state_dir
+    from gateway.app.stores import kept_secret
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "CANNOT_START",
     "AlreadyRunning",
     "Gateway",
     "Misconfigured",
+    "about",
+    "audit_file",
     "canary_of",
     "journal_file",
+    "kept_secret",
     "looking",
     "open_gateway",
     "open_store",

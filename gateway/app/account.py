@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec
 
-from gateway.admin.canary import STUDY_ID
-from gateway.avara.endpoint import Answered, Refused
-from gateway.journal.events import EventKind, EventLog
-from gateway.studies.flight import Flight
-from gateway.studies.outcome import (
+from gateway.admin import STUDY_ID
+from gateway.avara import Answered, Refused
+from gateway.journal import EventKind, EventLog
+from gateway.studies import (
     Complete,
     Disputed,
+    Flight,
     NotFound,
     NotSent,
     NotStored,
@@ -19,8 +19,8 @@ from gateway.studies.outcome import (
     Partial,
     Unconfirmed,
     Unreachable,
+    in_words,
 )
-from gateway.studies.said import in_words
 
 _NAMES = {
     "study_instance_uid": "study",

@@ -7,18 +7,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from gateway.alerts import Alert
-from gateway.alerts.deliver import AlertChannel, AlertDelivery
-from gateway.alerts.jobs import SEND
-from gateway.alerts.mail import EmailAlert, Security
-from gateway.alerts.webhook import WebhookAlert
+from gateway.alerts import SEND, Alert, AlertChannel, AlertDelivery, EmailAlert, Security, WebhookAlert
 from gateway.app.errors import Misconfigured
 from gateway.app.kinds import about
-from gateway.config import Config
-from gateway.config.alerts import AlertsConfig
-from gateway.config.base import Section
-from gateway.journal import Job
-from gateway.journal.worker import Kind
+from gateway.config import AlertsConfig, Config, Section
+from gateway.journal import Job, Kind
 
 RETRY_FOR = 72 * 3600.0
 """Seconds for which an alert is tried."""

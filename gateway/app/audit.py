@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 from gateway.app.kinds import about
 from gateway.audit import AuditFile, AuditTrail
-from gateway.avara.endpoint import Answered, Refused
+from gateway.avara import Answered, Refused
 from gateway.config import Config
-from gateway.journal import Job
-from gateway.journal.jobs import CLEAN
-from gateway.objects.serving import Opened
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.journal import CLEAN, Job
+from gateway.objects import Opened
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 _ACCESS = {
     "study.access_requested": "study_access",

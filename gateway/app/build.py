@@ -6,9 +6,8 @@ from gateway.app.gateway import Gateway
 from gateway.app.stores import budget, embedded_store, store_of
 from gateway.config import Config
 from gateway.journal import Journal
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.supervise import Supervisor
-from gateway.studies.cache import StudyCache
+from gateway.runtime import SYSTEM_CLOCK, Clock, Supervisor
+from gateway.studies import StudyCache
 
 
 def build(config: Config, clock: Clock = SYSTEM_CLOCK) -> Gateway:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.admin.canary import Canary
+from gateway.admin import Canary
 from gateway.config import Config
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 
 def canary_of(config: Config, clock: Clock = SYSTEM_CLOCK) -> Canary | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from gateway.app.shared import SharedParts
-from gateway.captures.check import Policy, UploadChecker
-from gateway.captures.jobs import CHECK
-from gateway.journal.worker import Kind
+from gateway.captures import CHECK, Policy, UploadChecker
+from gateway.journal import Kind
 
 
 def capture_kinds(parts: SharedParts) -> dict[str, Kind]:

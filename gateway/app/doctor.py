@@ -9,12 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.admin import certificates
-from gateway.admin.checks import Checks, Proof
-from gateway.admin.outside import ORIGIN, Outside
-from gateway.admin.pacs_checks import PacsChecks
-from gateway.admin.results import Result, Told
-from gateway.admin.verdict import Expected
+from gateway.admin import ORIGIN, Checks, Expected, Outside, PacsChecks, Proof, Result, Told, certificates
 from gateway.app.alerts import alert_channels, certificate_files, certificate_servers
 from gateway.app.errors import CANNOT_START, cannot_listen, why
 from gateway.app.gateway import Gateway
@@ -24,8 +19,8 @@ from gateway.app.stores import presigner, store_of
 from gateway.config import Config, PacsConfig, differences
 from gateway.journal import Jobs
 from gateway.objects import ObjectStore
-from gateway.pacs.scp.server import log_refused
-from gateway.studies.retrieval import Pacs
+from gateway.pacs.scp import log_refused
+from gateway.studies import Pacs
 
 SHOWN = 20
 """Settings that differ and are told one by one."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from gateway.admin.state_dir import MENDS
-from gateway.runtime.errors import GatewayError
+from gateway.admin import MENDS
+from gateway.runtime import GatewayError
 
 
 class AlreadyRunning(GatewayError):

@@ -7,18 +7,21 @@ import ssl
 from collections.abc import Callable, Collection
 from functools import cached_property
 
-from gateway.admin import certificates
-from gateway.admin.arrivals import Arrivals
-from gateway.admin.health import Health, Unhealthy
-from gateway.admin.measures import Measures
-from gateway.admin.metrics import Figures
-from gateway.admin.probe import RetrieveProbe
-from gateway.admin.state_dir import StateDir
-from gateway.admin.studies import Studies
-from gateway.admin.tidy import Tidy
-from gateway.admin.watches import Watched, watches
-from gateway.alerts.held import HeldJobs
-from gateway.alerts.standing import StandingAlerts
+from gateway.admin import (
+    Arrivals,
+    Figures,
+    Health,
+    Measures,
+    RetrieveProbe,
+    StateDir,
+    Studies,
+    Tidy,
+    Unhealthy,
+    Watched,
+    certificates,
+)
+from gateway.admin import watches as admin_watches
+from gateway.alerts import HeldJobs, StandingAlerts
 from gateway.app import account, audit
 from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
 from gateway.app.canary import canary_of
@@ -28,35 +31,18 @@ from gateway.app.reports import avara_api, report_kinds, report_places
 from gateway.app.shared import SharedParts
 from gateway.app.stores import kept_secret, spools_of
 from gateway.audit import AuditTrail
-from gateway.captures.inbox import Inbox
+from gateway.captures import Inbox
 from gateway.config import Config
-from gateway.journal import Jobs, Journal, StudyState
+from gateway.journal import CLEAN, EventLog, Jobs, Journal, Kind, StudyState, Worker
 from gateway.journal import alerts as standing_alerts
-from gateway.journal.events import EventLog
-from gateway.journal.jobs import CLEAN
-from gateway.journal.worker import Kind, Worker
-from gateway.objects import ObjectStore
-from gateway.objects.embedded import EmbeddedStore
-from gateway.outbox import StoredObject
-from gateway.outbox.clean import Cleaner
-from gateway.outbox.commitment import Commitments
-from gateway.pacs.certificates import ANY
-from gateway.pacs.peer import Peer
-from gateway.pacs.receiver import IncomingInstance, Sender
-from gateway.pacs.scp.server import StorageScp
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.commitment import CommitmentResult
-from gateway.pacs.senders import Senders
-from gateway.reports.missed import MissedReports
-from gateway.reports.receive import ReportHandler
-from gateway.runtime.supervise import Supervisor
-from gateway.studies.cache import CacheFull, StudyCache
-from gateway.studies.fetch import Fetcher
-from gateway.studies.flight import Flight
-from gateway.studies.habits import KeptHabits
-from gateway.studies.intake import Intake
-from gateway.studies.refusals import Refusals
-from gateway.studies.upkeep import Upkeep
+from gateway.objects import EmbeddedStore, ObjectStore
+from gateway.outbox import Cleaner, Commitments, StoredObject
+from gateway.pacs import ANY, IncomingInstance, Peer, Sender, Senders
+from gateway.pacs.scp import StorageScp
+from gateway.pacs.scu import CommitmentResult, PacsClient
+from gateway.reports import MissedReports, ReportHandler
+from gateway.runtime import Supervisor
+from gateway.studies import CacheFull, Fetcher, Flight, Intake, KeptHabits, Refusals, StudyCache, Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +187,7 @@ class Gateway:
         )
         self.canary = watched.canary
         self.standing = StandingAlerts(
-            watches(watched, config.alerting),
+            admin_watches.watches(watched, config.alerting),
             journal=journal,
             channels=list(channels),
             added=self.worker.wake,

@@ -13,23 +13,15 @@ from aiohttp import web
 from gateway.app import account, audit
 from gateway.app.gateway import Gateway
 from gateway.app.stores import free_for_uploads, kept_secret, presigner
-from gateway.avara.endpoint import WebhookEndpoint
-from gateway.avara.signature import WebhookVerifier
-from gateway.captures.grant import CaptureAccessHandler
+from gateway.avara import WebhookEndpoint, WebhookVerifier
+from gateway.captures import CaptureAccessHandler
 from gateway.config import Config
-from gateway.objects.front import StoreFront
-from gateway.objects.uploads import UploadQuota
-from gateway.page.server import CONNECTIONS
-from gateway.runtime.descriptors import raise_limit
-from gateway.runtime.lifecycle import Part, loop, opened
-from gateway.runtime.printable import printable
-from gateway.runtime.seldom import Seldom
-from gateway.studies.access import StudyAccessHandler
-from gateway.studies.deferred import DeferredInstances, DeferredUrls
-from gateway.web.clients import Clients
-from gateway.web.cors import Cors
-from gateway.web.server import Bounds, WebServer, expects_later
-from gateway.web.tls import ServerCertificate
+from gateway.objects import StoreFront, UploadQuota
+from gateway.page import CONNECTIONS
+from gateway.runtime import Part, Seldom, loop, opened, raise_limit
+from gateway.runtime import printable as runtime_printable
+from gateway.studies import DeferredInstances, DeferredUrls, StudyAccessHandler
+from gateway.web import Bounds, Clients, Cors, ServerCertificate, WebServer, expects_later
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +92,7 @@ def _nothing_here(webhook: str) -> Callable[[web.Request], Awaitable[web.StreamR
         if request.method == "POST":
             told.warning(
                 "POST %s from %s: there is no such path; Avara's webhook is %s",
-                printable(request.path[:100]), request.remote, webhook,
+                runtime_printable.printable(request.path[:100]), request.remote, webhook,
             )  # fmt: skip
         raise web.HTTPNotFound
 

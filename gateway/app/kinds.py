@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.captures.jobs import CHECK, CheckUpload
-from gateway.journal import Job, Payload
-from gateway.journal.jobs import CLEAN, CleanObject
-from gateway.journal.payload import UnreadablePayload, Untyped
-from gateway.outbox.jobs import StoreObject
+from gateway.captures import CHECK, CheckUpload
+from gateway.journal import CLEAN, CleanObject, Job, Payload, UnreadablePayload, Untyped
+from gateway.outbox import StoreObject
 
 PAYLOADS: Mapping[str, type[Payload]] = {
     CHECK: CheckUpload,

@@ -7,21 +7,12 @@ from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
 from gateway.app.errors import Misconfigured
-from gateway.config import Config, PacsConfig
-from gateway.config.models import TlsConfig
-from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, basic, bearer
-from gateway.pacs.dicomweb.wado import WadoRetriever
-from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.receiver import OnRefused, Sender
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.get import GetRetriever
-from gateway.pacs.scu.move import MoveRetriever
-from gateway.pacs.scu.retrieve import Retriever
-from gateway.pacs.senders import KnownSender
-from gateway.runtime.clock import Clock
-from gateway.runtime.spools import Spools
-from gateway.studies.habits import Habits
-from gateway.studies.retrieval import Pacs
+from gateway.config import Config, PacsConfig, TlsConfig
+from gateway.pacs import KnownSender, OnRefused, Peer, Sender, Timeouts
+from gateway.pacs.dicomweb import DicomWeb, WadoRetriever, WebPeer, basic, bearer
+from gateway.pacs.scu import GetRetriever, MoveRetriever, PacsClient, Retriever
+from gateway.runtime import Clock, Spools
+from gateway.studies import Habits, Pacs
 
 
 def pacs_of(

@@ -10,15 +10,10 @@ from gateway.app.alerts import certificate_files, certificate_servers
 from gateway.app.gateway import Gateway
 from gateway.app.kinds import about, object_of
 from gateway.journal import Jobs
-from gateway.pacs.scu.lookup import Records
-from gateway.page.desk import Desk
-from gateway.page.preview import Previews
-from gateway.page.server import PageServer
-from gateway.page.views import Views
-from gateway.page.visitors import Account, Logins, Proxy, Role, Visitors
-from gateway.page.watch import Parts, Watch
-from gateway.runtime.lifecycle import Part, loop
-from gateway.web.clients import Clients
+from gateway.pacs.scu import Records
+from gateway.page import Account, Desk, Logins, PageServer, Parts, Previews, Proxy, Role, Views, Visitors, Watch
+from gateway.runtime import Part, loop
+from gateway.web import Clients
 
 HANGS_AFTER = 240.0
 """Seconds without progress after which its loop counts as hanging; each of its waits has bounds far below."""

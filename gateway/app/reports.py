@@ -8,21 +8,31 @@ from dataclasses import dataclass
 
 from gateway.app.errors import Misconfigured
 from gateway.app.shared import SharedParts
-from gateway.avara.api import AvaraApi
-from gateway.config import Config
-from gateway.config.models import AvaraConfig
-from gateway.config.reports import ReportHl7Config, ReportsConfig
-from gateway.journal.worker import Kind
-from gateway.reports.delivery import Delivery
-from gateway.reports.dicom.deliver import PacsDelivery
-from gateway.reports.fetch import AskAgain, ReportFetcher
-from gateway.reports.folder.deliver import Folder, FolderDelivery
-from gateway.reports.hl7 import mllp
-from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
-from gateway.reports.hl7.message import Addendum, FieldMap, Profile, TextForm
-from gateway.reports.inquiry import Inquiry
-from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS
-from gateway.reports.pdf.download import PdfDownload, ask_avara
+from gateway.avara import AvaraApi
+from gateway.config import AvaraConfig, Config, ReportHl7Config, ReportsConfig
+from gateway.journal import Kind
+from gateway.reports import (
+    FETCH,
+    FOLDER,
+    HL7,
+    PACS,
+    Addendum,
+    AskAgain,
+    Delivery,
+    FieldMap,
+    Folder,
+    FolderDelivery,
+    Hl7Delivery,
+    Hl7Receiver,
+    Inquiry,
+    PacsDelivery,
+    PdfDownload,
+    Profile,
+    ReportFetcher,
+    TextForm,
+    ask_avara,
+    mllp,
+)
 
 
 @dataclass(frozen=True, slots=True)

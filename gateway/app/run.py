@@ -14,11 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gateway.admin.backup import InStore
-from gateway.admin.canary import OPENS_WITHIN
-from gateway.admin.control import Control
-from gateway.admin.metrics import Metrics
-from gateway.admin.results import Told
+from gateway.admin import OPENS_WITHIN, Control, InStore, Metrics, Told
 from gateway.app.build import build
 from gateway.app.doctor import check_alone, check_file
 from gateway.app.errors import CANNOT_START, AlreadyRunning, CannotListen, Misconfigured, cannot_listen, why
@@ -28,10 +24,7 @@ from gateway.app.page import page_parts
 from gateway.app.stores import embedded_store, store_of
 from gateway.config import Config
 from gateway.objects import ObjectStore
-from gateway.runtime.lifecycle import Part, loop, opened, running
-from gateway.runtime.signals import StopSignals
-from gateway.runtime.supervise import Loop, LoopEnded
-from gateway.runtime.systemd import ServiceManager
+from gateway.runtime import Loop, LoopEnded, Part, ServiceManager, StopSignals, loop, opened, running
 
 log = logging.getLogger(__name__)
 

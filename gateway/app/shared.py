@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from gateway.config import Config
 from gateway.journal import Journal
 from gateway.objects import ObjectStore
-from gateway.outbox import Outbox
-from gateway.outbox.outbox import OnStored
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.retrieve import Finder
-from gateway.runtime.spools import Spools
+from gateway.outbox import OnStored, Outbox
+from gateway.pacs.scu import Finder, PacsClient
+from gateway.runtime import Spools
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.config import Config
-from gateway.objects import Credentials, ObjectStore, Presigner
-from gateway.objects.embedded import EmbeddedStore
-from gateway.runtime.clock import Clock
-from gateway.runtime.spools import Spools
-from gateway.studies.cache import Budget
+from gateway.objects import Credentials, EmbeddedStore, ObjectStore, Presigner
+from gateway.runtime import Clock, Spools
+from gateway.studies import Budget
 
 FREE_SPACE_FRESH = 0.25
 """Seconds, in which a fast store takes some 50 MB."""

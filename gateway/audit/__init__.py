@@ -4,7 +4,21 @@ Apart from the log and from the events of ``trace``, which are for people and ma
 who ask a year later whether it is whole.
 """
 
-from gateway.audit.file import AuditFile, NotWritten
-from gateway.audit.trail import AuditTrail
+from typing import TYPE_CHECKING
 
-__all__ = ["AuditFile", "AuditTrail", "NotWritten"]
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.audit.chain import Entry, Head
+    from gateway.audit.file import AuditFile, NotWritten
+    from gateway.audit.trail import AuditTrail
+else:
+    __getattr__ = on_demand(__name__)
+
+__all__ = [
+    "AuditFile",
+    "AuditTrail",
+    "Entry",
+    "Head",
+    "NotWritten",
+]

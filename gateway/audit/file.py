@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.audit.chain import BEGINNING, PURGED, TORN, Entry, Head, Verdict, read, verify, written
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError
 
 FILE_SIZE = 64 * 1024 * 1024
 """Bytes from which on a new file is begun; the older ones are compressed."""

@@ -16,8 +16,7 @@ from typing import Any
 
 from gateway.audit.chain import BEGINNING, Entry
 from gateway.audit.file import AuditFile, NotWritten
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import SYSTEM_CLOCK, Clock, progress
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Vali
 from pydantic.alias_generators import to_camel
 
 from gateway.avara.events import Identifier, Uid
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 BASE_URL = "https://api.avarasoftware.com"
 

@@ -20,10 +20,8 @@ from gateway.avara.answers import Answer
 from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
 from gateway.avara.remember import Deliveries, Replayed, Response
 from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
-from gateway.runtime.log_ids import bind
-from gateway.runtime.seldom import Seldom
-from gateway.web.server import ask_for_body, gone
-from gateway.web.turns import Turn, Turns
+from gateway.runtime import Seldom, bind
+from gateway.web import Turn, Turns, ask_for_body, gone
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from gateway.dicom.uid import is_uid, is_usable
+from gateway.dicom import is_uid, is_usable
 
 MAX_ID = 256
 """Characters of an identifier; Avara's have 36."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 GOOD_FOR = 300.0
 """Seconds by which a signature's timestamp may be off, either way."""

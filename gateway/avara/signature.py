@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 MAX_ID = 256
 """Characters of a ``webhook-id``."""

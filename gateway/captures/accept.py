@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from gateway.captures.jobs import CHECK, CheckUpload
-from gateway.journal import Job, JobState, Transaction, jobs
-from gateway.journal.jobs import Unfit
+from gateway.journal import Job, JobState, Transaction, Unfit, jobs
 
 OTHER_PATIENT = "its patient is not the study's"
 """How the reason begins for which a capture is held that can be accepted."""

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from gateway import __version__
 from gateway.captures.identity import Patient
 from gateway.dicom import texts
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu import StudyRecord
 
 SYSTEM = "Avara Gateway"
 

@@ -14,21 +14,13 @@ from gateway.captures.accept import OTHER_PATIENT
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
 from gateway.captures.jobs import CheckUpload, quarantine_key
-from gateway.dicom.encoding import encode_data_set
-from gateway.dicom.part10 import file_header
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects, slots
-from gateway.journal.slots import Slot
-from gateway.journal.worker import CannotBeDone, TryLater
-from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
-from gateway.outbox import Outbox, OutboxObject
-from gateway.outbox.outbox import OtherObject, holds_another
-from gateway.pacs.errors import PacsError
-from gateway.pacs.scu.client import PacsClient, StudyRecord
-from gateway.pacs.scu.lookup import Questions, Records
-from gateway.pacs.scu.retrieve import Finder
-from gateway.runtime.log_ids import bind
-from gateway.runtime.spools import Spools
+from gateway.dicom import encode_data_set, file_header
+from gateway.journal import CannotBeDone, Job, JobState, Journal, Slot, Transaction, TryLater, jobs, objects, slots
+from gateway.objects import Fetched, ObjectNotFound, ObjectStore, ObjectTooLarge, StoreError, fetch_to_file, read_file
+from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
+from gateway.pacs import PacsError
+from gateway.pacs.scu import Finder, PacsClient, Questions, Records, StudyRecord
+from gateway.runtime import Spools, bind
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,17 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from gateway.dicom.elements import ElementReader, MalformedDataSet, string
-from gateway.dicom.encapsulated import syntax_of_code_stream
-from gateway.dicom.structure import read_structure
-from gateway.dicom.syntaxes import COMMONEST_FIRST, EXPLICIT_BIG_ENDIAN, EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from gateway.dicom import (
+    COMMONEST_FIRST,
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    ElementReader,
+    MalformedDataSet,
+    read_structure,
+    string,
+    syntax_of_code_stream,
+)
 
 PREFIX = b"DICM"
 

@@ -17,12 +17,19 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from gateway.captures.envelope import Unacceptable, open_envelope
-from gateway.dicom.elements import MalformedDataSet, read_elements, string
-from gateway.dicom.mend import Mended, mend, pieces
-from gateway.dicom.part10 import file_header
-from gateway.dicom.structure import PixelData, read_structure
-from gateway.dicom.uid import is_uid
-from gateway.runtime.spools import Spools
+from gateway.dicom import (
+    MalformedDataSet,
+    Mended,
+    PixelData,
+    file_header,
+    is_uid,
+    pieces,
+    read_elements,
+    read_structure,
+    string,
+)
+from gateway.dicom import mend as dicom_mend
+from gateway.runtime import Spools
 
 MAX_HEADER = 128 * 1024 * 1024
 """Bytes before the pixel data, an encapsulated document included: they are held in memory while they are read."""
@@ -74,7 +81,7 @@ def examine(file: FileIO, size: int, *, spools: Spools, max_size: int) -> Upload
                 data = memoryview(mmap.mmap(inflated.fileno(), length, access=mmap.ACCESS_READ))
                 return _mended(data, ExplicitVRLittleEndian, envelope.notes, spools, max_size)
         data = view[envelope.data_offset :]
-        mended = mend(data, envelope.transfer_syntax_uid)
+        mended = dicom_mend.mend(data, envelope.transfer_syntax_uid)
     except MalformedDataSet as e:
         raise Unacceptable(f"it is no whole DICOM file: {e}") from e
     if envelope.notes or mended.notes:
@@ -92,7 +99,7 @@ def _mended(
 ) -> Upload:
     """The instance whose data set is *data*, as a file of its own that is as it should be."""
     try:
-        mended = mended or mend(data, transfer_syntax_uid)
+        mended = mended or dicom_mend.mend(data, transfer_syntax_uid)
         header = _header_of(data, transfer_syntax_uid)
     except MalformedDataSet as e:
         raise Unacceptable(f"it is no whole DICOM file: {e}") from e

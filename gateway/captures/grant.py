@@ -7,14 +7,11 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.avara.answers import SecondaryCaptureAccess
-from gateway.avara.events import Event, SecondaryCaptureAccessRequested
-from gateway.avara.signature import Delivery
-from gateway.journal import Journal, JournalError, slots
-from gateway.journal.slots import Slot
+from gateway.avara import Delivery, Event, SecondaryCaptureAccess, SecondaryCaptureAccessRequested
+from gateway.journal import Journal, JournalError, Slot, slots
 from gateway.objects import Presigner
-from gateway.pacs.errors import PacsError
-from gateway.pacs.scu.retrieve import Finder
+from gateway.pacs import PacsError
+from gateway.pacs.scu import Finder
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,8 @@ from collections.abc import Callable, Sequence
 
 from gateway.captures.jobs import CHECK, CheckUpload, check_subject
 from gateway.journal import JobState, Journal, Transaction, jobs, slots
-from gateway.objects import ObjectStore, StoreError
-from gateway.objects.client import ObjectInfo
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import progress
+from gateway.objects import ObjectInfo, ObjectStore, StoreError
+from gateway.runtime import GatewayError, progress
 
 log = logging.getLogger(__name__)
 

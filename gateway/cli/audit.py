@@ -34,8 +34,8 @@ def verify(path: Path, head: str | None) -> None:
     Example: avara-gateway audit verify -c gateway.yaml
              avara-gateway audit verify -c gateway.yaml --head 4711:9f86d081884c7d65…
     """
-    from gateway.app.audit import audit_file
-    from gateway.audit.chain import Head
+    from gateway.app import audit_file
+    from gateway.audit import Head
 
     known = None
     if head is not None:
@@ -64,9 +64,8 @@ def record(config: Config, action: str, **details: Any) -> None:
     is what they may be mending."""
     import time
 
-    from gateway.app.audit import audit_file
-    from gateway.audit import NotWritten
-    from gateway.audit.chain import Entry
+    from gateway.app import audit_file
+    from gateway.audit import Entry, NotWritten
 
     file = audit_file(config)
     if file is None or not config.state_dir.is_dir():

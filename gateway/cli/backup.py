@@ -15,7 +15,7 @@ import click
 from gateway.cli.common import CONFIG, Failed, load_config, run
 
 if TYPE_CHECKING:
-    from gateway.admin.backup import KeptObjects, Manifest
+    from gateway.admin import KeptObjects, Manifest
     from gateway.config import Config
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -99,7 +99,7 @@ def _summary(manifest: Manifest) -> str:
 
 async def _back_up(config: Config, folder: Path) -> Manifest:
     from gateway import app
-    from gateway.admin.backup import BackupError, back_up
+    from gateway.admin import BackupError, back_up
 
     if not app.journal_file(config.state_dir).exists():
         raise Failed(f"there is no journal in {config.state_dir}: has the gateway run with this configuration?")
@@ -114,8 +114,7 @@ async def _back_up(config: Config, folder: Path) -> Manifest:
 async def _objects(config: Config) -> AsyncIterator[KeptObjects]:
     """The store's objects, from the running gateway or, where none runs, from the store itself."""
     from gateway import app
-    from gateway.admin.backup import InStore
-    from gateway.admin.control import KeptByGateway
+    from gateway.admin import InStore, KeptByGateway
 
     async with KeptByGateway(config.state_dir / "control.sock") as running:
         if await running.answers():
@@ -142,7 +141,7 @@ def _as_its_owner(config: Config) -> None:
 
 async def _restore(config: Config, folder: Path, *, replace: bool) -> Manifest:
     from gateway import app
-    from gateway.admin.backup import BackupError, read_manifest, restore_files, restore_objects, set_aside
+    from gateway.admin import BackupError, read_manifest, restore_files, restore_objects, set_aside
 
     try:
         _as_its_owner(config)

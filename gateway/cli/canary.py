@@ -25,7 +25,7 @@ def test(path: Path, study_uid: str | None) -> None:
     \b
     Example: avara-gateway test --study-uid 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_usable
+    from gateway.dicom import is_usable
 
     config = load_config(path, keys_needed=True)
     study = study_uid or config.canary.study_uid
@@ -41,7 +41,7 @@ def test(path: Path, study_uid: str | None) -> None:
 
 async def _open(config: Config, study: str) -> None:
     from gateway import app
-    from gateway.admin.canary import CanaryFailed
+    from gateway.admin import CanaryFailed
 
     canary = app.canary_of(config)
     assert canary is not None, "there are keys"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.common import CONFIG, become_owner, run
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -88,7 +88,7 @@ class _Teller:
         self._told.append({"name": name, "ok": ok, "text": text})
         if not self._as_json:
             mark, colour = _MARKS[ok]
-            click.echo(f"{click.style(mark, fg=colour)}  {name}: {printable(text)}")
+            click.echo(f"{click.style(mark, fg=colour)}  {name}: {runtime_printable.printable(text)}")
 
     def take(self, line: Line) -> None:
         """A line of what is told while it is checked."""
@@ -115,7 +115,7 @@ class _Teller:
 async def _check(config: Config, teller: _Teller, *, handed: Path) -> None:
     """*handed* is the file of keys that the unit hands on to the service."""
     from gateway import app
-    from gateway.admin.control import GatewayGone, ask
+    from gateway.admin import GatewayGone, ask
     from gateway.config import revealed
 
     try:
@@ -167,9 +167,10 @@ async def _tell_all(lines: AsyncIterator[Line], teller: _Teller) -> None:
 
 
 def _tell_pacs(config: Config) -> None:
-    from gateway.admin.for_pacs import UNKNOWN, for_pacs
+    from gateway.admin import UNKNOWN
+    from gateway.admin import for_pacs as admin_for_pacs
 
-    letters = [for_pacs(config, pacs) for pacs in config.pacs]
+    letters = [admin_for_pacs.for_pacs(config, pacs) for pacs in config.pacs]
     click.echo("\n\n".join(letters))
     if any(UNKNOWN in letter for letter in letters):
         click.echo("set dicom.advertised_host to this machine's address first, as the PACS reaches it", err=True)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gateway.cli.common import CONFIG, Failed, load_config, run
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 GROUP = "avara-gateway"
 """Of the service's user, which has to read what root writes here."""
@@ -45,9 +45,7 @@ class _Answer(click.ParamType[str]):
         """*value*, where it is one."""
         from pydantic import ValidationError
 
-        from gateway.config import Config
-        from gateway.config.mistakes import Source
-        from gateway.config.wording import mistake
+        from gateway.config import Config, Source, mistake
 
         text = str(value).strip()
         answer: Any = text
@@ -144,9 +142,8 @@ def _write(file: Path, text: str, *, shared: bool) -> None:
 
 def _try(path: Path) -> None:
     """What can be tried now: the file, and a C-ECHO of the PACS."""
-    from gateway.pacs.errors import PacsError
-    from gateway.pacs.peer import Peer
-    from gateway.pacs.scu.client import PacsClient
+    from gateway.pacs import PacsError, Peer
+    from gateway.pacs.scu import PacsClient
 
     config = load_config(path, keys_needed=True)
     [pacs] = config.pacs
@@ -159,4 +156,4 @@ def _try(path: Path) -> None:
             return f"note  {e}"
         return f"ok    {peer} answers a C-ECHO"
 
-    click.echo(printable(run(echo())))
+    click.echo(runtime_printable.printable(run(echo())))

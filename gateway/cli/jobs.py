@@ -15,7 +15,7 @@ import click
 
 from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, Failed, load_config, open_journal, operator, run
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
     from gateway.journal import Job, Journal, PausedLane
@@ -60,8 +60,7 @@ def list_jobs(
     )
 
     async def work(journal: Journal) -> tuple[list[Job], dict[str, int], Sequence[PausedLane]]:
-        from gateway.journal import Jobs
-        from gateway.journal.jobs import CLEAN
+        from gateway.journal import CLEAN, Jobs
 
         # Our own housekeeping only where it is asked for.
         cleaning = every or bool(kind)
@@ -80,7 +79,7 @@ def list_jobs(
             click.echo(
                 f"{lane.kind} for {lane.lane}: not answered {lane.failures} times in a row, since "
                 f"{_moment(lane.since)}; asked again by itself, what waits for it goes on then\n        "
-                + printable(lane.reason)
+                + runtime_printable.printable(lane.reason)
             )
         known = ", ".join(f"{n} {where}" for where, n in sorted(counts.items()))
         click.echo(f"{len(found)} shown; in all: {known}" if counts else "no job yet")
@@ -109,9 +108,9 @@ def show_job(path: Path, number: int, payload: bool) -> None:
         raise Failed(f"there is no job {number}: avara-gateway jobs list -c {path} --all shows all")
     click.echo(_shown(job))
     for name, value in _about(job).items():
-        click.echo(f"  {name.replace('_', ' ')}: {printable(value)}")
+        click.echo(f"  {name.replace('_', ' ')}: {runtime_printable.printable(value)}")
     for entry in history:
-        click.echo(f"  {_moment(entry.at)}  {printable(entry.text)}")
+        click.echo(f"  {_moment(entry.at)}  {runtime_printable.printable(entry.text)}")
     if payload:
         record(load_config(path), "show payload", jobs=[number])
         click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
@@ -181,9 +180,9 @@ def accept_capture(path: Path, number: int) -> None:
     """
 
     async def work(journal: Journal) -> None:
-        from gateway.captures.accept import accept
+        from gateway.captures import accept as captures_accept
 
-        await journal.run(lambda c: accept(c, number, by=operator()))
+        await journal.run(lambda c: captures_accept.accept(c, number, by=operator()))
 
     _with_journal(path, work)
     record(load_config(path), "accept", jobs=[number])
@@ -203,7 +202,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
     \b
     Example: avara-gateway jobs assign -c gateway.yaml 17 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_usable
+    from gateway.dicom import is_usable
 
     if not is_usable(study_uid):
         raise click.BadParameter(
@@ -211,7 +210,7 @@ def assign_report(path: Path, number: int, study_uid: str) -> None:
         )
 
     async def work(journal: Journal) -> None:
-        from gateway.reports.fetch import assign
+        from gateway.reports import assign
 
         await journal.run(lambda c: assign(c, number, study_uid, by=operator()))
 
@@ -228,7 +227,7 @@ def _with_journal(path: Path, work: Callable[[Journal], Awaitable[Any]]) -> Any:
     config = load_config(path)
 
     async def opened() -> Any:
-        from gateway.journal.jobs import Unfit
+        from gateway.journal import Unfit
 
         async with open_journal(config) as journal:
             try:
@@ -240,7 +239,7 @@ def _with_journal(path: Path, work: Callable[[Journal], Awaitable[Any]]) -> Any:
 
 
 def _about(job: Job) -> Mapping[str, str]:
-    from gateway.app.kinds import about
+    from gateway.app import about
 
     return about(job)
 
@@ -255,11 +254,11 @@ def _line(job: Job) -> dict[str, Any]:
 def _shown(job: Job) -> str:
     state = click.style(f"{job.state.value:<11}", fg=_COLOURS.get(job.state.value))
     about = next(iter(_about(job).values()), job.subject)
-    line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {printable(about)}"
+    line = f"{job.id:>6}  {state}  {job.kind:<14}  {_moment(job.created)}  {runtime_printable.printable(about)}"
     if job.state.value == "waiting":
         pause = max(job.next_at - time.time(), 0)
         line += f"  (attempt {job.attempts + 1} in {_span(pause)})"
-    return line + (f"\n        {printable(job.last_error)}" if job.last_error else "")
+    return line + (f"\n        {runtime_printable.printable(job.last_error)}" if job.last_error else "")
 
 
 def _moment(at: float) -> str:

@@ -27,7 +27,7 @@ from gateway.cli.minio_user import minio_user
 from gateway.cli.password import password
 from gateway.cli.study import study
 from gateway.cli.trace import trace
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -55,7 +55,7 @@ def serve(path: Path) -> None:
     Example: avara-gateway serve -c /etc/avara-gateway/gateway.yaml
     """
     from gateway import app
-    from gateway.admin.logs import set_up_logging
+    from gateway.admin import set_up_logging
 
     config = load_config(path, keys_needed=True, code=MISCONFIGURED)
     faulthandler.enable()  # where the service manager ends what hangs, its log says where it hung
@@ -123,7 +123,7 @@ def _event_data(type_: str, options: dict[str, Any]) -> dict[str, Any]:
 async def _send(config: Config, url: str, event: dict[str, Any], webhook_id: str, *, full: bool) -> None:
     import aiohttp
 
-    from gateway.avara.signature import sign
+    from gateway.avara import sign
 
     body = json.dumps(event).encode()
     headers = sign(config.avara.webhook_keys[0].get_secret_value(), webhook_id, body)
@@ -172,7 +172,7 @@ def fetch(path: Path, study_uid: str) -> None:
     \b
     Example: avara-gateway fetch -c gateway.yaml 1.2.840.113619.2.55.3
     """
-    from gateway.dicom.uid import is_usable
+    from gateway.dicom import is_usable
 
     if not is_usable(study_uid):
         raise click.BadParameter(
@@ -190,7 +190,7 @@ def fetch(path: Path, study_uid: str) -> None:
 
 async def _fetch(config: Config, study_uid: str) -> bool:
     from gateway import app
-    from gateway.admin.control import ask, fetch_progress
+    from gateway.admin import ask, fetch_progress
 
     try:
         command = f"/fetch/{quote(study_uid, safe='')}"
@@ -218,7 +218,7 @@ async def _show_progress(study_uid: str, lines: AsyncIterator[dict[str, Any]]) -
             total = last["bytes"] / stored * expected if stored and expected else None
             progress.update(task, completed=last["bytes"], total=total, count=f"{stored} of {expected or '?'}")
     outcome = last.get("outcome", "failed")
-    click.echo(f"{study_uid}: {outcome}: {printable(last.get('text', 'the gateway stopped'))}")
+    click.echo(f"{study_uid}: {outcome}: {runtime_printable.printable(last.get('text', 'the gateway stopped'))}")
     for uid in last.get("missing", [])[:20]:
         click.echo(f"  missing: {uid}")
     return bool(outcome == "complete")

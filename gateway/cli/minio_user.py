@@ -24,8 +24,7 @@ def minio_user(path: Path, root_user_file: Path, root_password_file: Path) -> No
     \b
     Example: avara-gateway minio-user -c gateway.yaml --root-user-file root_user --root-password-file root_password
     """
-    from gateway.objects import Credentials, StoreError
-    from gateway.objects.minio_user import make_user
+    from gateway.objects import Credentials, StoreError, make_user
 
     store = load_config(path).store
     if store.endpoint is None or store.access_key is None or store.secret_key is None:

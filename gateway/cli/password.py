@@ -19,7 +19,7 @@ def password() -> None:
     Example: avara-gateway password
              avara-gateway password < file
     """
-    from gateway.page.passwords import LEAST, make
+    from gateway.page import LEAST, make
 
     if sys.stdin.isatty():
         given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)

@@ -81,7 +81,7 @@ def refetch(path: Path, study_uid: str, why: str) -> None:
 
 
 async def _lines(path: Path, study_uid: str, what: str, why: str) -> list[dict[str, Any]]:
-    from gateway.dicom.uid import is_usable
+    from gateway.dicom import is_usable
 
     if not is_usable(study_uid):
         raise click.BadParameter(
@@ -93,7 +93,7 @@ async def _lines(path: Path, study_uid: str, what: str, why: str) -> list[dict[s
 
 async def _ask(config: Config, study_uid: str, what: str, why: str) -> AsyncIterator[dict[str, Any]]:
     from gateway import app
-    from gateway.admin.control import ask
+    from gateway.admin import ask
 
     try:
         command = f"/study/{what}/{quote(study_uid, safe='')}?why={quote(why)}"

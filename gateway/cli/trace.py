@@ -11,10 +11,10 @@ import click
 
 from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, load_config, open_journal, run
-from gateway.runtime.printable import printable
+from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
-    from gateway.admin.trace import Entry, Trace
+    from gateway.admin import Entry, Trace
     from gateway.config import Config
 
 
@@ -45,14 +45,13 @@ def trace(path: Path, what: str, as_json: bool) -> None:
 
 
 async def _trace(config: Config, what: str) -> Trace:
-    from gateway.admin.trace import trace as search
-    from gateway.app.kinds import about
-    from gateway.app.stores import kept_secret
-    from gateway.journal.events import EventLog
+    from gateway.admin import trace as admin_trace
+    from gateway.app import about, kept_secret
+    from gateway.journal import EventLog
 
     async with open_journal(config) as journal:
         hidden = EventLog(journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=0).hidden
-        return await search(journal, what, hidden=hidden, about=about)
+        return await admin_trace.trace(journal, what, hidden=hidden, about=about)
 
 
 def _show(found: Trace) -> None:
@@ -75,7 +74,10 @@ def _show(found: Trace) -> None:
             click.echo(f"\n{day.isoformat()}")
         _line(entry, alone=len({e.asked for e in found.entries}) == 1)
     for waiting in found.waiting:
-        click.secho(f"\njob {waiting.job} ({waiting.kind}) waits for you: {printable(waiting.reason)}", fg="red")
+        click.secho(
+            f"\njob {waiting.job} ({waiting.kind}) waits for you: {runtime_printable.printable(waiting.reason)}",
+            fg="red",
+        )
         click.echo(f"  avara-gateway jobs show -c FILE {waiting.job}      look at it")
         click.echo(f"  avara-gateway jobs retry -c FILE {waiting.job}     once that is put right")
         click.echo(f'  avara-gateway jobs discard -c FILE {waiting.job} --why "…"')
@@ -83,7 +85,11 @@ def _show(found: Trace) -> None:
 
 def _line(entry: Entry, *, alone: bool) -> None:
     mark = " " if alone or not entry.asked else ">"
-    text = click.style(printable(entry.text), fg="yellow") if entry.trouble else printable(entry.text)
+    text = (
+        click.style(runtime_printable.printable(entry.text), fg="yellow")
+        if entry.trouble
+        else runtime_printable.printable(entry.text)
+    )
     click.echo(f"{mark}{_local(entry.at):%H:%M:%S}  {entry.source:<24}  {text}")
 
 

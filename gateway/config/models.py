@@ -31,7 +31,7 @@ from gateway.config.base import (
 from gateway.config.page import PageConfig
 from gateway.config.reports import ReportsConfig
 from gateway.config.values import Duration, Size
-from gateway.dicom.uid import is_uid
+from gateway.dicom import is_uid
 
 LEAST_KEY = 16
 """Bytes of a webhook key; Standard Webhooks have 24 to 64."""

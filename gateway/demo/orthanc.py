@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.objects.embedded import free_port
+from gateway.objects import free_port
 
 READY_WITHIN = 30.0
 """Seconds; it takes about one."""

@@ -17,10 +17,10 @@ from pydicom import dcmread
 from pypdf import PdfReader
 from rich.console import Console
 
-from gateway.avara.signature import sign
+from gateway.avara import sign
 from gateway.demo.sample import sample_capture, small_pdf
-from gateway.pacs.peer import Peer
-from gateway.pacs.scu.client import PacsClient
+from gateway.pacs import Peer
+from gateway.pacs.scu import PacsClient
 
 T = TypeVar("T")
 

@@ -24,8 +24,7 @@ from sqlalchemy import Select, delete, func, insert, select
 from gateway.journal.journal import Journal, JournalError
 from gateway.journal.tables import event_keys, events
 from gateway.journal.transaction import Transaction
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import SYSTEM_CLOCK, Clock, progress
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from gateway.journal import objects
 from gateway.journal.payload import Payload, Untyped
 from gateway.journal.tables import job_history, jobs
 from gateway.journal.transaction import Transaction
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15 * 60.0
 """Seconds between the attempts of a job: twice as long each time."""

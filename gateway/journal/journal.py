@@ -29,8 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gateway.journal.leases import move_times
 from gateway.journal.tables import cached_studies, studies
 from gateway.journal.transaction import Transaction
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError
 
 log = logging.getLogger(__name__)
 

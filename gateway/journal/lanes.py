@@ -15,7 +15,7 @@ import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from gateway.runtime.clock import Clock
+from gateway.runtime import Clock
 
 AFTER = 3
 """Attempts in a row that a place did not answer, after which it is asked less often."""

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select
 
 from gateway.journal.tables import job_objects, removals
 from gateway.journal.transaction import Transaction
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 
 class BeingRemoved(GatewayError):

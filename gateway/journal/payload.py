@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 FORM = "form"
 """The name beside a payload's own under which its form is kept."""

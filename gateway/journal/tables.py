@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from gateway.dicom.uid import MAX_USABLE_LENGTH
+from gateway.dicom import MAX_USABLE_LENGTH
 
 metadata = MetaData()
 

@@ -22,10 +22,7 @@ from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
 from gateway.journal.payload import Payload
 from gateway.journal.tables import paused_lanes
 from gateway.journal.transaction import Transaction
-from gateway.runtime.clock import wait_for
-from gateway.runtime.errors import GatewayError, said_by_the_other_side
-from gateway.runtime.log_ids import bind, step
-from gateway.runtime.supervise import progress
+from gateway.runtime import GatewayError, bind, progress, said_by_the_other_side, step, wait_for
 
 log = logging.getLogger(__name__)
 

@@ -1,17 +1,43 @@
 """The S3 side: client, batch presigner, embedded server, and that server's public face."""
 
-from gateway.objects.client import ObjectInfo, ObjectStore
-from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
-from gateway.objects.sigv4 import Credentials, Presigner
+from typing import TYPE_CHECKING
+
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.objects.client import CHUNK, ObjectInfo, ObjectStore
+    from gateway.objects.embedded import EmbeddedStore, free_port
+    from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
+    from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
+    from gateway.objects.front import StoreFront
+    from gateway.objects.minio_user import make_user
+    from gateway.objects.serving import OnOpened, Opened, serve_object
+    from gateway.objects.sigv4 import Credentials, Presigner
+    from gateway.objects.uploads import UploadQuota
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "CHUNK",
     "Credentials",
+    "EmbeddedStore",
+    "Fetched",
     "ObjectInfo",
     "ObjectNotFound",
     "ObjectStore",
+    "ObjectTooLarge",
+    "OnOpened",
+    "Opened",
     "Presigner",
     "StoreDenied",
     "StoreError",
+    "StoreFront",
     "StoreFull",
     "StoreUnavailable",
+    "UploadQuota",
+    "fetch_to_file",
+    "free_port",
+    "make_user",
+    "read_file",
+    "serve_object",
 ]

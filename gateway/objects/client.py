@@ -43,7 +43,7 @@ from gateway.objects.content import is_active
 from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
 from gateway.objects.http1 import PutConnections
 from gateway.objects.sigv4 import Credentials, Signer, check_key, path_of
-from gateway.runtime.network import reason
+from gateway.runtime import reason
 
 log = logging.getLogger(__name__)
 

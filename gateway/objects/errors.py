@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 
 class StoreError(GatewayError):

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from io import FileIO
 
 from gateway.objects.client import CHUNK, ObjectStore
-from gateway.runtime.spools import SpoolFile, Spools
-from gateway.runtime.threads import in_thread
+from gateway.runtime import SpoolFile, Spools, in_thread
 
 
 class ObjectTooLarge(Exception):

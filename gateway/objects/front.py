@@ -21,9 +21,7 @@ from gateway.objects.errors import ObjectNotFound, StoreError
 from gateway.objects.serving import OnOpened, Opened, serve_object
 from gateway.objects.sigv4 import PresignedCheck
 from gateway.objects.uploads import UploadQuota
-from gateway.web.cors import METHODS, Cors
-from gateway.web.server import WebServer, ask_for_body, expects_later, gone
-from gateway.web.turns import Turn
+from gateway.web import METHODS, Cors, Turn, WebServer, ask_for_body, expects_later, gone
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from aiohttp import web
 from gateway.objects.client import ObjectInfo, ObjectStore
 from gateway.objects.content import harmless
 from gateway.objects.errors import ObjectNotFound, StoreError, StoreUnavailable
-from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
-from gateway.web.turns import Turn
+from gateway.web import CONDITIONS, Content, Turn, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)

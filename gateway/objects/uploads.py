@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 UPLOADS = 3
 """Through one URL: it is for one object, which a browser that is unsure sends again."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects
-from gateway.journal.jobs import CleanObject
+from gateway.journal import CleanObject, Job, JobState, Journal, Transaction, jobs, objects
 from gateway.objects import ObjectStore
 
 

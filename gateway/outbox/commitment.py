@@ -6,11 +6,9 @@ import logging
 import uuid
 from collections.abc import Collection
 
-from gateway.journal import Job, Journal, Transaction, commitments, jobs
-from gateway.journal.commitments import Answer, Commitment
+from gateway.journal import Answer, Commitment, Job, Journal, Transaction, commitments, jobs
 from gateway.outbox.jobs import StoreObject
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.commitment import CommitmentResult, request_commitment
+from gateway.pacs.scu import CommitmentResult, PacsClient, request_commitment
 
 log = logging.getLogger(__name__)
 

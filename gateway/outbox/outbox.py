@@ -17,20 +17,28 @@ from io import FileIO
 
 from pydicom.uid import UID
 
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, objects
-from gateway.journal.commitments import Answer
-from gateway.journal.worker import CannotBeDone, Ended, Kind, PlaceSilent, Step, TryLater
-from gateway.objects import ObjectNotFound, ObjectStore
-from gateway.objects.files import fetch_to_file
+from gateway.journal import (
+    Answer,
+    CannotBeDone,
+    Ended,
+    Job,
+    JobState,
+    Journal,
+    Kind,
+    PlaceSilent,
+    Step,
+    Transaction,
+    TryLater,
+    jobs,
+    objects,
+)
+from gateway.objects import ObjectNotFound, ObjectStore, fetch_to_file
 from gateway.outbox.commitment import Commitments, overdue
 from gateway.outbox.jobs import StoreObject
-from gateway.pacs.errors import AssociationRejected, PacsError
-from gateway.pacs.receiver import Body
-from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.scu.store import CannotTranscode, OutgoingInstance, Stored, store
-from gateway.pacs.scu.transcode import data_set_of, transcoded
-from gateway.runtime.log_ids import bind
-from gateway.runtime.spools import Spools
+from gateway.pacs import AssociationRejected, Body, PacsError
+from gateway.pacs.scu import CannotTranscode, OutgoingInstance, PacsClient, Stored, data_set_of, transcoded
+from gateway.pacs.scu import store as scu_store
+from gateway.runtime import Spools, bind
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +216,7 @@ class Outbox:
             body = data_set_of(file, fetched.size)
             try:
                 instance = OutgoingInstance(payload.sop_class_uid, payload.sop_instance_uid, syntax, body)
-                stored = await store(client, instance, lambda to: self._transcoded(file, to))
+                stored = await scu_store.store(client, instance, lambda to: self._transcoded(file, to))
             finally:
                 body.close()
             log.info("instance %s is stored in %s", payload.sop_instance_uid, client.peer.name)

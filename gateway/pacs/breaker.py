@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from gateway.pacs.errors import PacsError, PacsUnreachable
 from gateway.pacs.lanes import Claim, Urgency
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 AFTER = 3
 """Failures in a row after which it is spared."""

@@ -6,7 +6,7 @@ It is never shown outside the hospital.
 
 from __future__ import annotations
 
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 
 class PacsError(GatewayError):

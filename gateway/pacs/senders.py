@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.pacs.certificates import is_named
-from gateway.runtime.supervise import progress
+from gateway.runtime import progress
 
 log = logging.getLogger(__name__)
 

@@ -9,22 +9,20 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.captures.accept import accept, can_be_accepted
-from gateway.dicom.uid import is_usable
-from gateway.journal import Job, JobState
-from gateway.journal.events import EventKind
-from gateway.journal.jobs import JobLost, Unfit
+from gateway.captures import accept as captures_accept
+from gateway.captures import can_be_accepted
+from gateway.dicom import is_usable
+from gateway.journal import EventKind, Job, JobLost, JobState, Unfit
 from gateway.objects import StoreError
-from gateway.pacs.errors import PacsError
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs import PacsError
+from gateway.pacs.scu import StudyRecord
 from gateway.page.preview import Element, NoPreview, Previews
 from gateway.page.server import FORM, VISITOR
 from gateway.page.views import Views, render
 from gateway.page.visitors import Visitor
 from gateway.page.watch import Parts
 from gateway.page.work import JobLine
-from gateway.reports.fetch import assign
-from gateway.reports.jobs import FETCH
+from gateway.reports import FETCH, assign
 
 ASKED_WITHIN = 15.0
 """Seconds for the PACS to say whose a study is."""
@@ -180,7 +178,7 @@ class Desk:
             if what == "retry":
                 await self._parts.jobs.retry(job.id, by=by)
             elif what == "accept":
-                await self._parts.journal.run(lambda c: accept(c, job.id, by=by))
+                await self._parts.journal.run(lambda c: captures_accept.accept(c, job.id, by=by))
             elif what == "discard":
                 why = " ".join(form.get("why", "").split())[:MAX_REASON]
                 if not why:

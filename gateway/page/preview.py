@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.objects import ObjectStore
-from gateway.objects.files import ObjectTooLarge, fetch_to_file
-from gateway.runtime.confined import Limits, run_confined
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.spools import Spools
+from gateway.objects import ObjectStore, ObjectTooLarge, fetch_to_file
+from gateway.runtime import GatewayError, Limits, Spools, run_confined
 
 _PREVIEWER = Path(__file__).with_name("previewer.py")
 

@@ -13,14 +13,11 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from gateway.config.base import is_loopback
+from gateway.config import is_loopback
 from gateway.journal import JournalError
 from gateway.page import words
 from gateway.page.visitors import NotNow, Visitor, Visitors
-from gateway.web.clients import Clients
-from gateway.web.cors import Cors
-from gateway.web.server import Bounds, WebServer, gone
-from gateway.web.turns import Busy, TooSlow
+from gateway.web import Bounds, Busy, Clients, Cors, TooSlow, WebServer, gone
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.admin.certificates import CertificateEnd
+from gateway.admin import CertificateEnd
 from gateway.journal import PausedLane
-from gateway.runtime.supervise import LoopState
+from gateway.runtime import LoopState
 
 SOON = 21 * 86400.0
 """Seconds before its end at which a certificate is spoken of: time enough to have a new one made."""

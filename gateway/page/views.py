@@ -9,7 +9,8 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from gateway import __version__
-from gateway.admin.trace import About, trace
+from gateway.admin import About
+from gateway.admin import trace as admin_trace
 from gateway.journal import Job, JobState, JournalError
 from gateway.page import work
 from gateway.page.server import VISITOR
@@ -109,7 +110,9 @@ class Views:
         found = None
         if what:
             await self._parts.events.flush()
-            found = await trace(self._parts.journal, what, hidden=self._parts.events.hidden, about=self._about)
+            found = await admin_trace.trace(
+                self._parts.journal, what, hidden=self._parts.events.hidden, about=self._about
+            )
         return render("search.html", request, {"what": what, "found": found})
 
 

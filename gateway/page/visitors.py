@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.page import passwords
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.admin.certificates import CertificateEnd
-from gateway.admin.health import Health
-from gateway.admin.state_dir import StateDir
-from gateway.journal import Jobs, JobState, Journal, JournalError, PausedLane, events
-from gateway.journal.events import EventKind, EventLog, JournalEvent
+from gateway.admin import CertificateEnd, Health, StateDir
+from gateway.journal import EventKind, EventLog, Jobs, JobState, Journal, JournalError, JournalEvent, PausedLane, events
 from gateway.objects import ObjectStore
-from gateway.pacs.errors import PacsError
+from gateway.pacs import PacsError
 from gateway.page.standing import AvaraSeen, Memory, Observed, PacsSeen, Standing, judge
-from gateway.runtime.errors import GatewayError
-from gateway.runtime.supervise import Supervisor, progress
-from gateway.studies.flight import Flight
-from gateway.studies.retrieval import Pacs
+from gateway.runtime import GatewayError, Supervisor, progress
+from gateway.studies import Flight, Pacs
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from gateway.journal import Job, JobState, events
-from gateway.journal.events import EventKind
-from gateway.journal.tables import cached_studies, upload_slots
-from gateway.journal.transaction import Transaction
-from gateway.pacs.lanes import Urgency
-from gateway.studies.flight import Flight
+from gateway.journal import EventKind, Job, JobState, Transaction, cached_studies, events, upload_slots
+from gateway.pacs import Urgency
+from gateway.studies import Flight
 
 
 @dataclass(frozen=True, slots=True)

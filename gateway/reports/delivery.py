@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, study_reports
-from gateway.journal.worker import CannotBeDone, TryLater
+from gateway.journal import CannotBeDone, Job, JobState, Journal, Transaction, TryLater, jobs, study_reports
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.pacs.errors import PacsError
-from gateway.pacs.scu.client import StudyRecord
-from gateway.pacs.scu.lookup import Records
-from gateway.pacs.scu.retrieve import Finder
+from gateway.pacs import PacsError
+from gateway.pacs.scu import Finder, Records, StudyRecord
 from gateway.reports.report import Report, signing_of, worded
-from gateway.runtime.log_ids import bind
+from gateway.runtime import bind
 
 
 class Delivery:

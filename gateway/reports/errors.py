@@ -6,7 +6,7 @@ and neither does the error's cause: a presigned URL is a key to the report for a
 
 from __future__ import annotations
 
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 
 
 class ReportError(GatewayError):

@@ -15,17 +15,26 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from gateway.alerts import end_alert, raise_alert
-from gateway.avara.api import ApiError
-from gateway.journal import Job, JobState, Journal, Transaction, jobs, study_reports
+from gateway.avara import ApiError
+from gateway.journal import (
+    CannotBeDone,
+    Ended,
+    Job,
+    JobState,
+    Journal,
+    ReportVersion,
+    Step,
+    StudyReport,
+    Transaction,
+    TryLater,
+    jobs,
+    study_of,
+    study_reports,
+)
 from gateway.journal import reports as table
-from gateway.journal.journal import study_of
-from gateway.journal.reports import ReportVersion
-from gateway.journal.study_reports import StudyReport
-from gateway.journal.worker import CannotBeDone, Ended, Step, TryLater
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.pacs.errors import PacsError
-from gateway.pacs.scu.lookup import Records
-from gateway.pacs.scu.retrieve import Finder
+from gateway.pacs import PacsError
+from gateway.pacs.scu import Finder, Records
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.avara.api import ApiError, AvaraApi, Report, User
+from gateway.avara import ApiError, AvaraApi, Report, User
 from gateway.reports.identity import Snapshot
 from gateway.reports.report import Signer, Signing
 

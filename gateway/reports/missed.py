@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.alerts import raise_alert
-from gateway.avara.api import ApiError, ApiRefused, AvaraApi, Report, Studies, Study
-from gateway.dicom.uid import is_usable
-from gateway.journal import JobState, Journal, Transaction, jobs, marks, study_reports
-from gateway.journal.study_reports import StudyReport
+from gateway.avara import ApiError, ApiRefused, AvaraApi, Report, Studies, Study
+from gateway.dicom import is_usable
+from gateway.journal import JobState, Journal, StudyReport, Transaction, jobs, marks, study_reports
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.report import worded
-from gateway.runtime.clock import Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import Clock, progress
 
 log = logging.getLogger(__name__)
 

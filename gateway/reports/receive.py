@@ -7,13 +7,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from gateway.alerts import raise_alert
-from gateway.avara.answers import ReportAcknowledged
-from gateway.avara.endpoint import Refusal
-from gateway.avara.events import Event, ReportDelivered
-from gateway.avara.signature import Delivery
-from gateway.journal import Journal, JournalError, Transaction, jobs, study_reports
-from gateway.journal.journal import remember_study
-from gateway.journal.study_reports import StudyReport
+from gateway.avara import Delivery, Event, Refusal, ReportAcknowledged, ReportDelivered
+from gateway.journal import Journal, JournalError, StudyReport, Transaction, jobs, remember_study, study_reports
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.report import worded

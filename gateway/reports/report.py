@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
+from gateway.dicom import BASIC_TEXT_SR, ENCAPSULATED_PDF
 
 _NAMESPACE = uuid.UUID("5f4dcf3c-6b57-4d0e-9f38-1a3f5f2b7c61")
 """Ours, for UIDs that are derived from a report; never to be changed, or a retry would be another object."""

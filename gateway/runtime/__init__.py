@@ -1,1 +1,63 @@
 """What every room stands on: the root of all errors, the clock, supervised tasks. Knows nothing of DICOM or Avara."""
+
+from typing import TYPE_CHECKING
+
+from gateway.runtime.exports import on_demand
+
+if TYPE_CHECKING:
+    from gateway.runtime import log_ids, printable
+    from gateway.runtime.accept import AcceptLoop
+    from gateway.runtime.clock import SYSTEM_CLOCK, Clock, wait_for
+    from gateway.runtime.confined import Ended, Limits, run_confined
+    from gateway.runtime.descriptors import raise_limit
+    from gateway.runtime.errors import GatewayError, said_by_the_other_side
+    from gateway.runtime.lifecycle import Part, loop, opened, running
+    from gateway.runtime.log_ids import bind, bound, current, next_association, step
+    from gateway.runtime.network import reason
+    from gateway.runtime.seldom import Seldom
+    from gateway.runtime.signals import StopSignals
+    from gateway.runtime.spools import NoRoom, SpoolFile, Spools
+    from gateway.runtime.supervise import Loop, LoopEnded, LoopState, Supervisor, progress
+    from gateway.runtime.systemd import ServiceManager
+    from gateway.runtime.threads import DaemonThreads, in_thread
+else:
+    __getattr__ = on_demand(__name__)
+
+__all__ = [
+    "SYSTEM_CLOCK",
+    "AcceptLoop",
+    "Clock",
+    "DaemonThreads",
+    "Ended",
+    "GatewayError",
+    "Limits",
+    "Loop",
+    "LoopEnded",
+    "LoopState",
+    "NoRoom",
+    "Part",
+    "Seldom",
+    "ServiceManager",
+    "SpoolFile",
+    "Spools",
+    "StopSignals",
+    "Supervisor",
+    "bind",
+    "bound",
+    "current",
+    "in_thread",
+    "log_ids",
+    "loop",
+    "next_association",
+    "on_demand",
+    "opened",
+    "printable",
+    "progress",
+    "raise_limit",
+    "reason",
+    "run_confined",
+    "running",
+    "said_by_the_other_side",
+    "step",
+    "wait_for",
+]

@@ -1,1 +1,61 @@
 """Use case 1, ``study.access_requested``: find, fetch, cache, answer with URLs."""
+
+from typing import TYPE_CHECKING
+
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.studies.access import StudyAccessHandler
+    from gateway.studies.cache import Budget, CacheFull, StudyCache
+    from gateway.studies.deferred import DeferredInstances, DeferredUrls
+    from gateway.studies.fetch import Fetcher
+    from gateway.studies.flight import Flight
+    from gateway.studies.habits import Habits, KeptHabits
+    from gateway.studies.index import StudyIndex, rejected
+    from gateway.studies.intake import Intake
+    from gateway.studies.outcome import (
+        Complete,
+        Disputed,
+        NotFound,
+        NotSent,
+        NotStored,
+        Outcome,
+        Partial,
+        Unconfirmed,
+        Unreachable,
+    )
+    from gateway.studies.refusals import Refusals
+    from gateway.studies.retrieval import Pacs
+    from gateway.studies.said import in_words
+    from gateway.studies.upkeep import Upkeep
+else:
+    __getattr__ = on_demand(__name__)
+
+__all__ = [
+    "Budget",
+    "CacheFull",
+    "Complete",
+    "DeferredInstances",
+    "DeferredUrls",
+    "Disputed",
+    "Fetcher",
+    "Flight",
+    "Habits",
+    "Intake",
+    "KeptHabits",
+    "NotFound",
+    "NotSent",
+    "NotStored",
+    "Outcome",
+    "Pacs",
+    "Partial",
+    "Refusals",
+    "StudyAccessHandler",
+    "StudyCache",
+    "StudyIndex",
+    "Unconfirmed",
+    "Unreachable",
+    "Upkeep",
+    "in_words",
+    "rejected",
+]

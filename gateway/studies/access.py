@@ -15,9 +15,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from gateway.avara.answers import Manifest, MediaUrl, StudyAccess
-from gateway.avara.events import Event, StudyAccessRequested
-from gateway.avara.signature import Delivery
+from gateway.avara import Delivery, Event, Manifest, MediaUrl, StudyAccess, StudyAccessRequested
 from gateway.journal import Journal, JournalError
 from gateway.objects import Presigner, StoreError
 from gateway.studies import keys, media

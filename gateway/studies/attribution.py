@@ -14,8 +14,8 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
-from gateway.dicom.uid import is_usable
-from gateway.pacs.receiver import IncomingInstance
+from gateway.dicom import is_usable
+from gateway.pacs import IncomingInstance
 from gateway.studies.flight import Flight
 from gateway.studies.index import Instance
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from gateway.journal import Journal, StudyState
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.runtime.errors import GatewayError
+from gateway.runtime import GatewayError
 from gateway.studies import index as index_file
 from gateway.studies import keys
 from gateway.studies.index import StudyIndex

@@ -17,15 +17,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.objects import ObjectNotFound, ObjectStore, StoreError
-from gateway.objects.serving import OnOpened, Opened, serve_object
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.objects import ObjectNotFound, ObjectStore, OnOpened, Opened, StoreError, serve_object
+from gateway.runtime import SYSTEM_CLOCK, Clock
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.index import Instance, rejected
-from gateway.web.cors import Cors
-from gateway.web.server import WebServer, gone
+from gateway.web import Cors, WebServer, gone
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,9 @@ from collections.abc import Callable, Sequence
 
 from gateway.journal import JournalError
 from gateway.objects import StoreError
-from gateway.pacs.errors import PacsError, PacsUnreachable
-from gateway.pacs.lanes import ahead
-from gateway.pacs.receiver import IncomingInstance
-from gateway.pacs.scu.client import InstanceList, InstanceRef, StudyRecord
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.log_ids import bind, step
+from gateway.pacs import IncomingInstance, PacsError, PacsUnreachable, ahead
+from gateway.pacs.scu import InstanceList, InstanceRef, StudyRecord
+from gateway.runtime import SYSTEM_CLOCK, Clock, bind, step
 from gateway.studies import keys, refusals
 from gateway.studies.cache import StudyCache
 from gateway.studies.flight import Flight

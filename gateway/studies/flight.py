@@ -8,9 +8,9 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from gateway.pacs.lanes import Urgency
-from gateway.pacs.scu.client import InstanceRef, StudyRecord
-from gateway.runtime.log_ids import current
+from gateway.pacs import Urgency
+from gateway.pacs.scu import InstanceRef, StudyRecord
+from gateway.runtime import current
 from gateway.studies.compare import Differences
 from gateway.studies.index import Instance, StudyIndex, rejected
 from gateway.studies.listed import series_place

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gateway.journal import Journal, JournalError, marks
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from gateway.dicom.elements import (
+from gateway.dicom import (
     MalformedDataSet,
     decimal,
     integer,
+    is_uid,
+    is_usable,
     read_elements,
+    read_tolerantly,
     string,
     text,
     unsigned_short,
 )
-from gateway.dicom.tolerant import read_tolerantly
-from gateway.dicom.uid import is_uid, is_usable
-from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs import IncomingInstance
 from gateway.studies.index import Instance
 
 HEADER_LIMIT = 512 * 1024

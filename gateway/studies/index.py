@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION
+from gateway.dicom import KEY_OBJECT_SELECTION
 from gateway.studies import keys
 from gateway.studies.said import Said
 

@@ -15,16 +15,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
-from gateway.dicom.elements import MalformedDataSet
-from gateway.dicom.part10 import file_header
-from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION
-from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
-from gateway.dicom.viewable import LIMIT as VIEWABLE_LIMIT
-from gateway.dicom.viewable import MADE_VIEWABLE, made_viewable
+from gateway.dicom import (
+    EXPLICIT_LITTLE_ENDIAN,
+    KEY_OBJECT_SELECTION,
+    MADE_VIEWABLE,
+    MalformedDataSet,
+    file_header,
+    made_viewable,
+)
+from gateway.dicom import LIMIT as VIEWABLE_LIMIT
 from gateway.objects import ObjectStore, StoreError, StoreFull
-from gateway.pacs.receiver import Body, IncomingInstance, Sender, Status
-from gateway.pacs.scp.server import log_refused
-from gateway.runtime.log_ids import bind
+from gateway.pacs import Body, IncomingInstance, Sender, Status
+from gateway.pacs.scp import log_refused
+from gateway.runtime import bind
 from gateway.studies import keys, media
 from gateway.studies.attribution import Attribution, as_listed
 from gateway.studies.cache import CacheFull, StudyCache

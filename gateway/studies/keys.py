@@ -8,8 +8,8 @@ that no two are the same key, and none leads anywhere else.
 import re
 from functools import lru_cache
 
-from gateway.dicom.uid import is_uid, is_usable
-from gateway.runtime.clock import Clock
+from gateway.dicom import is_uid, is_usable
+from gateway.runtime import Clock
 
 ROOT = "studies/"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gateway.dicom.sop_classes import has_images
-from gateway.pacs.scu.client import InstanceRef
+from gateway.dicom import has_images
+from gateway.pacs.scu import InstanceRef
 from gateway.studies.index import Instance
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from gateway.avara.answers import Manifest, SeriesManifest, SopManifest
-from gateway.dicom.sop_classes import PARAMETRIC_MAP
+from gateway.avara import Manifest, SeriesManifest, SopManifest
+from gateway.dicom import PARAMETRIC_MAP
 from gateway.studies.index import Instance
 
 

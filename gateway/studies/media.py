@@ -13,11 +13,8 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from gateway.dicom.elements import UNDEFINED
-from gateway.dicom.sop_classes import ENCAPSULATED_PDF
-from gateway.dicom.syntaxes import VIDEO
-from gateway.dicom.tolerant import find_element, plain, read_tolerantly
-from gateway.pacs.receiver import Body, IncomingInstance
+from gateway.dicom import ENCAPSULATED_PDF, UNDEFINED, VIDEO, find_element, plain, read_tolerantly
+from gateway.pacs import Body, IncomingInstance
 from gateway.studies.index import Instance, Media
 
 log = logging.getLogger(__name__)

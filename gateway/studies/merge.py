@@ -11,12 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from gateway.pacs.breaker import Breaker
-from gateway.pacs.errors import PacsError
-from gateway.pacs.lanes import Claim, Urgent, opened
-from gateway.pacs.receiver import InstanceHandler
-from gateway.pacs.scu.client import InstanceList, InstanceRef, OnFound, StudyRecord
-from gateway.pacs.scu.retrieve import Selection
+from gateway.pacs import Breaker, Claim, InstanceHandler, PacsError, Urgent, opened
+from gateway.pacs.scu import InstanceList, InstanceRef, OnFound, Selection, StudyRecord
 from gateway.studies.habits import Habits
 from gateway.studies.retrieval import Pacs
 from gateway.studies.said import said

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.pacs.errors import PacsError
+from gateway.pacs import PacsError
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.listed import in_series

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.runtime.clock import Clock
+from gateway.runtime import Clock
 
 MOST_OF_A_STUDY = 10_000
 """Instances whose refusal is remembered of a study."""

@@ -13,10 +13,8 @@ from io import BytesIO
 from pydicom import Dataset
 from pydicom.filereader import read_dataset
 
-from gateway.dicom.elements import MalformedDataSet, inflated
-from gateway.dicom.syntaxes import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT
-from gateway.dicom.uid import is_usable
-from gateway.pacs.receiver import IncomingInstance
+from gateway.dicom import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT, MalformedDataSet, inflated, is_usable
+from gateway.pacs import IncomingInstance
 
 log = logging.getLogger(__name__)
 

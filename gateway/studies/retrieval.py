@@ -14,12 +14,9 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.pacs.errors import OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
-from gateway.pacs.lanes import Claim, Lane
-from gateway.pacs.scu.client import InstanceList, InstanceRef, PacsClient
-from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
-from gateway.runtime.clock import Clock
-from gateway.runtime.log_ids import step
+from gateway.pacs import Claim, Lane, OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
+from gateway.pacs.scu import Finder, InstanceList, InstanceRef, PacsClient, Retriever, Selection
+from gateway.runtime import Clock, step
 from gateway.studies.compare import Differences, differences
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits

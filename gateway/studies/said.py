@@ -11,7 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu import StudyRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway.journal import CachedStudy, Journal, JournalError
 from gateway.objects import StoreError
-from gateway.runtime.supervise import progress
+from gateway.runtime import progress
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 

@@ -2,3 +2,38 @@
 
 Knows nothing of what is served. Everything that strangers on the internet can reach passes here first.
 """
+
+from typing import TYPE_CHECKING
+
+from gateway.runtime import on_demand
+
+if TYPE_CHECKING:
+    from gateway.web.clients import Clients, household
+    from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
+    from gateway.web.cors import METHODS, Cors
+    from gateway.web.server import Bounds, WebServer, ask_for_body, expects_later, gone
+    from gateway.web.tls import ServerCertificate
+    from gateway.web.turns import Busy, TooSlow, Turn, Turns
+else:
+    __getattr__ = on_demand(__name__)
+
+__all__ = [
+    "CONDITIONS",
+    "METHODS",
+    "Bounds",
+    "Busy",
+    "Clients",
+    "Content",
+    "Cors",
+    "ServerCertificate",
+    "TooSlow",
+    "Turn",
+    "Turns",
+    "Verdict",
+    "WebServer",
+    "ask_for_body",
+    "expects_later",
+    "gone",
+    "household",
+    "judge",
+]

@@ -14,7 +14,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from gateway.runtime.accept import AcceptLoop
+from gateway.runtime import AcceptLoop
 from gateway.web.clients import Clients, household
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from gateway.runtime.clock import SYSTEM_CLOCK, Clock
-from gateway.runtime.supervise import progress
+from gateway.runtime import SYSTEM_CLOCK, Clock, progress
 
 log = logging.getLogger(__name__)
 

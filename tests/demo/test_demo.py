@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 WITHOUT_ORTHANC = """
-import gateway.demo as demo
+import gateway.demo.stage as demo
 def none():
     raise demo.NoOrthanc("none")
 demo.find_orthanc = none

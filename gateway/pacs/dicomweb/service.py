@@ -19,12 +19,20 @@ from urllib.parse import quote
 
 import aiohttp
 
-from gateway.dicom.uid import is_usable
-from gateway.pacs.breaker import Breaker
-from gateway.pacs.errors import PacsUnreachable, ProtocolViolation, RequestRefused
-from gateway.pacs.lanes import Claim, Lane, Lanes, Urgent, opened
-from gateway.pacs.peer import Timeouts
-from gateway.pacs.scu.client import (
+from gateway.dicom import is_usable
+from gateway.pacs import (
+    Breaker,
+    Claim,
+    Lane,
+    Lanes,
+    PacsUnreachable,
+    ProtocolViolation,
+    RequestRefused,
+    Timeouts,
+    Urgent,
+    opened,
+)
+from gateway.pacs.scu import (
     ACCESSION_NUMBER,
     INSTANCE_CREATION_DATE,
     INSTANCE_CREATION_TIME,

@@ -13,19 +13,33 @@ from dataclasses import replace
 from email.message import Message
 from urllib.parse import quote
 
-from gateway.dicom.elements import MalformedDataSet, read_elements, string
-from gateway.dicom.part10 import FileMeta, read_file_meta
-from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
-from gateway.dicom.uid import is_uid, is_usable
+from gateway.dicom import (
+    EXPLICIT_LITTLE_ENDIAN,
+    FileMeta,
+    MalformedDataSet,
+    is_uid,
+    is_usable,
+    read_elements,
+    read_file_meta,
+    string,
+)
+from gateway.pacs import (
+    Body,
+    Claim,
+    IncomingInstance,
+    InstanceHandler,
+    OnRefused,
+    PacsError,
+    PacsUnreachable,
+    ProtocolViolation,
+    Sender,
+)
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
 from gateway.pacs.dicomweb.service import DicomWeb
-from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation
-from gateway.pacs.lanes import Claim
-from gateway.pacs.receiver import Body, IncomingInstance, InstanceHandler, OnRefused, Sender
-from gateway.pacs.scp.server import log_refused
-from gateway.pacs.scu.retrieve import Selection
-from gateway.pacs.upper.spool import SPOOL_ABOVE, Spool, TooLarge
-from gateway.runtime.spools import Spools
+from gateway.pacs.scp import log_refused
+from gateway.pacs.scu import Selection
+from gateway.pacs.upper import SPOOL_ABOVE, Spool, TooLarge
+from gateway.runtime import Spools
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.pacs.scp.places import Caller, unassociated_to_go
-from gateway.pacs.upper.link import Link
-from gateway.runtime.accept import AcceptLoop
-from gateway.web.clients import household
+from gateway.pacs.upper import Link
+from gateway.runtime import AcceptLoop
+from gateway.web import household
 
 log = logging.getLogger(__name__)
 

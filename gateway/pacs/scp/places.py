@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from gateway.pacs.upper.link import Link
+from gateway.pacs.upper import Link
 
 STRANGERS = 32
 """Connections from addresses of no PACS, in all, that have not associated: enough to be rejected with a reason."""

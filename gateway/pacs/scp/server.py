@@ -10,56 +10,55 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.dicom.sop_classes import STORAGE_COMMITMENT, VERIFICATION, is_storage_class
-from gateway.dicom.syntaxes import READABLE, UNCOMPRESSED
-from gateway.dicom.uid import is_uid, is_usable
-from gateway.pacs.certificates import names_of
-from gateway.pacs.errors import ProtocolViolation
-from gateway.pacs.receiver import (
+from gateway.dicom import READABLE, STORAGE_COMMITMENT, UNCOMPRESSED, VERIFICATION, is_storage_class, is_uid, is_usable
+from gateway.pacs import (
     AllowsAssociation,
     IncomingInstance,
     InstanceHandler,
     IsCertified,
     OnRefused,
+    ProtocolViolation,
     Sender,
     Status,
+    is_local,
+    names_of,
 )
 from gateway.pacs.scp.door import Door
 from gateway.pacs.scp.places import Caller, associated_to_go
-from gateway.pacs.scu.commitment import CommitmentResult, acknowledge, read_report
-from gateway.pacs.senders import is_local
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.association import RELEASE_RP_PDU
-from gateway.pacs.upper.cpu import FRUITLESS, TAKEN, CpuBudget
-from gateway.pacs.upper.link import (
-    ASSOCIATE_RQ,
-    RELEASE_RQ,
-    ConnectionClosed,
-    Link,
-    Message,
-    ServiceProvider,
-    data_pdus,
-)
-from gateway.pacs.upper.negotiation import (
+from gateway.pacs.scu import CommitmentResult, acknowledge, read_report
+from gateway.pacs.upper import (
     APPLICATION_CONTEXT,
     APPLICATION_CONTEXT_NOT_SUPPORTED,
+    ASSOCIATE_RQ,
     CALLED_AE_NOT_RECOGNIZED,
     CALLING_AE_NOT_RECOGNIZED,
+    FRUITLESS,
     LOCAL_LIMIT_EXCEEDED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
+    RELEASE_RP_PDU,
+    RELEASE_RQ,
+    SPOOL_ABOVE,
+    TAKEN,
     Accepted,
     Chooses,
+    ConnectionClosed,
     Context,
+    CpuBudget,
+    Link,
+    Message,
     Proposal,
     Rejected,
+    ServiceProvider,
+    Titles,
+    TooLarge,
     accept,
+    data_pdus,
+    dimse,
     read_request,
+    read_titles,
     reject_pdu,
 )
-from gateway.pacs.upper.pdus import Titles, read_titles
-from gateway.pacs.upper.spool import SPOOL_ABOVE, TooLarge
-from gateway.runtime.log_ids import bind, next_association, step
-from gateway.runtime.spools import Spools
+from gateway.runtime import Spools, bind, next_association, step
 
 log = logging.getLogger(__name__)
 

@@ -15,22 +15,38 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from gateway.dicom.elements import MalformedDataSet, integer, read_elements, string, text
-from gateway.dicom.sop_classes import STUDY_ROOT_FIND, VERIFICATION, has_images
-from gateway.dicom.syntaxes import READABLE
-from gateway.dicom.uid import is_usable
-from gateway.pacs.breaker import Breaker
-from gateway.pacs.errors import AssociationRejected, OperationFailed, PacsError
-from gateway.pacs.lanes import ECHO, Claim, Lane, Lanes, Urgent, ahead, opened
-from gateway.pacs.peer import Peer
+from gateway.dicom import (
+    READABLE,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    MalformedDataSet,
+    has_images,
+    integer,
+    is_usable,
+    read_elements,
+    string,
+    text,
+)
+from gateway.pacs import (
+    ECHO,
+    AssociationRejected,
+    Breaker,
+    Claim,
+    Lane,
+    Lanes,
+    OperationFailed,
+    PacsError,
+    Peer,
+    Urgent,
+    ahead,
+    opened,
+)
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.scu.kept import KeptAssociations
 from gateway.pacs.scu.numbered import ROUND, Others, the_others
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.negotiation import Context
-from gateway.runtime.spools import Spools
+from gateway.pacs.upper import Association, Context, dimse
+from gateway.runtime import Spools
 
 log = logging.getLogger(__name__)
 

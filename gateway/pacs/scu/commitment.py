@@ -15,16 +15,17 @@ from pydicom import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from gateway.dicom.encoding import encode_data_set
-from gateway.dicom.sop_classes import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
-from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN, READABLE
-from gateway.dicom.uid import is_uid
-from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
-from gateway.pacs.lanes import STORING
+from gateway.dicom import (
+    IMPLICIT_LITTLE_ENDIAN,
+    READABLE,
+    STORAGE_COMMITMENT,
+    STORAGE_COMMITMENT_INSTANCE,
+    encode_data_set,
+    is_uid,
+)
+from gateway.pacs import STORING, OperationFailed, PacsUnreachable, ProtocolViolation
 from gateway.pacs.scu.client import PacsClient
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import Message
-from gateway.pacs.upper.negotiation import Context
+from gateway.pacs.upper import Context, Message, dimse
 
 log = logging.getLogger(__name__)
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
-from gateway.pacs.peer import Peer
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.link import Message
+from gateway.pacs import OperationFailed, PacsUnreachable, Peer, ProtocolViolation
+from gateway.pacs.upper import Association, Message, dimse
 
 
 def request(association: Association, field: int, sop_class_uid: str, *, data: bool) -> dict[int, int | str]:

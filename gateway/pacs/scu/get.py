@@ -11,20 +11,22 @@ import asyncio
 from collections.abc import Callable, Collection
 from itertools import islice
 
-from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
-from gateway.dicom.syntaxes import COMMONEST_FIRST, READABLE, UNCOMPRESSED
-from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, ProtocolViolation
-from gateway.pacs.lanes import Claim
-from gateway.pacs.receiver import InstanceHandler, OnRefused, Sender
-from gateway.pacs.scp.server import log_refused, take_in
+from gateway.dicom import COMMON_STORAGE_CLASSES, COMMONEST_FIRST, READABLE, STUDY_ROOT_GET, UNCOMPRESSED
+from gateway.pacs import (
+    Claim,
+    InstanceHandler,
+    NoContextAccepted,
+    OnRefused,
+    PacsUnreachable,
+    ProtocolViolation,
+    Sender,
+)
+from gateway.pacs.scp import log_refused, take_in
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.exchange import request
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.link import Message
-from gateway.pacs.upper.negotiation import Context
-from gateway.runtime.spools import Spools
+from gateway.pacs.upper import Association, Context, Message, dimse
+from gateway.runtime import Spools
 
 MAX_CONTEXTS = 128
 """Presentation contexts of an association."""

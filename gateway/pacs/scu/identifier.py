@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN
+from gateway.dicom import IMPLICIT_LITTLE_ENDIAN
 
 QUERY_LEVEL = 0x00080052
 _UIDS = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))

@@ -11,11 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.pacs.errors import PacsUnreachable
-from gateway.pacs.lanes import Claim, Lanes
-from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.negotiation import Context
-from gateway.runtime.log_ids import bound
+from gateway.pacs import Claim, Lanes, PacsUnreachable
+from gateway.pacs.upper import Association, Context
+from gateway.runtime import bound
 
 KEEP_FOR = 0.5
 """Seconds: longer than from one job of a series to the next, shorter than any PACS lets an association be idle."""

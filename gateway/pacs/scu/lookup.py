@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-from gateway.pacs.errors import PacsError, PacsUnreachable
-from gateway.pacs.lanes import ahead
+from gateway.pacs import PacsError, PacsUnreachable, ahead
 from gateway.pacs.scu.client import StudyRecord
 from gateway.pacs.scu.retrieve import Finder
 

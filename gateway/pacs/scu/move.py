@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.dicom.sop_classes import STUDY_ROOT_MOVE
-from gateway.dicom.syntaxes import READABLE
-from gateway.pacs.errors import PacsUnreachable, UnknownMoveDestination
-from gateway.pacs.lanes import Claim
-from gateway.pacs.receiver import InstanceHandler
+from gateway.dicom import READABLE, STUDY_ROOT_MOVE
+from gateway.pacs import Claim, InstanceHandler, PacsUnreachable, UnknownMoveDestination
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.negotiation import Context
+from gateway.pacs.upper import Context, dimse
 
 MOVE_DESTINATION_UNKNOWN = 0xA801
 IDENTIFIER_DOES_NOT_MATCH = 0xA900

@@ -11,13 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.dicom.elements import MalformedDataSet, read_elements, string
-from gateway.dicom.uid import is_usable
-from gateway.pacs.breaker import Breaker
-from gateway.pacs.errors import OperationFailed, ProtocolViolation
-from gateway.pacs.lanes import Claim, Urgent, opened
-from gateway.pacs.peer import Peer
-from gateway.pacs.receiver import InstanceHandler
+from gateway.dicom import MalformedDataSet, is_usable, read_elements, string
+from gateway.pacs import Breaker, Claim, InstanceHandler, OperationFailed, Peer, ProtocolViolation, Urgent, opened
 from gateway.pacs.scu.client import (
     SERIES_INSTANCE_UID,
     SOP_INSTANCE_UID,
@@ -27,8 +22,7 @@ from gateway.pacs.scu.client import (
     StudyRecord,
 )
 from gateway.pacs.scu.identifier import encode_identifier
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import Message
+from gateway.pacs.upper import Message, dimse
 
 log = logging.getLogger(__name__)
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.dicom.syntaxes import READABLE
-from gateway.pacs.errors import OperationFailed, PacsUnreachable, ProtocolViolation
-from gateway.pacs.lanes import STORING
-from gateway.pacs.receiver import Body
+from gateway.dicom import READABLE
+from gateway.pacs import STORING, Body, OperationFailed, PacsUnreachable, ProtocolViolation
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.kept import LostWhileKept
-from gateway.pacs.upper import dimse
-from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.negotiation import Context
+from gateway.pacs.upper import Association, Context, dimse
 
 
 @dataclass(frozen=True, slots=True)

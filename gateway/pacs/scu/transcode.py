@@ -9,9 +9,8 @@ from io import FileIO
 from pathlib import Path
 
 from gateway.pacs.scu.store import CannotTranscode
-from gateway.pacs.upper.spool import FileBody
-from gateway.runtime.confined import Ended, Limits, run_confined
-from gateway.runtime.spools import NoRoom, SpoolFile, Spools
+from gateway.pacs.upper import FileBody
+from gateway.runtime import Ended, Limits, NoRoom, SpoolFile, Spools, run_confined
 
 _TRANSCODER = Path(__file__).with_name("transcoder.py")
 

@@ -9,23 +9,23 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from gateway.pacs.certificates import is_named, names_of
-from gateway.pacs.errors import (
+from gateway.pacs import (
     AssociationRejected,
+    Body,
     HungUp,
     NoContextAccepted,
     PacsUnreachable,
+    Peer,
     ProtocolViolation,
     WrongCertificate,
+    is_named,
+    names_of,
 )
-from gateway.pacs.peer import Peer
-from gateway.pacs.receiver import Body
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Message, data_pdus
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.upper.spool import SPOOL_ABOVE
-from gateway.runtime.log_ids import bound, next_association
-from gateway.runtime.spools import Spools
+from gateway.runtime import Spools, bound, next_association
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.pacs.errors import PacsUnreachable
+from gateway.pacs import PacsUnreachable
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.cpu import Account
 from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool, TooLarge
-from gateway.runtime.spools import Spools
+from gateway.runtime import Spools
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 

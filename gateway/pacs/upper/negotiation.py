@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from gateway.dicom.sop_classes import STORAGE_COMMITMENT
-from gateway.dicom.syntaxes import IMPLICIT_LITTLE_ENDIAN
-from gateway.pacs.errors import ProtocolViolation
+from gateway.dicom import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    IMPLICIT_LITTLE_ENDIAN,
+    STORAGE_COMMITMENT,
+)
+from gateway.pacs import ProtocolViolation
 from gateway.pacs.upper import pdus
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, MAX_PDU
 from gateway.pacs.upper.pdus import ContextItem, Titles

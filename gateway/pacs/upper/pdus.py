@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gateway.pacs.errors import ProtocolViolation
+from gateway.pacs import ProtocolViolation
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ
 
 FIXED = 68

@@ -8,7 +8,7 @@ import errno
 import os
 from io import FileIO
 
-from gateway.runtime.spools import SpoolFile, Spools
+from gateway.runtime import SpoolFile, Spools
 
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""

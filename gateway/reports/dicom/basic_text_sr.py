@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from gateway.dicom import texts
-from gateway.dicom.sop_classes import BASIC_TEXT_SR
-from gateway.pacs.scu.client import InstanceRef, StudyRecord
+from gateway.dicom import BASIC_TEXT_SR, texts
+from gateway.pacs.scu import InstanceRef, StudyRecord
 from gateway.reports.dicom.document import (
     REPORT,
     TITLE,

@@ -6,13 +6,11 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 
-from gateway.journal import Job, Journal, Transaction
+from gateway.journal import Ended, Job, Journal, ReportVersion, Transaction, TryLater
 from gateway.journal import reports as table
-from gateway.journal.reports import ReportVersion
-from gateway.journal.worker import Ended, TryLater
 from gateway.objects import ObjectStore, StoreError
 from gateway.outbox import Outbox, OutboxObject
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import Delivery
 from gateway.reports.dicom.basic_text_sr import basic_text_sr
 from gateway.reports.dicom.document import DicomObject

@@ -17,11 +17,8 @@ from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 
 from gateway import __version__
-from gateway.dicom import texts
-from gateway.dicom.encoding import encode_data_set
-from gateway.dicom.part10 import file_header
-from gateway.dicom.syntaxes import EXPLICIT_LITTLE_ENDIAN
-from gateway.pacs.scu.client import InstanceRef, StudyRecord
+from gateway.dicom import EXPLICIT_LITTLE_ENDIAN, encode_data_set, file_header, texts
+from gateway.pacs.scu import InstanceRef, StudyRecord
 from gateway.reports.report import Predecessor, Report
 
 TITLE = "Diagnostic Imaging Report"

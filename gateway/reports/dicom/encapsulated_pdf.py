@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.dicom.sop_classes import ENCAPSULATED_PDF
-from gateway.pacs.scu.client import StudyRecord
+from gateway.dicom import ENCAPSULATED_PDF
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.dicom.document import (
     REPORT,
     DicomObject,

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from gateway.journal import Job, Journal
-from gateway.journal.worker import Ended
-from gateway.pacs.scu.client import StudyRecord
+from gateway.journal import Ended, Job, Journal
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import Delivery, no_such_place
 from gateway.reports.folder.write import FolderUnavailable, check_folder, write_report
 from gateway.reports.report import Report
-from gateway.runtime.threads import DaemonThreads
+from gateway.runtime import DaemonThreads
 
 T = TypeVar("T")
 

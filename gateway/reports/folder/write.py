@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.errors import ReportError
 from gateway.reports.report import Report
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.journal import Job, Journal
-from gateway.journal.worker import Ended
-from gateway.pacs.scu.client import StudyRecord
+from gateway.journal import Ended, Job, Journal
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import Delivery, no_such_place
 from gateway.reports.hl7 import message as hl7
 from gateway.reports.hl7 import mllp

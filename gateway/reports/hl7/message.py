@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from string import Formatter
 
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu import StudyRecord
 from gateway.reports.errors import ReportError
 from gateway.reports.report import Report, Signing
 
