@@ -18,7 +18,8 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
     by_get = "c-get" in pacs.methods
     rights = ["C-ECHO", "C-FIND (Study Root)", *(["C-MOVE"] if by_move else []), *(["C-GET"] if by_get else [])]
     stores = pacs.name in _targets(config)
-    if stores:
+    by_web = stores and pacs.store == "stow-rs"
+    if stores and not by_web:
         rights.append("C-STORE to it")
     titles = " or ".join((pacs.ae_title, *pacs.sending_ae_titles))
     origin = ", ".join(pacs.sending_addresses) or pacs.host
@@ -45,6 +46,12 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
             f"We take images from {titles} at {origin}.",
             "Please tell us where it sends under another title, or from another address.",
         ]
+    if by_web:
+        lines += [
+            "",
+            f"We store captures and reports by STOW-RS, at {pacs.dicomweb_url}/studies:",
+            "please let our user of that service store, and files as large as captures are.",
+        ]
     entry = {
         "AET": ours.ae_title,
         "Host": address,
@@ -53,7 +60,7 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
         "AllowFind": True,
         "AllowMove": by_move,
         "AllowGet": by_get,
-        "AllowStore": stores,
+        "AllowStore": stores and not by_web,
     }
     lines += ["", "Of an Orthanc, it is this in its configuration:"]
     lines.append(f'  "DicomModalities": {{ "avara": {json.dumps(entry)} }}')
@@ -62,11 +69,9 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
 
 def _targets(config: Config) -> set[str]:
     """Names of the PACS that something is stored in."""
-    first = [config.pacs[0].name]
-    reports = first if config.reports.pacs.targets is None else config.reports.pacs.targets
     return {
-        *((config.captures.targets or first) if config.captures.enabled else []),
-        *(reports if config.reports.enabled else []),
+        *(config.capture_targets if config.captures.enabled else []),
+        *(config.report_targets if config.reports.enabled else []),
     }
 
 

@@ -10,7 +10,7 @@ from gateway.journal import Kind
 def capture_kinds(parts: SharedParts) -> dict[str, Kind]:
     """The kinds of jobs that bring what was uploaded into the PACS."""
     config = parts.config.captures
-    targets = config.targets or [parts.config.pacs[0].name]
+    targets = parts.config.capture_targets
     outbox = parts.outbox(
         "capture",
         storage_commitment=config.storage_commitment,
@@ -21,7 +21,7 @@ def capture_kinds(parts: SharedParts) -> dict[str, Kind]:
         store=parts.store,
         journal=parts.journal,
         pacs=[parts.finders[name] for name in dict.fromkeys((*targets, *parts.finders))],
-        targets=parts.clients,
+        targets=parts.targets,
         outbox=outbox,
         policy=Policy(
             targets=targets,

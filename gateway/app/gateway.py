@@ -26,7 +26,7 @@ from gateway.app import account, audit
 from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
 from gateway.app.canary import canary_of
 from gateway.app.captures import capture_kinds
-from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, tls_context
+from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, target_of, tls_context
 from gateway.app.reports import avara_api, report_kinds, report_places
 from gateway.app.shared import SharedParts
 from gateway.app.stores import kept_secret, spools_of
@@ -86,7 +86,6 @@ class Gateway:
             open_for_push=self._pushed,
             pacs_at=self.senders.names,
             make_viewable=config.cache.make_viewable,
-            correct_uids=[pacs.name for pacs in config.pacs if pacs.correct_uids],
         )
         self.events = EventLog(
             journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep
@@ -160,7 +159,7 @@ class Gateway:
             config,
             journal,
             store,
-            self.clients,
+            {p.name: target_of(p, self.clients[p.name], self.web.get(p.name)) for p in config.pacs},
             self.finders,
             self.spools,
             on_stored=self._adopt,

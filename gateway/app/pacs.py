@@ -9,8 +9,8 @@ from ipaddress import ip_network
 from gateway.app.errors import Misconfigured
 from gateway.config import Config, PacsConfig, TlsConfig
 from gateway.pacs import KnownSender, OnRefused, Peer, Sender, Timeouts
-from gateway.pacs.dicomweb import DicomWeb, WadoRetriever, WebPeer, basic, bearer
-from gateway.pacs.scu import GetRetriever, MoveRetriever, PacsClient, Retriever
+from gateway.pacs.dicomweb import DicomWeb, StowTarget, WadoRetriever, WebPeer, basic, bearer
+from gateway.pacs.scu import CStoreTarget, GetRetriever, MoveRetriever, PacsClient, Retriever, Target
 from gateway.runtime import Clock, Spools
 from gateway.studies import Habits, Pacs
 
@@ -66,8 +66,17 @@ def pacs_of(
         retrievers=tuple(retrievers),
         habits=Habits(pacs.settle, pacs=str(peer), clock=clock),
         complete=pacs.complete,
+        stored_through=web.breaker if web is not None and pacs.store == "stow-rs" else client.breaker,
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )
+
+
+def target_of(pacs: PacsConfig, client: PacsClient, web: DicomWeb | None) -> Target:
+    """A PACS as captures and reports are stored in it."""
+    if pacs.store == "c-store":
+        return CStoreTarget(client)
+    assert web is not None, "its configuration has a dicomweb_url"
+    return StowTarget(web)
 
 
 def sender_of(pacs: PacsConfig) -> KnownSender:
@@ -102,7 +111,8 @@ def dicomweb_of(pacs: PacsConfig) -> DicomWeb:
             max_connections=pacs.max_associations,
             timeouts=_timeouts(pacs),
             tls=ssl.create_default_context(cafile=str(pacs.dicomweb_ca_file)) if pacs.dicomweb_ca_file else None,
-        )
+        ),
+        stores=pacs.store == "stow-rs",
     )
 
 

@@ -64,7 +64,7 @@ def report_kinds(parts: SharedParts, places: ReportPlaces, channels: Collection[
     config = parts.config.reports
     retry_for, keep_for = config.retry_for, config.keep_after_delivered
     journal, store = parts.journal, parts.store
-    targets = [parts.config.pacs[0].name] if config.pacs.targets is None else config.pacs.targets
+    targets = parts.config.report_targets
     fetcher = ReportFetcher(
         journal=journal,
         objects=store,

@@ -9,7 +9,7 @@ from gateway.config import Config
 from gateway.journal import Journal
 from gateway.objects import ObjectStore
 from gateway.outbox import OnStored, Outbox
-from gateway.pacs.scu import Finder, PacsClient
+from gateway.pacs.scu import Finder, Target
 from gateway.runtime import Spools
 
 
@@ -20,8 +20,8 @@ class SharedParts:
     config: Config
     journal: Journal
     store: ObjectStore
-    clients: Mapping[str, PacsClient]
-    """By the operator's name for each PACS, as its finder: for C-STORE."""
+    targets: Mapping[str, Target]
+    """Each PACS as it is stored in, by the operator's name for it; so too its finder."""
     finders: Mapping[str, Finder]
     spools: Spools
     on_stored: OnStored
@@ -34,7 +34,7 @@ class SharedParts:
             name,
             objects=self.store,
             journal=self.journal,
-            targets=self.clients,
+            targets=self.targets,
             storage_commitment=storage_commitment,
             keep_for=keep_for,
             retry_for=retry_for,

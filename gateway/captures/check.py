@@ -19,7 +19,7 @@ from gateway.journal import CannotBeDone, Job, JobState, Journal, Slot, Transact
 from gateway.objects import Fetched, ObjectNotFound, ObjectStore, ObjectTooLarge, StoreError, fetch_to_file, read_file
 from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
 from gateway.pacs import PacsError
-from gateway.pacs.scu import Finder, PacsClient, Questions, Records, StudyRecord
+from gateway.pacs.scu import Finder, Questions, Records, StudyRecord, Target
 from gateway.runtime import Spools, bind
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class UploadChecker:
         store: ObjectStore,
         journal: Journal,
         pacs: Sequence[Finder],
-        targets: Mapping[str, PacsClient],
+        targets: Mapping[str, Target],
         outbox: Outbox,
         policy: Policy,
         spools: Spools,

@@ -269,6 +269,11 @@ class PacsConfig(Section):
         description="Series of one study that are asked for at once, each by its own request, as far as "
         "`max_associations` has 3 more than that. Left out: one, and with `c-move` the whole study by one request.",
     )
+    store: Literal["c-store", "stow-rs"] = Field(
+        "c-store",
+        description="How captures and reports are stored in it: `c-store`, or `stow-rs`, by its DICOMweb service and "
+        "without storage commitment.",
+    )
     dicomweb_url: Annotated[str, AfterValidator(_service_url)] | None = Field(
         None, description="Root of its DICOMweb service, like `https://pacs.example.org/dicom-web`."
     )
@@ -289,17 +294,13 @@ class PacsConfig(Section):
         description="Whether it has every study whole that it has. `false` for any: all PACS are asked for each study, "
         "and what they have of it is merged; of an instance that several have, the first one's counts.",
     )
-    correct_uids: bool = Field(
-        False,
-        description="Whether an instance whose file has another Study, Series or SOP Instance UID than the PACS lists "
-        "gets the PACS's, with the former ones kept in it as Original Attributes Sequence. `false`: bytes stay as they "
-        "came.",
-    )
     uncompressed_only: bool = Field(
         False, description="Whether it is made to send uncompressed images, by refusing every compressed syntax."
     )
     connect_timeout: Duration = Field(5.0, description="For the TCP connection.")
-    respond_timeout: Duration = Field(30.0, description="Silence after which a query or a C-STORE is given up.")
+    respond_timeout: Duration = Field(
+        30.0, description="Silence after which a query, or the storing of an object, is given up."
+    )
     idle_timeout: Duration = Field(
         60.0, description="A retrieve is given up when neither a response nor an instance came for so long."
     )
@@ -314,6 +315,8 @@ class PacsConfig(Section):
     def _can_be_reached(self) -> PacsConfig:
         if "wado-rs" in self.retrieve and self.dicomweb_url is None:
             raise ValueError("wado-rs needs dicomweb_url")
+        if self.store == "stow-rs" and self.dicomweb_url is None:
+            raise ValueError("store: stow-rs needs dicomweb_url")
         password = self.dicomweb_password is not None or self.dicomweb_password_file is not None
         token = self.dicomweb_token is not None or self.dicomweb_token_file is not None
         if password != (self.dicomweb_user is not None):
@@ -522,7 +525,29 @@ class Config(Section):
             for number, name in enumerate(targets):
                 if name not in names:
                     raise At((*keys, number), f"no PACS is named {name}; there are {', '.join(names)}")
+        for keys, asked, into in (
+            (("captures", "storage_commitment"), self.captures.storage_commitment, self.capture_targets),
+            (("reports", "pacs", "storage_commitment"), self.reports.pacs.storage_commitment, self.report_targets),
+        ):
+            for pacs in self.pacs:
+                if asked and pacs.name in into and pacs.store == "stow-rs":
+                    raise At(
+                        keys,
+                        f"PACS {pacs.name} is stored in by stow-rs, which has no storage commitment: leave this out, "
+                        "or set that PACS's store to c-store",
+                    )
         return self
+
+    @property
+    def capture_targets(self) -> list[str]:
+        """Names of the PACS that captures are stored in."""
+        return self.captures.targets or [self.pacs[0].name]
+
+    @property
+    def report_targets(self) -> list[str]:
+        """Names of the PACS that reports are stored in."""
+        targets = self.reports.pacs.targets
+        return [self.pacs[0].name] if targets is None else targets
 
     @property
     def alerting(self) -> AlertsConfig:

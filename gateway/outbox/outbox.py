@@ -1,4 +1,4 @@
-"""Brings objects into PACS under durable jobs: C-STORE, storage commitment where it is on, then our copy goes.
+"""Brings objects into PACS under durable jobs: stored, committed to where that is on, then our copy goes.
 
 At least once, and idempotent by SOP Instance UID, so that the effect is once: a crash between the PACS's answer
 and our record of it stores the same object again, which a PACS takes for the same. A job brings one object into one
@@ -36,8 +36,7 @@ from gateway.objects import ObjectNotFound, ObjectStore, fetch_to_file
 from gateway.outbox.commitment import Commitments, overdue
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs import AssociationRejected, Body, PacsError
-from gateway.pacs.scu import CannotTranscode, OutgoingInstance, PacsClient, Stored, data_set_of, transcoded
-from gateway.pacs.scu import store as scu_store
+from gateway.pacs.scu import CannotTranscode, OutgoingInstance, Stored, Target, data_set_of, transcoded
 from gateway.runtime import Spools, bind
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ class Outbox:
         *,
         objects: ObjectStore,
         journal: Journal,
-        targets: Mapping[str, PacsClient],
+        targets: Mapping[str, Target],
         storage_commitment: bool,
         keep_for: float,
         retry_for: float,
@@ -178,15 +177,15 @@ class Outbox:
         """Stores one object, or goes on with its commitment. Raises TryLater, CannotBeDone, UnreadablePayload."""
         payload = job.read(StoreObject)
         bind(study=payload.study_instance_uid)
-        client = self._targets.get(payload.target)
-        if client is None:
+        target = self._targets.get(payload.target)
+        if target is None:
             raise CannotBeDone(f"no PACS is named {payload.target} any more: name one so, or discard this job")
         try:
             if payload.stored:
-                return await self._commit(job, payload, client)
+                return await self._commit(job, payload, target)
             if payload.unheard:
-                return await self._ask(payload, client)
-            return await self._store(job, payload, client)
+                return await self._ask(payload, target)
+            return await self._store(job, payload, target)
         except PacsError as e:
             # A rejected association is tried again, too: an operator may be about to register us. A context that is
             # not accepted is permanent: retrying it is a storm (field note 15).
@@ -198,13 +197,13 @@ class Outbox:
         except OSError as e:
             raise TryLater(f"it cannot be written to state_dir/spool: {e.strerror or e}") from e
 
-    async def _ask(self, payload: StoreObject, client: PacsClient) -> Ended:
+    async def _ask(self, payload: StoreObject, target: Target) -> Ended:
         """Asks before the first attempt what could not be asked before; after it, it would be told of our own."""
-        if await client.holds(payload.study_instance_uid, payload.series_instance_uid, payload.sop_instance_uid):
-            raise CannotBeDone(holds_another(str(client.peer)))
+        if await target.holds(payload.study_instance_uid, payload.series_instance_uid, payload.sop_instance_uid):
+            raise CannotBeDone(holds_another(str(target)))
         return Step("the PACS holds no other instance of its UID", dataclasses.replace(payload, unheard=False))
 
-    async def _store(self, job: Job, payload: StoreObject, client: PacsClient) -> Ended:
+    async def _store(self, job: Job, payload: StoreObject, target: Target) -> Ended:
         if payload.key is None:
             raise CannotBeDone("it is not known any more where our copy lies: have the object sent to us again")
         try:
@@ -216,13 +215,13 @@ class Outbox:
             body = data_set_of(file, fetched.size)
             try:
                 instance = OutgoingInstance(payload.sop_class_uid, payload.sop_instance_uid, syntax, body)
-                stored = await scu_store.store(client, instance, lambda to: self._transcoded(file, to))
+                stored = await target.store(payload.study_instance_uid, instance, lambda to: self._transcoded(file, to))
             finally:
                 body.close()
-            log.info("instance %s is stored in %s", payload.sop_instance_uid, client.peer.name)
+            log.info("instance %s is stored in %s", payload.sop_instance_uid, target.name)
             await self._tell(payload, data_set_of(file, fetched.size))
-        said = f"stored in {client.peer}" + _with(stored, syntax)
-        if self._with_commitment:
+        said = f"stored in {target}" + _with(stored, syntax)
+        if self._with_commitment and target.committer is not None:
             return Step(said, dataclasses.replace(payload, stored=True))
         return await self._done(job, payload, said)
 
@@ -247,24 +246,24 @@ class Outbox:
         await self._journal.run(lambda c: jobs.end(c, job, JobState.DONE, said, done, clean_after=self._keep_for))
         return None
 
-    async def _commit(self, job: Job, payload: StoreObject, client: PacsClient) -> Ended:
+    async def _commit(self, job: Job, payload: StoreObject, target: Target) -> Ended:
         known = await self._commitments.state(job, payload)
         if known.answer is Answer.COMMITTED:
-            return await self._done(job, payload, f"stored and committed by {client.peer}")
+            return await self._done(job, payload, f"stored and committed by {target}")
         if known.answer is Answer.NONE:
+            if target.committer is None:
+                return await self._done(job, payload, f"stored; {target} is not asked for storage commitment any more")
             if overdue(known, job.since, self._journal.clock.now(), self._retry_for):
                 raise CannotBeDone(
-                    f"{client.peer} has it, was asked {known.asked} times to commit itself to it, and has not answered "
+                    f"{target} has it, was asked {known.asked} times to commit itself to it, and has not answered "
                     "in all this time: does it report to our AE title, at our host and port?"
                 )
-            await self._commitments.ask(job, payload, client)
+            await self._commitments.ask(job, payload, target.committer)
             return None
         vain = payload.stored_in_vain + 1
         again = dataclasses.replace(payload, stored=False, stored_in_vain=vain)
         if vain >= TIMES_STORED:
-            raise CannotBeDone(
-                f"{client.peer} took it {vain} times and does not commit itself to it: {known.reason}", again
-            )
+            raise CannotBeDone(f"{target} took it {vain} times and does not commit itself to it: {known.reason}", again)
         return Step(f"not committed: {known.reason}; it is stored again", again, after=jobs.pause_after(vain + 2))
 
 

@@ -76,4 +76,5 @@ class RequestRefused(PacsError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
-        self.transient = status >= 500 or status in (408, 429)
+        # 501 and 505 say that it cannot do such a thing at all (RFC 9110 §15.6).
+        self.transient = (status >= 500 or status in (408, 429)) and status not in (501, 505)

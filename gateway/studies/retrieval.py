@@ -14,7 +14,7 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.pacs import Claim, Lane, OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
+from gateway.pacs import Breaker, Claim, Lane, OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
 from gateway.pacs.scu import Finder, InstanceList, InstanceRef, PacsClient, Retriever, Selection
 from gateway.runtime import Clock, step
 from gateway.studies.compare import Differences, differences
@@ -62,16 +62,23 @@ class Pacs:
     """Whether it has its studies whole; else they are merged with what others have of them."""
     parallel_series: int = 0
     """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
+    stored_through: Breaker | None = None
+    """Of the service that it is stored in through, where that may be another than those above."""
 
     @property
     def silent_for(self) -> float:
         """Seconds since when it does not answer; 0 while it does."""
-        return max(self.finder.breaker.silent_for, self.client.breaker.silent_for)
+        return max(breaker.silent_for for breaker in self._breakers)
 
     @property
     def trouble(self) -> str:
         """For the operator: that it does not answer; empty while it does."""
-        return self.finder.breaker.trouble or self.client.breaker.trouble
+        return next((breaker.trouble for breaker in self._breakers if breaker.trouble), "")
+
+    @property
+    def _breakers(self) -> list[Breaker]:
+        asked = [self.finder.breaker, self.client.breaker]
+        return asked if self.stored_through is None else [*asked, self.stored_through]
 
 
 class StudyRetrieval:
@@ -304,7 +311,7 @@ class StudyRetrieval:
             by_series.setdefault(expected[uid], []).append(uid)
         work = []
         for series, uids in by_series.items():
-            if series and len(uids) == _count(expected, series):
+            if len(uids) == _count(expected, series):
                 work.append(self._bring(retriever, series, uids, whole=True))
                 continue
             for at in range(0, len(uids), UIDS_A_REQUEST):

@@ -443,6 +443,22 @@ def test_what_the_pacs_has_to_have_is_ready_to_send(write):
     assert KEY not in letter
 
 
+def test_a_pacs_that_is_stored_in_by_stow_rs_is_asked_to_let_our_user_store_and_for_no_c_store(write):
+    url = "https://pacs.example.org/dicom-web"
+    config = write(
+        {
+            "name": "main", "ae_title": "ORTHANC", "host": "10.1.2.4", "port": 4242, "dicomweb_url": url,
+            "store": "stow-rs", "dicomweb_user": "gateway", "dicomweb_password": SECRET,
+        },
+        store=s3("10.1.2.5:9000"),
+    )  # fmt: skip
+    letter = for_pacs(config, config.pacs[0])
+    assert f"by STOW-RS, at {url}/studies:" in letter
+    assert "C-STORE" not in letter
+    assert '"AllowStore": false' in letter
+    assert SECRET not in letter
+
+
 # -- from outside in
 
 

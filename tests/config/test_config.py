@@ -17,6 +17,7 @@ KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ROOT = Path(__file__).parent.parent.parent
 LEAST = "pacs:\n  - {name: main, ae_title: ORTHANC, host: 10.1.2.4, port: 4242}\n"
 PACS = "pacs:\n  - name: main\n    ae_title: ORTHANC\n    host: 10.1.2.4\n    port: 4242\n"
+STOW = PACS + "    dicomweb_url: https://pacs/dicom-web\n    store: stow-rs\n"
 
 
 @pytest.fixture
@@ -86,6 +87,10 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(write):
         (LEAST + "http: {public_url: 'https://x.example/path'}\n", "without a path"),
         (PACS + "    retrieve: dimse\n", "one of c-move, c-get, wado-rs"),
         (PACS + "    retrieve: [c-move, wado-rs]\n", "wado-rs needs dicomweb_url"),
+        (PACS + "    store: stow-rs\n", "store: stow-rs needs dicomweb_url"),
+        (PACS + "    store: dimse\n", "c-store"),
+        (STOW + "captures: {storage_commitment: true}\n", "captures.storage_commitment: PACS main is stored in by"),
+        (STOW + "reports: {pacs: {storage_commitment: true}}\n", "or set that PACS's store to c-store"),
         (PACS + "    dicomweb_url: pacs/dicom-web\n", "write it like https://pacs.example.org/dicom-web"),
         (PACS + "    dicomweb_url: https://me:pw@pacs/dicom-web\n", "a password does not belong in a URL"),
         (PACS + "    dicomweb_user: me\n", "go together"),

@@ -16,7 +16,9 @@ from gateway.outbox import commitment as commitment_module
 from gateway.outbox.clean import Cleaner
 from gateway.outbox.commitment import FIRST_WAIT, Commitments
 from gateway.outbox.jobs import StoreObject
+from gateway.pacs.dicomweb.stow import StowTarget
 from gateway.pacs.scu.commitment import CommitmentResult
+from gateway.pacs.scu.target import CStoreTarget
 from gateway.runtime.spools import Spools
 from tests.clock import ManualClock
 
@@ -64,8 +66,8 @@ def outbox(journal, pacs, tmp_path):
         pass
 
     return Outbox(
-        "capture", objects=None, journal=journal, targets={"main": pacs}, storage_commitment=True, keep_for=60.0,
-        retry_for=RETRY_FOR, spools=Spools(tmp_path), on_stored=told,
+        "capture", objects=None, journal=journal, targets={"main": CStoreTarget(pacs)}, storage_commitment=True,
+        keep_for=60.0, retry_for=RETRY_FOR, spools=Spools(tmp_path), on_stored=told,
     )  # fmt: skip
 
 
@@ -121,6 +123,16 @@ async def test_an_answer_to_an_earlier_request_counts_however_late(journal, outb
     job = await Jobs(journal).get(job_id)
     assert job.state is JobState.DONE
     assert len(pacs.transactions) == 3  # it was not asked again
+
+
+async def test_what_was_stored_is_done_where_its_pacs_is_not_asked_for_commitment_any_more(journal, outbox, pacs):
+    """``pacs[].store`` was changed to ``stow-rs`` while an answer was awaited."""
+    job_id = await stored(journal, outbox)
+    outbox._targets = {"main": StowTarget(pacs)}
+    await attempt(journal, outbox)
+    assert (await Jobs(journal).get(job_id)).state is JobState.DONE
+    assert "not asked for storage commitment any more" in (await Jobs(journal).history(job_id))[-1].text
+    assert pacs.transactions == []
 
 
 async def test_an_answer_brings_the_job_on_at_once(journal, outbox, pacs, clock):

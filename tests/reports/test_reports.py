@@ -24,7 +24,6 @@ from gateway.journal import JobState, JournalError
 from gateway.objects.embedded import free_port
 from gateway.reports.folder import deliver as folder_deliver
 from gateway.reports.folder.deliver import Folder
-from gateway.reports.jobs import FetchReport
 from tests.conftest import KEY
 
 from .conftest import PDF, SAMPLE, STUDY
@@ -52,7 +51,7 @@ async def test_it_is_acknowledged_in_time_while_the_pacs_and_the_internet_are_do
     await hospital.deliver()
     assert time.monotonic() - began < 2
     (job,) = await hospital.jobs.list(kinds=["report.fetch"])
-    assert job.read(FetchReport).report == "rep_1"
+    assert job.payload["report"] == "rep_1"
     pacs.behaviour.refuse_calling_ae = False
 
 
@@ -121,8 +120,8 @@ async def test_what_is_done_keeps_nothing_of_the_patient_and_our_copy_goes(pacs,
         while [o for p in ("reports/", "outbox/") async for o in hospital.gateway.parts.store.list(p)]:
             await asyncio.sleep(0.1)
     for job in await hospital.jobs.list():
-        assert "private" not in job.kept
-        assert "X-Amz-Signature" not in job.kept
+        assert "private" not in json.dumps(dict(job.payload))
+        assert "X-Amz-Signature" not in json.dumps(dict(job.payload))
 
 
 # -- once, and versions
@@ -389,6 +388,19 @@ async def test_orthanc_holds_it_and_it_opens(orthanc, hospital_of):
     ]
     assert document(d) == PDF
     assert d.PatientName == "Müller^Renée"
+
+
+async def test_orthanc_gets_it_by_stow_rs_where_that_is_how_it_is_stored_in(orthanc, hospital_of):
+    study, sample = sample_study()
+    await orthanc.add(*(i.content for i in sample))
+    by_web = {"dicomweb_url": orthanc.dicomweb_url, "store": "stow-rs"}
+    hospital = await hospital_of(orthanc, pacs={"structured_report": True}, sections={"pacs_options": by_web})
+    await hospital.deliver(studyInstanceUid=study)
+    jobs = await hospital.ended("report.store", "done", count=2)
+    told = [(await hospital.jobs.history(job.id))[-1].text for job in jobs]
+    assert all(f"stored in PACS orthanc (DICOMweb at {orthanc.dicomweb_url})" in text for text in told)
+    held = [dcmread(io.BytesIO(c)) for c in (await orthanc.instances(study)).values()]
+    assert [document(d) for d in held if d.SOPClassUID == PDF_CLASS and document(d) == PDF] == [PDF]
 
 
 # -- HL7

@@ -1,6 +1,7 @@
 """A PACS's DICOMweb service: requests to it, and QIDO-RS, which finds studies (PS3.18 §8, §10.6, Annex F).
 
-An alternative to C-FIND where a PACS is reached over HTTP. Retrieving is :mod:`gateway.pacs.dicomweb.wado`.
+An alternative to C-FIND where a PACS is reached over HTTP. Retrieving is :mod:`gateway.pacs.dicomweb.wado`, storing
+:mod:`gateway.pacs.dicomweb.stow`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import json
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -123,16 +126,43 @@ def bearer(token: str) -> str:
     return f"Bearer {token}"
 
 
+class Patience:
+    """A time limit for an answer that is put off while what is asked is still being sent."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._limit: asyncio.Timeout | None = None
+
+    async def __aenter__(self) -> None:
+        self._limit = asyncio.timeout(self.seconds)
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            await limit.__aexit__(kind, error, trace)
+
+    def renew(self) -> None:
+        """Begins it anew; nothing once the answer is there, or was given up."""
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+
 class DicomWeb:
     """Requests to one DICOMweb service; at most ``peer.max_connections`` at once, the others wait their turn."""
 
     service = "QIDO-RS"
     """By which it finds (a ``Finder``)."""
 
-    def __init__(self, peer: WebPeer) -> None:
+    def __init__(self, peer: WebPeer, *, stores: bool = False) -> None:
+        """*stores*: it is stored in, too."""
         self.peer = peer
         self.breaker = Breaker(str(peer))
-        self._lanes = Lanes(peer.max_connections, (Lane.QUERY, Lane.RETRIEVE))
+        # A turn is kept for each.
+        lanes = (Lane.QUERY, Lane.RETRIEVE, Lane.STORE) if stores else (Lane.QUERY, Lane.RETRIEVE)
+        self._lanes = Lanes(peer.max_connections, lanes)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -151,15 +181,55 @@ class DicomWeb:
 
         Raises PacsUnreachable, RequestRefused; each names the fix.
         """
-        async with self._lanes.turn(claim):
+        asked = partial(self._http.get, self.peer.url + path, params=list(query), headers={"Accept": accept})
+        async with self._answer(asked, claim, Patience(within)) as answer:
+            self._raise_for_status(answer.status)
+            yield answer
+
+    @asynccontextmanager
+    async def post(
+        self,
+        path: str,
+        claim: Claim,
+        pieces: AsyncIterator[bytes],
+        *,
+        size: int,
+        content_type: str,
+        accept: str,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a POST of *pieces*, of *size* bytes in all, whatever its status. They may take long, but the
+        service no longer than ``timeouts.respond`` for each, and for its answer.
+
+        Raises PacsUnreachable, which names the fix.
+        """
+        patience = Patience(self.peer.timeouts.respond)
+
+        async def sent() -> AsyncIterator[bytes]:
+            async for piece in pieces:
+                patience.renew()
+                yield piece
+            patience.renew()
+
+        headers = {"Accept": accept, "Content-Type": content_type, "Content-Length": str(size)}
+        asked = partial(self._http.post, self.peer.url + path, data=sent(), headers=headers)
+        async with self._answer(asked, claim, patience) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _answer(
+        self,
+        asked: Callable[..., AbstractAsyncContextManager[aiohttp.ClientResponse]],
+        claim: Claim,
+        patience: Patience,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to what *asked* sends when its turn comes. Raises PacsUnreachable."""
+        async with self._lanes.turn(claim), AsyncExitStack() as stack:
             with self.breaker.attempt(claim):
                 try:
-                    async with asyncio.timeout(within):
-                        answer = await self._http.get(
-                            self.peer.url + path, params=list(query), headers={"Accept": accept}, allow_redirects=False
-                        )
+                    async with patience:
+                        answer = await stack.enter_async_context(asked(allow_redirects=False))
                 except TimeoutError as e:
-                    raise PacsUnreachable(f"{self.peer} did not answer within {within:g} s: is it up?") from e
+                    raise PacsUnreachable(f"{self.peer} did not answer within {patience.seconds:g} s: is it up?") from e
                 except aiohttp.ClientSSLError as e:
                     raise PacsUnreachable(
                         f"{self.peer}: no TLS connection: {_tls_reason(e)}; is its authority in dicomweb_ca_file, and "
@@ -170,9 +240,7 @@ class DicomWeb:
                     raise PacsUnreachable(
                         f"{self.peer} cannot be reached ({reason}): is it up, is dicomweb_url right, https or http?"
                     ) from e
-                async with answer:
-                    self._raise_for_status(answer.status)
-                    yield answer
+                yield answer
 
     async def chunks(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """The body of *answer* as it comes; not read any faster than it is taken. Raises PacsUnreachable."""
@@ -291,11 +359,9 @@ class DicomWeb:
         return InstanceList(tuple(found.values()), True)
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
-        """Whether the PACS lists an instance. Raises PacsError."""
-        path = f"/studies/{quote(study_instance_uid, safe='')}"
-        if series_instance_uid:
-            path += f"/series/{quote(series_instance_uid, safe='')}"
-        path += "/instances"
+        """Whether the PACS lists an instance, in its series where that is known. Raises PacsError."""
+        series = f"/series/{quote(series_instance_uid, safe='')}" if series_instance_uid else ""
+        path = f"/studies/{quote(study_instance_uid, safe='')}{series}/instances"
         claim = Claim(Lane.QUERY, study_instance_uid)
         found, _ = await self._search(path, claim, [("SOPInstanceUID", sop_instance_uid)])
         return any(said(a, SOP_INSTANCE_UID) == sop_instance_uid for a in found)
@@ -333,7 +399,7 @@ def _tls_reason(e: aiohttp.ClientSSLError) -> str:
 
 def said(answer: Answer, tag: int) -> str:
     """The first value of an attribute as text, a name as PS3.5 writes it; empty where there is none (PS3.18 F.2.3)."""
-    values = _values(answer, tag)
+    values = values_of(answer, tag)
     first = values[0] if values else None
     if isinstance(first, dict):
         groups = [first.get(group) for group in ("Alphabetic", "Ideographic", "Phonetic")]
@@ -343,7 +409,8 @@ def said(answer: Answer, tag: int) -> str:
     return ""
 
 
-def _values(answer: Answer, tag: int) -> list[Any]:
+def values_of(answer: Answer, tag: int) -> list[Any]:
+    """All values of an attribute, as JSON has them; none where there are none (PS3.18 F.2.2)."""
     attribute = answer.get(f"{tag:08X}")
     values = attribute.get("Value") if isinstance(attribute, dict) else None
     return values if isinstance(values, list) else []
@@ -360,9 +427,7 @@ def _integer(text: str) -> int | None:
 
 def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
     series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
-    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not is_usable(uid):
-        return None
-    if series and not is_usable(series):
+    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_usable(series) and is_usable(uid)):
         return None
     # All that it says, but what tells of the service and not of the instance.
     values = (json.dumps(answer[tag], sort_keys=True) for tag in sorted(answer) if tag not in _NOT_TELLING)
@@ -394,5 +459,5 @@ def _record(answer: Answer) -> StudyRecord:
         study_time=said(answer, STUDY_TIME),
         study_description=said(answer, STUDY_DESCRIPTION),
         referring_physician=said(answer, REFERRING_PHYSICIAN),
-        modalities="\\".join(sorted({str(m).strip() for m in _values(answer, MODALITIES_IN_STUDY)} - {""})),
+        modalities="\\".join(sorted({str(m).strip() for m in values_of(answer, MODALITIES_IN_STUDY)} - {""})),
     )

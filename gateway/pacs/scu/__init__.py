@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.pacs.scu import store
     from gateway.pacs.scu.client import (
         ACCESSION_NUMBER,
         INSTANCE_CREATION_DATE,
@@ -44,7 +43,15 @@ if TYPE_CHECKING:
     from gateway.pacs.scu.lookup import Questions, Records
     from gateway.pacs.scu.move import MoveRetriever
     from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
-    from gateway.pacs.scu.store import CannotTranscode, OutgoingInstance, Stored
+    from gateway.pacs.scu.store import (
+        CannotTranscode,
+        OutgoingInstance,
+        Stored,
+        Transcode,
+        failure_to_store,
+        warning_of,
+    )
+    from gateway.pacs.scu.target import CStoreTarget, Target
     from gateway.pacs.scu.transcode import data_set_of, transcoded
 else:
     __getattr__ = on_demand(__name__)
@@ -74,6 +81,7 @@ __all__ = [
     "STUDY_INSTANCE_UID",
     "STUDY_SERIES",
     "STUDY_TIME",
+    "CStoreTarget",
     "CannotTranscode",
     "CommitmentResult",
     "Finder",
@@ -90,12 +98,15 @@ __all__ = [
     "Selection",
     "Stored",
     "StudyRecord",
+    "Target",
+    "Transcode",
     "acknowledge",
     "data_set_of",
+    "failure_to_store",
     "fingerprint",
     "read_report",
     "request_commitment",
-    "store",
     "the_one",
     "transcoded",
+    "warning_of",
 ]

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -116,7 +116,6 @@ class _Series:
     """A series that a PACS lists."""
 
     uid: str
-    """Empty where it has none: it is listed last, and has what no other has."""
     instances: int | None
     """Number of Series Related Instances, where it says it."""
     number: int | None
@@ -248,7 +247,7 @@ class PacsClient:
                 if uid == study_instance_uid:
                     records.append(_record(raw))
                 nameless |= not uid
-            if not records and nameless and any(s.uid for s in await self._series(association, study_instance_uid)):
+            if not records and nameless and await self._series(association, study_instance_uid):
                 # It has the study, and did not say which its answer is of: nothing else in it can be relied on.
                 records = [_record({STUDY_INSTANCE_UID: study_instance_uid.encode()})]
         return the_one(records)
@@ -265,11 +264,10 @@ class PacsClient:
                 text(raw.get(SERIES_DESCRIPTION, b""), raw.get(CHARACTER_SET, b"")).strip(" \t\r\n\0"),
             )
             async for raw in self._find(association, "SERIES", keys, _SERIES)
-            if (of := string(raw.get(STUDY_INSTANCE_UID))) in ("", study_instance_uid)
-            # One without a UID has instances, too; an answer that names nothing says nothing.
-            and (is_usable(uid := string(raw.get(SERIES_INSTANCE_UID))) or (of and not uid))
+            if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
+            and is_usable(uid := string(raw.get(SERIES_INSTANCE_UID)))
         }
-        return sorted(found.values(), key=lambda one: (not one.uid, one.place))
+        return sorted(found.values(), key=lambda one: one.place)
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -323,10 +321,7 @@ class PacsClient:
             try:
                 series = await self._series(association, study_instance_uid)
                 for one in series:
-                    elsewhere = () if one.uid else found
-                    listed = await self._list_series(
-                        association, study_instance_uid, one, on_found, elsewhere=elsewhere
-                    )
+                    listed = await self._list_series(association, study_instance_uid, one, on_found)
                     found.update((ref.sop_instance_uid, ref) for ref in listed.refs)
                     answered[one.uid] = listed
                 for one in self._may_be_cut(series, answered, len(found), counted):
@@ -419,10 +414,8 @@ class PacsClient:
         on_found: OnFound | None,
         *,
         number: int | None = None,
-        elsewhere: Container[str] = (),
     ) -> _Listed:
-        """The instances of a series that it lists, but for those that are known to be *elsewhere*; with *number*, those
-        that have this Instance Number."""
+        """The instances of a series that it lists; with *number*, those that have this Instance Number."""
         keys = {
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series.uid,
@@ -441,7 +434,7 @@ class PacsClient:
                 string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
                 and string(raw.get(SERIES_INSTANCE_UID)) in ("", series.uid)
             )  # fmt: skip
-            if asked_for and is_usable(uid) and uid not in elsewhere:
+            if asked_for and is_usable(uid):
                 refs.append(
                     InstanceRef(
                         series.uid,
@@ -462,8 +455,7 @@ class PacsClient:
         if on_found is not None and told < len(refs):
             on_found(refs[told:])
         if dropped:
-            which = series.uid or "without a UID"
-            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, which)
+            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series.uid)
         return _Listed(refs, len(refs) + dropped)
 
     async def _find(

@@ -100,9 +100,26 @@ async def _store(association: Association, instance: OutgoingInstance, transcode
     if status == 0:
         return Stored(syntax)
     if 0xB000 <= status <= 0xBFFF or status == 0x0001 or status in (0x0107, 0x0116):  # PS3.7 Annex C.4
-        return Stored(syntax, f"status {status:04X}: {_MEANINGS.get(status, 'warning')}", comment)
-    raise OperationFailed(
-        f"{peer} answers a C-STORE with status {status:04X}: {_meaning(status)}",
+        return Stored(syntax, warning_of(status), comment)
+    raise failure_to_store(str(peer), "C-STORE", status, comment)
+
+
+def warning_of(status: int) -> str:
+    """What a PACS warns of that stored an instance."""
+    return f"status {status:04X}: {_MEANINGS.get(status, 'warning')}"
+
+
+def failure_to_store(peer: str, service: str, status: int | None, comment: str = "") -> OperationFailed:
+    """The error for the status of an instance that a PACS did not store, by PS3.4 Table B.2-1 and PS3.18 Table I.2-2;
+    None where it names none."""
+    if status is None:
+        return OperationFailed(
+            f"{peer} answers a {service} with a failure and no reason: its own log says more",
+            status=0x0110,
+            transient=True,
+        )
+    return OperationFailed(
+        f"{peer} answers a {service} with status {status:04X}: {_meaning(status)}",
         status=status,
         said=comment,
         transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
@@ -116,6 +133,7 @@ _MEANINGS = {
     0x0110: "processing failure",
     0x0122: "it does not support the SOP class",
     0x0124: "it does not authorize us to store",
+    0xC122: "it does not support the transfer syntax",
     0x0117: "invalid SOP instance",
 }
 
@@ -125,6 +143,6 @@ def _meaning(status: int) -> str:
         return "it is out of resources"
     if 0xA900 <= status <= 0xA9FF:
         return "the data set does not match its SOP class"
-    if 0xC000 <= status <= 0xCFFF:
+    if 0xC000 <= status <= 0xCFFF and status not in _MEANINGS:
         return "it cannot understand the instance"
     return _MEANINGS.get(status, "failure")
