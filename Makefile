@@ -4,7 +4,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: soak kills help setup setup-dev demo test test-fast fuzz lint format reference licences bench clean
+.PHONY: soak kills help setup setup-dev demo test test-fast fuzz lint format reference conformance licences bench clean
 
 help: ## List the targets
 	@echo "Avara Gateway. Two commands show it:"
@@ -64,6 +64,9 @@ format: setup-dev ## Format the code
 
 reference: setup-dev ## Write config/reference.md from the models
 	@$(BIN)/python scripts/write-reference
+
+conformance: setup-dev ## Write the tables of docs/conformance.md from the code's own lists
+	@$(BIN)/python scripts/write-conformance
 
 licences: setup-dev ## Write docs/licences.md from what is installed
 	@$(BIN)/python scripts/write-licences

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gateway.alerts.alert import Alert
     from gateway.alerts.deliver import AlertChannel, AlertDelivery
     from gateway.alerts.held import HeldJobs
-    from gateway.alerts.jobs import SEND, end_alert, raise_alert
+    from gateway.alerts.jobs import SEND, SendAlert, end_alert, raise_alert
     from gateway.alerts.mail import EmailAlert, Security
     from gateway.alerts.standing import StandingAlerts, Watch
     from gateway.alerts.webhook import WebhookAlert
@@ -27,6 +27,7 @@ __all__ = [
     "EmailAlert",
     "HeldJobs",
     "Security",
+    "SendAlert",
     "StandingAlerts",
     "Watch",
     "WebhookAlert",

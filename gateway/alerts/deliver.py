@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.alerts.alert import Alert
+from gateway.alerts.jobs import SendAlert
 from gateway.journal import CannotBeDone, Done, Job
 
 
@@ -27,10 +28,11 @@ class AlertDelivery:
         self._channels = channels
 
     async def __call__(self, job: Job) -> Done:
-        """Sends one alert on one channel. Raises CannotBeDone, AlertError."""
-        name = job.payload["channel"]
+        """Sends one alert on one channel. Raises CannotBeDone, AlertError, UnreadablePayload."""
+        payload = job.read(SendAlert)
+        name = payload.channel
         channel = self._channels.get(name)
         if channel is None:
             raise CannotBeDone(f"alerts are not sent by {name} any more: discard this job")
-        await channel.send(Alert.from_json(job.payload["alert"]))
+        await channel.send(Alert.from_json(payload.alert))
         return Done(f"sent by {name}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from gateway.alerts.alert import Alert
-from gateway.journal import Transaction, jobs
+from gateway.journal import Payload, Transaction, jobs
 from gateway.journal import alerts as table
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,21 @@ REMIND_AFTER = 86400.0
 
 KEPT_FOR = 90 * 86400.0
 """Seconds for which an alert is remembered; one that is raised again later is told of again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SendAlert(Payload):
+    """What ``alert.send`` works with. Form 0 had the same fields."""
+
+    channel: str
+    """By the name that the configuration calls it."""
+    alert: Mapping[str, Any]
+    """As :meth:`Alert.to_json` gives it."""
+
+    @property
+    def lane(self) -> str:
+        """As :class:`Payload` has it."""
+        return self.channel
 
 
 def raise_alert(c: Transaction, channels: Collection[str], alert: Alert) -> bool:
@@ -69,4 +85,4 @@ def remind(c: Transaction, channels: Collection[str]) -> int:
 
 def _tell(c: Transaction, channels: Collection[str], alert: Alert) -> None:
     for channel in channels:
-        jobs.add(c, SEND, f"{alert.key} {channel}", {"channel": channel, "alert": alert.to_json()})
+        jobs.add(c, SEND, f"{alert.key} {channel}", SendAlert(channel, alert.to_json()))

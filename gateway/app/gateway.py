@@ -86,6 +86,7 @@ class Gateway:
             open_for_push=self._pushed,
             pacs_at=self.senders.names,
             make_viewable=config.cache.make_viewable,
+            correct_uids=[pacs.name for pacs in config.pacs if pacs.correct_uids],
         )
         self.events = EventLog(
             journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep

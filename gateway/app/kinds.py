@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.alerts import SEND, SendAlert
 from gateway.captures import CHECK, CheckUpload
 from gateway.journal import CLEAN, CleanObject, Job, Payload, UnreadablePayload, Untyped
 from gateway.outbox import StoreObject
+from gateway.reports import FETCH, FOLDER, HL7, PACS, DeliverReport, FetchReport
 
 PAYLOADS: Mapping[str, type[Payload]] = {
     CHECK: CheckUpload,
     "capture.store": StoreObject,
+    FETCH: FetchReport,
+    PACS: DeliverReport,
     "report.store": StoreObject,
+    HL7: DeliverReport,
+    FOLDER: DeliverReport,
+    SEND: SendAlert,
     CLEAN: CleanObject,
 }
 

@@ -5,7 +5,6 @@ Nothing that is there is changed, save the patient's attributes where the operat
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 
 from pydicom import DataElement, Dataset
@@ -15,10 +14,8 @@ from pydicom.sequence import Sequence
 
 from gateway import __version__
 from gateway.captures.identity import Patient
-from gateway.dicom import texts
+from gateway.dicom import SYSTEM, now, original_attributes, texts
 from gateway.pacs.scu import StudyRecord
-
-SYSTEM = "Avara Gateway"
 
 _LEGAL = {"PN": texts.person_name, "LO": texts.short_text, "SH": texts.short_text}
 
@@ -65,12 +62,7 @@ def coerce_patient(attributes: Dataset, record: StudyRecord) -> list[str]:
     former = Dataset()
     for keyword in changed:
         setattr(former, keyword, attributes.get(keyword) or "")
-    item = Dataset()
-    item.SourceOfPreviousValues = ""
-    item.AttributeModificationDateTime = _now()
-    item.ModifyingSystem = SYSTEM
-    item.ReasonForTheAttributeModification = "COERCE"
-    item.ModifiedAttributesSequence = Sequence([former])
+    item = original_attributes(former)
     _set(attributes, changed)
     attributes.OriginalAttributesSequence = Sequence([*(attributes.get("OriginalAttributesSequence") or ()), item])
     return list(changed)
@@ -85,7 +77,7 @@ def sign(attributes: Dataset, what: str) -> None:
     item.Manufacturer = "Avara"
     item.ManufacturerModelName = SYSTEM
     item.SoftwareVersions = __version__
-    item.ContributionDateTime = _now()
+    item.ContributionDateTime = now()
     item.ContributionDescription = what
     attributes.ContributingEquipmentSequence = Sequence(
         [*(attributes.get("ContributingEquipmentSequence") or ()), item]
@@ -108,7 +100,3 @@ def _set(attributes: Dataset, values: Mapping[str, str]) -> None:
         else:  # bytes, which pydicom writes as they are
             encoded = charset.encode(value, written[keyword])
             attributes.add(DataElement(keyword, dictionary_VR(keyword), encoded, validation_mode=IGNORE))
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().strftime("%Y%m%d%H%M%S.%f%z")

@@ -294,6 +294,12 @@ class PacsConfig(Section):
         description="Whether it has every study whole that it has. `false` for any: all PACS are asked for each study, "
         "and what they have of it is merged; of an instance that several have, the first one's counts.",
     )
+    correct_uids: bool = Field(
+        False,
+        description="Whether an instance whose file has another Study, Series or SOP Instance UID than the PACS lists "
+        "gets the PACS's, with the former ones kept in it as Original Attributes Sequence. `false`: bytes stay as they "
+        "came.",
+    )
     uncompressed_only: bool = Field(
         False, description="Whether it is made to send uncompressed images, by refusing every compressed syntax."
     )

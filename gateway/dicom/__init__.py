@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.dicom.encapsulated import syntax_of_code_stream
     from gateway.dicom.encoding import encode_data_set
     from gateway.dicom.mend import Mended, pieces
+    from gateway.dicom.original import SYSTEM, now, original_attributes
     from gateway.dicom.part10 import (
         IMPLEMENTATION_CLASS_UID,
         IMPLEMENTATION_VERSION_NAME,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         file_header,
         read_file_meta,
     )
+    from gateway.dicom.reidentify import WINDOW, with_uids
     from gateway.dicom.sop_classes import (
         BASIC_TEXT_SR,
         COMMON_STORAGE_CLASSES,
@@ -84,10 +86,12 @@ __all__ = [
     "STUDY_ROOT_FIND",
     "STUDY_ROOT_GET",
     "STUDY_ROOT_MOVE",
+    "SYSTEM",
     "UNCOMPRESSED",
     "UNDEFINED",
     "VERIFICATION",
     "VIDEO",
+    "WINDOW",
     "ElementReader",
     "FileMeta",
     "MalformedDataSet",
@@ -105,6 +109,8 @@ __all__ = [
     "is_usable",
     "made_viewable",
     "mend",
+    "now",
+    "original_attributes",
     "pieces",
     "plain",
     "read_elements",
@@ -116,4 +122,5 @@ __all__ = [
     "text",
     "texts",
     "unsigned_short",
+    "with_uids",
 ]

@@ -95,7 +95,7 @@ class ElementReader:
                 at = value + length
                 continue
             if length == UNDEFINED:
-                at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=1)
+                at = self.after_sequence(value, explicit=explicit and vr != b"UN", depth=1)
                 continue
             at = value + length
             if tag in wanted:
@@ -128,7 +128,7 @@ class ElementReader:
             raise MalformedDataSet(f"element {group:04X}{element:04X} has no value representation")
         return group << 16 | element, vr, length, at + 8
 
-    def _after_sequence(self, at: int, *, explicit: bool, depth: int) -> int:
+    def after_sequence(self, at: int, *, explicit: bool, depth: int) -> int:
         """The offset after a sequence of undefined length whose first item is at *at* (PS3.5 §7.5.2)."""
         if depth > DEPTH_LIMIT:
             raise MalformedDataSet("sequences nested too deep")
@@ -147,7 +147,7 @@ class ElementReader:
             if tag == ITEM_END:
                 return value
             if length == UNDEFINED:
-                at = self._after_sequence(value, explicit=explicit and vr != b"UN", depth=depth + 1)
+                at = self.after_sequence(value, explicit=explicit and vr != b"UN", depth=depth + 1)
             else:
                 at = value + length
         return self._end

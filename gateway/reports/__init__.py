@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
     from gateway.reports.hl7.message import Addendum, FieldMap, Profile, TextForm
     from gateway.reports.inquiry import Inquiry
-    from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS
+    from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS, DeliverReport, FetchReport
     from gateway.reports.missed import MissedReports
     from gateway.reports.pdf.download import PdfDownload, ask_avara
     from gateway.reports.receive import ReportHandler
@@ -27,7 +27,9 @@ __all__ = [
     "PACS",
     "Addendum",
     "AskAgain",
+    "DeliverReport",
     "Delivery",
+    "FetchReport",
     "FieldMap",
     "Folder",
     "FolderDelivery",

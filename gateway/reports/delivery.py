@@ -13,6 +13,7 @@ from gateway.journal import CannotBeDone, Job, JobState, Journal, Transaction, T
 from gateway.objects import ObjectNotFound, ObjectStore, StoreError
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Records, StudyRecord
+from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report, signing_of, worded
 from gateway.runtime import bind
 
@@ -27,25 +28,24 @@ class Delivery:
         self._records = Records(pacs)
         self._keep_for = keep_for
 
-    async def report(self, job: Job) -> Report:
-        """The version of the report that *job* is to deliver. Raises TryLater, CannotBeDone."""
-        payload, pdf = job.payload, None
-        if payload["key"] is not None:
+    async def report(self, payload: DeliverReport) -> Report:
+        """The version of the report that is to be delivered. Raises TryLater, CannotBeDone."""
+        pdf = None
+        if payload.key is not None:
             try:
-                pdf = await self._objects.get(payload["key"])
+                pdf = await self._objects.get(payload.key)
             except ObjectNotFound as e:
                 raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
             except StoreError as e:
                 raise TryLater(str(e)) from e
         return Report(
-            payload["report"], payload["study_id"], payload["study"], payload["version"], payload["critical"],
-            worded(payload["text"]), pdf, payload["received"], payload.get("ordinal", 1), payload.get("original"),
-            signing_of(payload.get("signing")),
+            payload.report, payload.study_id, payload.study, payload.version, payload.critical, worded(payload.text),
+            pdf, payload.received, payload.ordinal, payload.original, signing_of(payload.signing),
         )  # fmt: skip
 
-    async def study(self, job: Job) -> StudyRecord:
+    async def study(self, payload: DeliverReport) -> StudyRecord:
         """What the PACS says of the report's study. Raises TryLater, also where none has it: it may be on its way."""
-        uid = job.payload["study"]
+        uid = payload.study
         bind(study=uid)
         try:
             record = await self._records.find(uid)
@@ -70,12 +70,11 @@ class Delivery:
                 raise TryLater(str(e)) from e
         return found
 
-    def end(self, c: Transaction, job: Job, said: str) -> None:
+    def end(self, c: Transaction, job: Job, payload: DeliverReport, said: str) -> None:
         """The job is done: what it held of the patient goes."""
-        kept = {name: job.payload[name] for name in ("report", "study_id", "study", "version", "target")}
-        jobs.end(c, job, JobState.DONE, said, kept, clean_after=self._keep_for)
+        jobs.end(c, job, JobState.DONE, said, payload.record, clean_after=self._keep_for)
 
 
-def no_such_place(what: str, job: Job) -> CannotBeDone:
+def no_such_place(what: str, payload: DeliverReport) -> CannotBeDone:
     """The place that a job is for is in the configuration no more."""
-    return CannotBeDone(f"no {what} is named {job.payload['target']} any more: name one so, or discard this job")
+    return CannotBeDone(f"no {what} is named {payload.target} any more: name one so, or discard this job")

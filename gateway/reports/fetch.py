@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
 
 from gateway.alerts import end_alert, raise_alert
 from gateway.avara import ApiError
@@ -28,6 +27,7 @@ from gateway.journal import (
     Transaction,
     TryLater,
     jobs,
+    objects,
     study_of,
     study_reports,
 )
@@ -40,6 +40,7 @@ from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError
 from gateway.reports.identity import differences
 from gateway.reports.inquiry import Inquiry, lacking, snapshot_of
+from gateway.reports.jobs import DeliverReport, FetchReport
 from gateway.reports.pdf.check import check_pdf
 from gateway.reports.pdf.download import UrlExpired
 from gateway.reports.report import worded
@@ -96,78 +97,79 @@ class ReportFetcher:
         self._added = added
 
     async def __call__(self, job: Job) -> Ended:
-        """Takes a report one step further. Raises TryLater, CannotBeDone."""
+        """Takes a report one step further. Raises TryLater, CannotBeDone, UnreadablePayload."""
+        payload = job.read(FetchReport)
         try:
-            if job.payload.get("key") is None:
-                return await self._bring(job)
-            if self._inquiry is not None and "told" not in job.payload:
-                return await self._inquire(job, self._inquiry)
-            await self._check(job)
+            if payload.key is None:
+                return await self._bring(job, payload)
+            if self._inquiry is not None and payload.told is None:
+                return await self._inquire(payload, self._inquiry)
+            await self._check(job, payload, payload.key)
         except ObjectNotFound as e:
             raise CannotBeDone("its PDF is gone from the store: have Avara deliver the report again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
-        await self._keep_text(job)
-        study = await self._which_study(job.payload)
+        await self._keep_text(payload)
+        study = await self._which_study(payload)
         if study is not None:
-            await self._compare(job.payload, study)
-        known = await self._journal.run(lambda c: self._release(c, job, study))
+            await self._compare(payload, study)
+        known = await self._journal.run(lambda c: self._release(c, job, payload, study))
         self._added()
         if not known:
             raise TryLater(
-                f"which study Avara's {job.payload['study_id']} is, is not known: nobody has opened it through this "
+                f"which study Avara's {payload.study_id} is, is not known: nobody has opened it through this "
                 f"gateway; say it: avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID"
             )
         return None
 
     # -- the PDF
 
-    async def _bring(self, job: Job) -> Ended:
+    async def _bring(self, job: Job, payload: FetchReport) -> Ended:
         try:
-            content = await self._content(job)
+            content = await self._content(payload)
         except ReportError as e:
             if not e.transient:
-                raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
-            late = self._journal.clock.now() - job.payload["received"] > TEXT_ALONE_AFTER
-            raise TryLater(str(e), await self._without_pdf(job, str(e)) if late else None) from e
+                raise CannotBeDone(str(e), await self._without_pdf(job, payload, str(e))) from e
+            late = self._journal.clock.now() - payload.received > TEXT_ALONE_AFTER
+            raise TryLater(str(e), await self._without_pdf(job, payload, str(e)) if late else None) from e
         sha256 = hashlib.sha256(content).hexdigest()
-        key = _key(job.payload["report"], sha256, "pdf")
+        key = _key(payload.report, sha256, "pdf")
+        await self._journal.run(lambda c: objects.use(c, job.id, [key]))
         await self._objects.put(key, content, content_type=PDF)
-        return Step(
-            f"its PDF is here, {len(content)} bytes", {**job.payload, "key": key, "sha256": sha256, "url": None}
-        )
+        here = dataclasses.replace(payload, key=key, sha256=sha256, url=None)
+        return Step(f"its PDF is here, {len(content)} bytes", here)
 
-    async def _content(self, job: Job) -> bytes:
+    async def _content(self, payload: FetchReport) -> bytes:
         try:
-            if job.payload["url"] is None:
+            if payload.url is None:
                 raise UrlExpired("no webhook has brought a URL of the report's PDF")
-            return await self._download(job.payload["url"])
+            return await self._download(payload.url)
         except UrlExpired:
             if self._ask_again is None:
                 raise
-        url = await self._ask_again(job.payload["study_id"], job.payload["report"])
+        url = await self._ask_again(payload.study_id, payload.report)
         return await self._download(url)
 
     # -- what Avara tells of it besides
 
-    async def _inquire(self, job: Job, inquiry: Inquiry) -> Ended:
-        late = self._journal.clock.now() - job.payload["received"] > TOLD_WITHIN
+    async def _inquire(self, payload: FetchReport, inquiry: Inquiry) -> Ended:
+        late = self._journal.clock.now() - payload.received > TOLD_WITHIN
         try:
-            told = await inquiry.ask(job.payload["study_id"], job.payload["report"], last=late)
+            told = await inquiry.ask(payload.study_id, payload.report, last=late)
         except ApiError as e:
             if e.transient and not late:
                 raise TryLater(str(e)) from e
             told = lacking(str(e))
         lacks = told.signing.lacks
         said = f"it goes out without what Avara does not tell: {lacks}" if lacks else "Avara has told who signed it"
-        return Step(said, {**job.payload, "told": told.to_json()})
+        return Step(said, dataclasses.replace(payload, told=told.to_json()))
 
-    async def _which_study(self, payload: Mapping[str, Any]) -> str | None:
+    async def _which_study(self, payload: FetchReport) -> str | None:
         """The study that a report is of: as the event, an operator or an access says, else as Avara's API does, else
         the only one of the patient whom the event names. Raises TryLater, CannotBeDone."""
-        known: str | None = payload.get("study") or await self._journal.run(lambda c: study_of(c, payload["study_id"]))
-        told = (payload.get("told") or {}).get("study_instance_uid")
-        if known and told and known != told and not payload.get("assigned"):
+        known: str | None = payload.study or await self._journal.run(lambda c: study_of(c, payload.study_id))
+        told = (payload.told or {}).get("study_instance_uid")
+        if known and told and known != told and not payload.assigned:
             raise CannotBeDone(
                 f"Avara's event or access names study {known}, and its API {told}: find out which it is, and say it: "
                 "avara-gateway jobs assign"
@@ -175,14 +177,14 @@ class ReportFetcher:
         if known or told:
             return known or told
         try:
-            return await self._records.only_study_of(payload.get("patient_id") or "")
+            return await self._records.only_study_of(payload.patient_id or "")
         except PacsError as e:
             raise TryLater(f"which study of the patient it is cannot be asked: {e}") from e
 
-    async def _compare(self, payload: Mapping[str, Any], study: str) -> None:
+    async def _compare(self, payload: FetchReport, study: str) -> None:
         """Whether the report's patient is the study's. Raises TryLater, CannotBeDone."""
-        snapshot = snapshot_of((payload.get("told") or {}).get("snapshot"))
-        if snapshot is None or payload.get("assigned"):
+        snapshot = snapshot_of((payload.told or {}).get("snapshot"))
+        if snapshot is None or payload.assigned:
             return
         try:
             record = await self._records.find(study)
@@ -196,60 +198,57 @@ class ReportFetcher:
                 "is that study's all the same, or another's, say so: avara-gateway jobs assign"
             )
 
-    async def _check(self, job: Job) -> None:
+    async def _check(self, job: Job, payload: FetchReport, key: str) -> None:
         """Whether it is a PDF that opens. Raises TryLater, CannotBeDone, StoreError."""
-        content = await self._objects.get(job.payload["key"])
+        content = await self._objects.get(key)
         try:
             await check_pdf(content)
         except ReportError as e:
             if e.transient:
                 raise TryLater(str(e)) from e
-            raise CannotBeDone(str(e), await self._without_pdf(job, str(e))) from e
+            raise CannotBeDone(str(e), await self._without_pdf(job, payload, str(e))) from e
 
-    async def _keep_text(self, job: Job) -> None:
+    async def _keep_text(self, payload: FetchReport) -> None:
         """Keeps the text where an addendum to it is to be sent with it. Raises StoreError."""
-        text = worded(job.payload["text"])
+        text = worded(payload.text)
         if text is None or not self._keep_texts_for:
             return
         content = text.encode("utf-8", "replace")
-        key = _key(job.payload["report"], hashlib.sha256(content).hexdigest(), "txt")
+        key = _key(payload.report, hashlib.sha256(content).hexdigest(), "txt")
 
         def note(c: Transaction) -> None:
-            known = study_reports.get(c, job.payload["report"])
+            known = study_reports.get(c, payload.report)
             if known is None or known.text_key != key:
-                study_reports.know(
-                    c, StudyReport(job.payload["report"], job.payload["study_id"], None, job.payload["received"])
-                )
-                study_reports.keeps_text(c, job.payload["report"], key)
+                study_reports.know(c, StudyReport(payload.report, payload.study_id, None, payload.received))
+                study_reports.keeps_text(c, payload.report, key)
                 jobs.clean(c, key, after=self._keep_texts_for)
 
         await self._journal.run(note)  # before it is there: whenever we are killed, it goes again some day
         await self._objects.put(key, content, content_type="text/plain; charset=utf-8")
 
-    async def _without_pdf(self, job: Job, reason: str) -> Mapping[str, Any]:
+    async def _without_pdf(self, job: Job, payload: FetchReport, reason: str) -> FetchReport:
         """Lets the text go out by itself, once, where its study is known and its patient is the study's; the payload
         that says so."""
-        payload = job.payload
-        if payload.get("text_sent"):
+        if payload.text_sent:
             return payload
-        log.warning("report %s has no PDF that can be delivered: %s", payload["report"], reason)
-        if not worded(payload["text"]):
+        log.warning("report %s has no PDF that can be delivered: %s", payload.report, reason)
+        if not worded(payload.text):
             return payload
-        if self._inquiry is not None and "told" not in payload:
+        if self._inquiry is not None and payload.told is None:
             try:
-                told = await self._inquiry.ask(payload["study_id"], payload["report"], last=True)
+                told = await self._inquiry.ask(payload.study_id, payload.report, last=True)
             except ApiError as e:
                 told = lacking(str(e))
-            payload = {**payload, "told": told.to_json()}
+            payload = dataclasses.replace(payload, told=told.to_json())
         try:
             study = await self._which_study(payload)
             if study is None:
                 return payload
             await self._compare(payload, study)
         except (TryLater, CannotBeDone) as e:
-            log.warning("the text of report %s does not go out by itself: %s", payload["report"], e)
+            log.warning("the text of report %s does not go out by itself: %s", payload.report, e)
             return payload
-        await self._keep_text(job)
+        await self._keep_text(payload)
 
         def send(c: Transaction) -> None:
             self._deliver(c, payload, study, pdf=False)
@@ -257,58 +256,58 @@ class ReportFetcher:
 
         await self._journal.run(send)
         self._added()
-        return {**payload, "text_sent": True}
+        return dataclasses.replace(payload, text_sent=True)
 
     # -- which study, which version, and where to
 
-    def _release(self, c: Transaction, job: Job, study: str | None) -> bool:
+    def _release(self, c: Transaction, job: Job, payload: FetchReport, study: str | None) -> bool:
         """Lets a report go out, and ends its job; False where its *study* is not known."""
         if study is None:
-            raise_alert(c, self._channels, alerts.unknown_study(job.payload, job.id))
+            raise_alert(c, self._channels, alerts.unknown_study(payload, job.id))
             return False
-        unknown = alerts.unknown_study(job.payload, job.id)
+        unknown = alerts.unknown_study(payload, job.id)
         end_alert(c, self._channels, dataclasses.replace(unknown, at=c.now))
-        said = self._deliver(c, job.payload, study, pdf=True)
-        jobs.end(c, job, JobState.DONE, said, _kept(job.payload, study=study))
-        if jobs.user_of(c, job.payload["key"]) is None:  # else it goes once the last delivery has ended
-            jobs.clean(c, job.payload["key"], after=self._keep_for)
+        said = self._deliver(c, payload, study, pdf=True)
+        jobs.end(c, job, JobState.DONE, said, payload.record(study))
+        for key in payload.keys:
+            if jobs.user_of(c, key) is None:  # else it goes once the last delivery has ended
+                jobs.clean(c, key, after=self._keep_for)
         return True
 
-    def _deliver(self, c: Transaction, payload: Mapping[str, Any], study: str, *, pdf: bool) -> str:
+    def _deliver(self, c: Transaction, payload: FetchReport, study: str, *, pdf: bool) -> str:
         """Adds the deliveries of a report, unless they were added for the same content before; what was done."""
-        told = payload.get("told") or {}
-        known = table.versions(c, payload["report"])
+        told = payload.told or {}
+        known = table.versions(c, payload.report)
         content = _content_of(payload, pdf=pdf)
         for version in known:
             if version.content == content:
                 return f"the same as version {version.version}, which is delivered once"
         place = study_reports.settle(
             c,
-            StudyReport(payload["report"], payload["study_id"], study, payload["received"]),
+            StudyReport(payload.report, payload.study_id, study, payload.received),
             addendum=told.get("addendum"),
             original=told.get("adds_to"),
         )
         version = ReportVersion(
-            payload["report"],
+            payload.report,
             len(known) + 1,
             content,
             study,
             pdf,
-            worded(payload["text"]) is not None,
-            payload["received"],
+            worded(payload.text) is not None,
+            payload.received,
         )
         table.add(c, version)
-        added = {
-            "report": version.report_id, "study_id": payload["study_id"], "study": study, "version": version.version,
-            "critical": payload["critical"], "text": worded(payload["text"]), "received": version.received,
-            "key": payload["key"] if pdf else None, "ordinal": place.ordinal, "original": place.original,
-            "signing": told.get("signing"),
-        }  # fmt: skip
         places = []
         for kind, destinations in self._destinations.items():
             for destination in destinations:
                 subject = names.subject(version.report_id, str(version.version), destination)
-                jobs.add(c, kind, subject, {**added, "target": destination}, said=f"version {version.version}")
+                added = DeliverReport(
+                    destination, version.report_id, payload.study_id, study, version.version, payload.critical,
+                    version.received, worded(payload.text), payload.key if pdf else None, place.ordinal, place.original,
+                    told.get("signing"),
+                )  # fmt: skip
+                jobs.add(c, kind, subject, added, said=f"version {version.version}")
                 places.append(f"{kind.partition('.')[2]} {destination}")
         named = "the report" if place.ordinal == 1 else f"the report, which adds to {place.original or 'another one'},"
         return f"version {version.version} of {named} goes to {', '.join(places) or 'nowhere: none is configured'}"
@@ -321,7 +320,7 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str, *, by: str = ""
         raise jobs.Unfit(f"job {job_id} is no report that waits for its study")
     if job.state not in (JobState.WAITING, JobState.QUARANTINED):
         raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
-    payload = {**job.payload, "study": study_instance_uid, "assigned": True}
+    payload = dataclasses.replace(job.read(FetchReport), study=study_instance_uid, assigned=True)
     who = f"an operator ({by})" if by else "an operator"
     jobs.reschedule(c, job, f"{who} says that it is of study {study_instance_uid}", payload=payload)
     return job
@@ -332,11 +331,6 @@ def _key(report_id: str, sha256: str, ending: str) -> str:
     return f"reports/{hashlib.sha256(report_id.encode()).hexdigest()[:32]}/{sha256}.{ending}"
 
 
-def _content_of(payload: Mapping[str, Any], *, pdf: bool) -> str:
-    said = [payload["sha256"] if pdf else None, payload["text"] or "", payload["critical"]]
+def _content_of(payload: FetchReport, *, pdf: bool) -> str:
+    said = [payload.sha256 if pdf else None, payload.text or "", payload.critical]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def _kept(payload: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """What the record keeps of a payload once the job is done: identifiers, and nothing of the patient."""
-    return {name: payload.get(name) for name in ("report", "study_id", "study", "received", "critical")} | more

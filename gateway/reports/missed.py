@@ -12,12 +12,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.alerts import raise_alert
 from gateway.avara import ApiError, ApiRefused, AvaraApi, Report, Studies, Study
 from gateway.dicom import is_usable
-from gateway.journal import JobState, Journal, StudyReport, Transaction, jobs, marks, study_reports
+from gateway.journal import (
+    Job,
+    JobState,
+    Journal,
+    StudyReport,
+    Transaction,
+    UnreadablePayload,
+    jobs,
+    marks,
+    study_reports,
+)
+from gateway.outbox import StoreObject
 from gateway.reports import alerts
 from gateway.reports import jobs as names
 from gateway.reports.report import worded
@@ -147,11 +157,10 @@ class MissedReports:
         assert report.signed_at is not None
         signed_at = report.signed_at.timestamp()
         study_reports.know(c, StudyReport(report.report_id, report.study_id, study_instance_uid, signed_at))
-        payload: dict[str, Any] = {
-            "report": report.report_id, "study_id": report.study_id, "study": study_instance_uid,
-            "critical": bool(report.is_critical), "text": worded(report.report_plain_text), "url": None,
-            "received": c.now,
-        }  # fmt: skip
+        payload = names.FetchReport(
+            report.report_id, report.study_id, study_instance_uid, bool(report.is_critical), c.now,
+            text=worded(report.report_plain_text),
+        )  # fmt: skip
         subject = names.subject(report.report_id, "missed")
         _, new = jobs.add(c, names.FETCH, subject, payload, said="signed in Avara, and no webhook has brought it")
         if new and report.is_critical:
@@ -183,4 +192,13 @@ class MissedReports:
 def _reports_done(c: Transaction, kind: str, since: float) -> set[str]:
     """The reports that jobs of a kind have brought to their place."""
     done = jobs.ended(c, kind, JobState.DONE, since)
-    return {str(p.get("report") or p.get("source", {}).get("report")) for p in (job.payload for job in done)}
+    return {_report_of(job) for job in done}
+
+
+def _report_of(job: Job) -> str:
+    """Avara's id of the report that a job was of; empty where that cannot be read."""
+    payload = StoreObject if job.kind == names.STORE else names.DeliverReport
+    try:
+        return job.read(payload).about.get("report", "")
+    except UnreadablePayload:
+        return ""

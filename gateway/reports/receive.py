@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
 
 from gateway.alerts import raise_alert
 from gateway.avara import Delivery, Event, Refusal, ReportAcknowledged, ReportDelivered
@@ -51,11 +50,10 @@ class ReportHandler:
         data = event.data
         if data.study_instance_uid:
             remember_study(c, data.study_id, data.study_instance_uid, now)
-        payload: dict[str, Any] = {
-            "report": data.report_id, "study_id": data.study_id, "study": data.study_instance_uid,
-            "critical": data.is_critical, "text": worded(data.plain_text), "url": data.presigned_url, "received": now,
-            "patient_id": data.external_patient_id,
-        }  # fmt: skip
+        payload = names.FetchReport(
+            data.report_id, data.study_id, data.study_instance_uid, data.is_critical, now,
+            text=worded(data.plain_text), url=data.presigned_url, patient_id=data.external_patient_id,
+        )  # fmt: skip
         study_reports.know(c, StudyReport(data.report_id, data.study_id, data.study_instance_uid, now))
         _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
         if new and data.is_critical:

@@ -2,9 +2,10 @@
 
 An instance goes to the flight of the study that its data set names. Where the header cannot be read, or names another
 study, series or instance than the PACS's database does (which was corrected, while the file was not), the association
-tells: the retrieve that it answers, the SOP Instance UID of the command set, and what the PACS listed. Bytes are never
-altered, and nothing is guessed where it could be another patient's: a data set that names another study is taken
-for one of a flight's only where that flight's list has it, or it came in the answer to that flight's own request.
+tells: the retrieve that it answers, the SOP Instance UID of the command set, and what the PACS listed. Bytes are not
+altered here (:mod:`gateway.studies.correct` does, where it is told to), and nothing is guessed where it could be
+another patient's: a data set that names another study is taken for one of a flight's only where that flight's list has
+it, or it came in the answer to that flight's own request.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Mapping
 
 from gateway.dicom import is_usable
@@ -66,6 +68,16 @@ class Attribution:
             return self._flights[answers]
         of_sender = [flight for flight in self._flights.values() if calling_ae_title in flight.senders]
         return of_sender[0] if len(of_sender) == 1 else None
+
+    async def series_of(self, flight: Flight, sop_instance_uid: str) -> str | None:
+        """The Series Instance UID that the PACS lists an instance with; None where it does not. Waits for its list, as
+        far as the flight is young."""
+        until = flight.began + HOLDS_FOR
+        while sop_instance_uid not in (flight.expected or ()):
+            if flight.listed.is_set() or flight.series.ended or time.monotonic() >= until:
+                return None
+            await asyncio.sleep(LOOKS_EVERY)
+        return (flight.expected or {}).get(sop_instance_uid)
 
     async def _listed(
         self, incoming: IncomingInstance, study_instance_uid: str, names: list[str]

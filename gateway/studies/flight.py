@@ -204,7 +204,8 @@ class Flight:
             classes = self.sop_classes.setdefault(series, set())
             if ref.sop_class_uid:
                 classes.add(ref.sop_class_uid)
-            self.series.add(series, series_place(ref))
+            if series:
+                self.series.add(series, series_place(ref))
             if uid in self._wanted:
                 self.series.prefer(series)
 

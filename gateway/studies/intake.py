@@ -31,6 +31,7 @@ from gateway.runtime import bind
 from gateway.studies import keys, media
 from gateway.studies.attribution import Attribution, as_listed
 from gateway.studies.cache import CacheFull, StudyCache
+from gateway.studies.correct import corrected, differing, told
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
@@ -68,6 +69,15 @@ def _held_by(body: Body) -> int:
     return CHUNK if body.spooled else body.size
 
 
+def _prefix(incoming: IncomingInstance, sop_instance_uid: str) -> bytes:
+    return file_header(
+        incoming.sop_class_uid,
+        sop_instance_uid or incoming.sop_instance_uid,
+        incoming.transfer_syntax_uid,
+        source_ae_title=incoming.calling_ae_title,
+    )
+
+
 class Intake:
     """The handler behind our Storage SCP (an ``InstanceHandler``): attributes and stores instances."""
 
@@ -80,12 +90,15 @@ class Intake:
         open_for_push: Callable[[str, str], Flight | None],
         pacs_at: Callable[[str, str], Collection[str]],
         make_viewable: bool = False,
+        correct_uids: Collection[str] = (),
     ) -> None:
         """*open_for_push* is asked for a study that no flight expects from this sender: (Study Instance UID, calling
         AE title) → the flight to take it, or None, which refuses it. *pacs_at* names the PACS that an AE title at an
-        address may be. *make_viewable* says whether what browsers do not decode is stored so that they do."""
+        address may be. *make_viewable* says whether what browsers do not decode is stored so that they do.
+        *correct_uids* names the PACS whose instances get the UIDs that it lists, where the file has others."""
         self._refusals = refusals
         self._make_viewable = make_viewable
+        self._correct_uids = frozenset(correct_uids)
         self._store = store
         self._cache = cache
         self._open_for_push = open_for_push
@@ -147,12 +160,7 @@ class Intake:
         except MalformedDataSet:
             async with self._closer_look:
                 study_instance_uid, instance = await asyncio.to_thread(read_header_tolerantly, incoming)
-        prefix = file_header(
-            incoming.sop_class_uid,
-            instance.sop_instance_uid or incoming.sop_instance_uid,
-            incoming.transfer_syntax_uid,
-            source_ae_title=incoming.calling_ae_title,
-        )
+        read, prefix = instance, _prefix(incoming, instance.sop_instance_uid)
         instance = instance.with_size(len(prefix) + incoming.body.size)
         flight = self._flights.get(study_instance_uid)
         # All in nearly every case: its study is awaited, and the command set names the instance that the data set is.
@@ -182,6 +190,12 @@ class Intake:
             return Status.SUCCESS
         flight.taken.add(instance.sop_instance_uid)
         try:
+            if self._is_corrected(flight, incoming):
+                came = incoming
+                incoming, instance = await self._with_listed_uids(flight, incoming, study_instance_uid, read, instance)
+                if incoming is not came:
+                    prefix = _prefix(incoming, instance.sop_instance_uid)
+                    instance = instance.with_size(len(prefix) + incoming.body.size)
             await self._cache.reserve(flight.study_instance_uid, instance.size)
             if incoming.sop_class_uid == KEY_OBJECT_SELECTION:
                 instance = await self._with_rejection(instance, incoming)
@@ -206,6 +220,36 @@ class Intake:
             instance.sop_instance_uid, TITLES[rejection.code], len(rejection.sop_instance_uids),
         )  # fmt: skip
         return dataclasses.replace(instance, rejection=rejection.code, rejects=rejection.sop_instance_uids)
+
+    def _is_corrected(self, flight: Flight, incoming: IncomingInstance) -> bool:
+        """Whether it came from PACS whose UIDs are put in."""
+        if not self._correct_uids:
+            return False
+        sources = flight.sources.intersection(self._pacs_at(incoming.calling_ae_title, incoming.peer_host))
+        return bool(flight.sources) and (sources or flight.sources) <= self._correct_uids
+
+    async def _with_listed_uids(
+        self, flight: Flight, incoming: IncomingInstance, read_study: str, read: Instance, instance: Instance
+    ) -> tuple[IncomingInstance, Instance]:
+        """The instance with the UIDs that the PACS lists it with, where its file has others."""
+        series = await self._attribution.series_of(flight, instance.sop_instance_uid)
+        uids = differing(read, read_study, instance, flight.study_instance_uid, series or "")
+        if not uids:
+            return incoming, instance
+        try:
+            async with self._closer_look:
+                incoming = await asyncio.to_thread(corrected, incoming, uids)
+        except MalformedDataSet as e:
+            log.warning("instance %s keeps the UIDs that it came with: %s", instance.sop_instance_uid, e)
+            note = f"the UIDs that the PACS lists cannot be put in: {e}"
+            return incoming, dataclasses.replace(instance, note="; ".join(filter(None, (instance.note, note))))
+        log.info("instance %s has the UIDs that the PACS lists put in", instance.sop_instance_uid)
+        return incoming, dataclasses.replace(
+            instance,
+            series_instance_uid=series or instance.series_instance_uid,
+            note=told(uids),
+            described=True,
+        )
 
     def _is_of_its_pacs(self, flight: Flight, incoming: IncomingInstance) -> bool:
         """Whether it came in answer to the flight's own request, or from the PACS that was asked for the study."""

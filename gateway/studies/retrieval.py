@@ -311,7 +311,7 @@ class StudyRetrieval:
             by_series.setdefault(expected[uid], []).append(uid)
         work = []
         for series, uids in by_series.items():
-            if len(uids) == _count(expected, series):
+            if series and len(uids) == _count(expected, series):
                 work.append(self._bring(retriever, series, uids, whole=True))
                 continue
             for at in range(0, len(uids), UIDS_A_REQUEST):

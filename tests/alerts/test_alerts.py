@@ -15,11 +15,12 @@ from sqlalchemy import create_engine, text
 from gateway.alerts import Alert, end_alert, raise_alert
 from gateway.alerts.deliver import AlertDelivery
 from gateway.alerts.held import HeldJobs
-from gateway.alerts.jobs import KEPT_FOR, SEND
+from gateway.alerts.jobs import KEPT_FOR, SEND, SendAlert
 from gateway.app.alerts import held_job
 from gateway.config import ConfigError, load
 from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.reports.alerts import critical
+from gateway.reports.jobs import DeliverReport, FetchReport
 from gateway.runtime.clock import SYSTEM_CLOCK
 
 FULL = Alert("disk.full", "/var", "The disk is full", "Make room.", 1000.0, {"disk": "/var"})
@@ -37,7 +38,8 @@ async def journal(tmp_path):
 async def sent(journal):
     """The alerts that are to be sent by webhook, the first one first."""
     listed = await Jobs(journal).list(kinds=[SEND])
-    return [Alert.from_json(j.payload["alert"]) for j in reversed(listed) if j.payload["channel"] == "webhook"]
+    payloads = [job.read(SendAlert) for job in reversed(listed)]
+    return [Alert.from_json(p.alert) for p in payloads if p.channel == "webhook"]
 
 
 async def test_what_stands_is_told_once_on_every_channel_and_once_when_it_is_over(journal):
@@ -76,7 +78,11 @@ async def test_what_is_never_ended_is_forgotten_some_day(journal):
     [
         ("capture.check", {"slot": "s", "key": "inbox/s"}, "capture.waiting"),
         ("capture.store", {"study": "1.2.3", "sop_instance": "1.2.3.4"}, "capture.waiting"),
-        ("report.hl7", {"report": "rep_1", "study_id": "stu_1", "text": "Aneurysm of Mrs. Doe"}, "report.waiting"),
+        (
+            "report.hl7",
+            DeliverReport("ris", "rep_1", "stu_1", "1.2.3", 1, False, 0.0, "Aneurysm of Mrs. Doe"),
+            "report.waiting",
+        ),
         ("object.clean", {"key": "outbox/x"}, "object.waiting"),
     ],
 )
@@ -104,7 +110,7 @@ async def test_whatever_waits_for_an_operator_is_told_of_whoever_held_it_and_end
 
 
 async def test_an_alert_that_cannot_be_sent_is_no_reason_for_another(journal):
-    await journal.run(lambda c: jobs.add(c, SEND, "it", {"channel": "gone", "alert": {}}, quarantined="refused"))
+    await journal.run(lambda c: jobs.add(c, SEND, "it", SendAlert("gone", {}), quarantined="refused"))
     held = HeldJobs(journal=journal, channels=CHANNELS, describe=held_job, added=lambda: None, clock=SYSTEM_CLOCK)
     await held.look()
     assert len(await Jobs(journal).list(kinds=[SEND])) == 1
@@ -141,7 +147,7 @@ async def test_the_alerts_that_an_older_journal_had_to_send_are_sent_and_not_rai
     (job,) = await Jobs(journal).list(kinds=[SEND])
     await AlertDelivery({"webhook": Channel()})(job)
     assert (delivered[0].kind, delivered[0].facts["reportId"]) == ("report.critical", "rep_1")
-    now = critical(report | {"text": "No fracture."})
+    now = critical(FetchReport("rep_1", "stu_1", "1.2.3", True, 5.0, "No fracture."))
     assert not await journal.run(lambda c: raise_alert(c, ["webhook"], now))
     await journal.close()
 

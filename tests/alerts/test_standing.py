@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.alerts import Alert
-from gateway.alerts.jobs import KEPT_FOR, SEND
+from gateway.alerts.jobs import KEPT_FOR, SEND, SendAlert
 from gateway.alerts.standing import CALM, LOOKS_EVERY, StandingAlerts, Watch
 from gateway.journal import Jobs, Journal
 from gateway.journal import alerts as table
@@ -50,7 +50,7 @@ class Desk:
 
     async def told(self):
         listed = await Jobs(self.journal).list(kinds=[SEND], limit=1000)
-        return [Alert.from_json(job.payload["alert"]) for job in reversed(listed)]
+        return [Alert.from_json(job.read(SendAlert).alert) for job in reversed(listed)]
 
     async def states(self):
         return [alert.told()["state"] for alert in await self.told()]

@@ -14,6 +14,7 @@ from gateway.cli.common import operator
 from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.journal.desk import DISCARDED_KEPT_FOR
 from gateway.outbox.jobs import StoreObject
+from gateway.reports.jobs import DeliverReport, FetchReport
 
 from .test_commands import run, write  # noqa: F401  (a fixture)
 
@@ -63,7 +64,9 @@ async def test_a_job_is_shown_with_its_history_and_without_patient_data(desk):
     assert "sop instance: 1.2.3.4" in out
     assert "added" in out
     assert "quarantined: PACS main takes no such SOP class" in out
-    report, _ = await Jobs(journal).add("report.hl7", "rep_1", {"report": "rep_1", "text": "Müller^Renée"})
+    report, _ = await Jobs(journal).add(
+        "report.hl7", "rep_1", DeliverReport("ris", "rep_1", "stu_1", "1.2.3", 1, False, 0.0, "Müller^Renée")
+    )
     _, out, _ = await run("jobs", "show", "-c", path, report.id)
     assert "report: rep_1" in out
     assert "Müller" not in out
@@ -113,15 +116,15 @@ async def test_misuse_is_told_and_changes_nothing(desk, write):  # noqa: F811
 
 async def test_a_report_of_an_unknown_study_is_assigned_to_one(desk):
     path, journal = desk
-    job, _ = await Jobs(journal).add("report.fetch", "rep_1", {"report": "rep_1", "study": None})
+    job, _ = await Jobs(journal).add("report.fetch", "rep_1", FetchReport("rep_1", "stu_1", None, False, 0.0))
     code, out, _ = await run("jobs", "assign", "-c", path, job.id, "1.2.840.7")
     assert code == 0
     assert "continues" in out
-    assert (await Jobs(journal).get(job.id)).payload["study"] == "1.2.840.7"
+    assert (await Jobs(journal).get(job.id)).read(FetchReport).study == "1.2.840.7"
     code, _, error = await run("jobs", "assign", "-c", path, "1", "1.2.840.7")
     assert code == 1
     assert "is no report that waits for its study" in error
-    assert (await run("jobs", "assign", "-c", path, job.id, "../etc"))[0] == 2
+    assert (await run("jobs", "assign", "-c", path, job.id, "1.2.*"))[0] == 2
 
 
 async def test_a_place_that_does_not_answer_is_listed_with_its_reason(desk):

@@ -69,6 +69,25 @@ async def test_a_study_whose_uid_is_none_opens_where_the_pacs_has_it(start, meth
         assert await gateway.parts.cache.index(study)
 
 
+@pytest.mark.parametrize("in_file", ["", SERIES + ".5"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_instance_that_is_listed_without_a_series_uid_counts_and_opens(start, method, in_file):
+    """PS3.4 C.6.2.1: the series' unique key has a value. One without is no reason to lose its instances."""
+    nameless = Held(STUDY, "", f"{SERIES}.1", encoded(elements(series=in_file)))
+    plain = Held(STUDY, SERIES, f"{SERIES}.2", encoded(elements(2)))
+    async with raw_pacs(nameless, plain) as pacs:
+        gateway, ended, answer, objects = await opened(start, pacs, method)
+        assert isinstance(ended, Complete), ended
+        assert "error" not in answer
+        assert sorted(map(data_set, objects)) == sorted((nameless.data, plain.data))
+        listing = await gateway.parts.pacs[0].finder.list_instances(STUDY)
+        assert listing.complete
+        assert {r.sop_instance_uid: r.series_instance_uid for r in listing.instances} == {
+            nameless.uid: "", plain.uid: SERIES
+        }  # fmt: skip
+        assert all(i.unlisted_since == 0 for i in ended.index.instances.values())
+
+
 async def test_what_cannot_be_read_is_noted_in_the_log(start, caplog):
     caplog.set_level(logging.WARNING)
     odd = KINDS["no header at all"].instance

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -95,6 +95,9 @@ class Behaviour:
     """SERIES-level queries fail (3)."""
     no_counts: bool = False
     """STUDY-level answers lack Number of Study Related Instances (3)."""
+    coerced_uids: bool = False
+    """Lists other UIDs than are in the files that it sends: its database was corrected, they were not. Not one of the
+    worst PACS's habits, since what it sends is then not what it holds."""
     send_twice: bool = False
     """Every instance is sent two times (12)."""
     other_bytes_second_time: bool = False
@@ -446,7 +449,8 @@ class PacsSimulator:
                 return False
             time.sleep(b.delay_per_instance)
             try:
-                status = assoc.send_c_store(d, **origin)
+                with as_coerced(assoc, d) if b.coerced_uids else nullcontext():
+                    status = assoc.send_c_store(d, **origin)
             except ValueError:  # there is no context for it
                 continue
             except RuntimeError:  # the association went while this one slept
@@ -458,6 +462,29 @@ class PacsSimulator:
                     d.InstitutionName = "Sent again"
                 assoc.send_c_store(d)
         return True
+
+
+COERCED = ".99"
+"""What the files' UIDs end with, and those that are listed do not."""
+
+
+@contextmanager
+def as_coerced(assoc: Any, dataset: Dataset) -> Iterator[None]:
+    """Lets *dataset* have other UIDs than the C-STORE request says that it is of."""
+    listed, send = dataset.SOPInstanceUID, assoc.dimse.send_msg
+
+    def send_as_listed(primitive: Any, context_id: int) -> None:
+        primitive.AffectedSOPInstanceUID = listed
+        send(primitive, context_id)
+
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        setattr(dataset, keyword, dataset[keyword].value[-60:].lstrip(".0") + COERCED)
+    assoc.dimse.send_msg = send_as_listed
+    try:
+        yield
+    finally:
+        assoc.dimse.send_msg = send
+        dataset.SOPInstanceUID = listed
 
 
 @contextmanager

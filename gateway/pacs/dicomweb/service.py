@@ -359,9 +359,11 @@ class DicomWeb:
         return InstanceList(tuple(found.values()), True)
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
-        """Whether the PACS lists an instance, in its series where that is known. Raises PacsError."""
-        series = f"/series/{quote(series_instance_uid, safe='')}" if series_instance_uid else ""
-        path = f"/studies/{quote(study_instance_uid, safe='')}{series}/instances"
+        """Whether the PACS lists an instance. Raises PacsError."""
+        path = f"/studies/{quote(study_instance_uid, safe='')}"
+        if series_instance_uid:
+            path += f"/series/{quote(series_instance_uid, safe='')}"
+        path += "/instances"
         claim = Claim(Lane.QUERY, study_instance_uid)
         found, _ = await self._search(path, claim, [("SOPInstanceUID", sop_instance_uid)])
         return any(said(a, SOP_INSTANCE_UID) == sop_instance_uid for a in found)
@@ -427,7 +429,9 @@ def _integer(text: str) -> int | None:
 
 def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
     series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
-    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not (is_usable(series) and is_usable(uid)):
+    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not is_usable(uid):
+        return None
+    if series and not is_usable(series):
         return None
     # All that it says, but what tells of the service and not of the instance.
     values = (json.dumps(answer[tag], sort_keys=True) for tag in sorted(answer) if tag not in _NOT_TELLING)

@@ -87,9 +87,10 @@ class WadoRetriever:
     ) -> None:
         """As :class:`~gateway.pacs.scu.retrieve.Retriever` has it."""
         path = f"/studies/{_quoted(selection.study_instance_uid)}"
-        if selection.series_instance_uid is not None:
+        paths = [path]  # of the whole study, too, for a series without a UID: no other path leads to it (PS3.18 §10.4)
+        if selection.series_instance_uid:
             path += f"/series/{_quoted(selection.series_instance_uid)}"
-        paths = [f"{path}/instances/{_quoted(uid)}" for uid in selection.sop_instance_uids] or [path]
+            paths = [f"{path}/instances/{_quoted(uid)}" for uid in selection.sop_instance_uids] or [path]
         sender = replace(self._sender, answers=selection.study_instance_uid)
         try:
             async with asyncio.timeout(total_limit):

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -116,6 +116,7 @@ class _Series:
     """A series that a PACS lists."""
 
     uid: str
+    """Empty where it has none: it is listed last, and has what no other has."""
     instances: int | None
     """Number of Series Related Instances, where it says it."""
     number: int | None
@@ -247,7 +248,7 @@ class PacsClient:
                 if uid == study_instance_uid:
                     records.append(_record(raw))
                 nameless |= not uid
-            if not records and nameless and await self._series(association, study_instance_uid):
+            if not records and nameless and any(s.uid for s in await self._series(association, study_instance_uid)):
                 # It has the study, and did not say which its answer is of: nothing else in it can be relied on.
                 records = [_record({STUDY_INSTANCE_UID: study_instance_uid.encode()})]
         return the_one(records)
@@ -264,10 +265,11 @@ class PacsClient:
                 text(raw.get(SERIES_DESCRIPTION, b""), raw.get(CHARACTER_SET, b"")).strip(" \t\r\n\0"),
             )
             async for raw in self._find(association, "SERIES", keys, _SERIES)
-            if string(raw.get(STUDY_INSTANCE_UID)) in ("", study_instance_uid)
-            and is_usable(uid := string(raw.get(SERIES_INSTANCE_UID)))
+            if (of := string(raw.get(STUDY_INSTANCE_UID))) in ("", study_instance_uid)
+            # One without a UID has instances, too; an answer that names nothing says nothing.
+            and (is_usable(uid := string(raw.get(SERIES_INSTANCE_UID))) or (of and not uid))
         }
-        return sorted(found.values(), key=lambda one: one.place)
+        return sorted(found.values(), key=lambda one: (not one.uid, one.place))
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -321,7 +323,10 @@ class PacsClient:
             try:
                 series = await self._series(association, study_instance_uid)
                 for one in series:
-                    listed = await self._list_series(association, study_instance_uid, one, on_found)
+                    elsewhere = () if one.uid else found
+                    listed = await self._list_series(
+                        association, study_instance_uid, one, on_found, elsewhere=elsewhere
+                    )
                     found.update((ref.sop_instance_uid, ref) for ref in listed.refs)
                     answered[one.uid] = listed
                 for one in self._may_be_cut(series, answered, len(found), counted):
@@ -414,8 +419,10 @@ class PacsClient:
         on_found: OnFound | None,
         *,
         number: int | None = None,
+        elsewhere: Container[str] = (),
     ) -> _Listed:
-        """The instances of a series that it lists; with *number*, those that have this Instance Number."""
+        """The instances of a series that it lists, but for those that are known to be *elsewhere*; with *number*, those
+        that have this Instance Number."""
         keys = {
             STUDY_INSTANCE_UID: study_uid,
             SERIES_INSTANCE_UID: series.uid,
@@ -434,7 +441,7 @@ class PacsClient:
                 string(raw.get(STUDY_INSTANCE_UID)) in ("", study_uid)
                 and string(raw.get(SERIES_INSTANCE_UID)) in ("", series.uid)
             )  # fmt: skip
-            if asked_for and is_usable(uid):
+            if asked_for and is_usable(uid) and uid not in elsewhere:
                 refs.append(
                     InstanceRef(
                         series.uid,
@@ -455,7 +462,8 @@ class PacsClient:
         if on_found is not None and told < len(refs):
             on_found(refs[told:])
         if dropped:
-            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, series.uid)
+            which = series.uid or "without a UID"
+            log.warning("%s lists %d instances that series %s cannot have", self.peer, dropped, which)
         return _Listed(refs, len(refs) + dropped)
 
     async def _find(

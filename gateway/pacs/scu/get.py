@@ -83,7 +83,7 @@ class GetRetriever:
         """The C-GET itself. Raises PacsError; cancelled, it aborts the association."""
         peer = self._client.peer
         classes = selection.sop_class_uids
-        if selection.series_instance_uid is None:  # of a whole study the PACS may have listed only some
+        if not selection.series_instance_uid:  # of a whole study the PACS may have listed only some
             classes = (*classes, *COMMON_STORAGE_CLASSES)
         contexts = contexts_for(classes, uncompressed_only=self._uncompressed_only)
         async with self._client.association(contexts, turn, receives_in=self._spools) as association:

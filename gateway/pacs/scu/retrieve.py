@@ -35,6 +35,7 @@ class Selection:
 
     study_instance_uid: str
     series_instance_uid: str | None = None
+    """Empty for one that has none: its instances are asked for by themselves."""
     sop_instance_uids: tuple[str, ...] = ()
     sop_class_uids: tuple[str, ...] = ()
     """The SOP classes of what is selected, as far as the PACS lists them."""
@@ -43,7 +44,7 @@ class Selection:
         """The identifier of a C-MOVE or C-GET request (PS3.4 C.4.2.1.4)."""
         keys = {STUDY_INSTANCE_UID: self.study_instance_uid}
         level = "STUDY"
-        if self.series_instance_uid is not None:
+        if self.series_instance_uid:
             level, keys[SERIES_INSTANCE_UID] = "SERIES", self.series_instance_uid
         if self.sop_instance_uids:
             level, keys[SOP_INSTANCE_UID] = "IMAGE", "\\".join(self.sop_instance_uids)

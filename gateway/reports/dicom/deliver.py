@@ -15,6 +15,7 @@ from gateway.reports.delivery import Delivery
 from gateway.reports.dicom.basic_text_sr import basic_text_sr
 from gateway.reports.dicom.document import DicomObject
 from gateway.reports.dicom.encapsulated_pdf import encapsulated_pdf
+from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report
 
 DICOM = "application/dicom"
@@ -34,11 +35,12 @@ class PacsDelivery:
         self._text = text
 
     async def __call__(self, job: Job) -> Ended:
-        """Makes the objects of one version for one PACS. Raises TryLater, CannotBeDone."""
-        report, study = await self._delivery.report(job), await self._delivery.study(job)
+        """Makes the objects of one version for one PACS. Raises TryLater, CannotBeDone, UnreadablePayload."""
+        payload = job.read(DeliverReport)
+        report, study = await self._delivery.report(payload), await self._delivery.study(payload)
         earlier = await self._journal.run(lambda c: _earlier(c, report))
         made = await asyncio.to_thread(self._make, report, study, earlier)
-        target, outgoing = job.payload["target"], []
+        target, outgoing = payload.target, []
         for document in made:
             sha256 = hashlib.sha256(document.content).hexdigest()
             key = await self._journal.run(
@@ -66,7 +68,7 @@ class PacsDelivery:
                     said="made of the report",
                     source={"report": report.report_id, "study_id": report.study_id},
                 )
-            self._delivery.end(c, job, f"{len(outgoing)} objects made, to be stored in {target}")
+            self._delivery.end(c, job, payload, f"{len(outgoing)} objects made, to be stored in {target}")
 
         await self._journal.run(hand_over)
         return None

@@ -11,6 +11,7 @@ from gateway.journal import Ended, Job, Journal
 from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import Delivery, no_such_place
 from gateway.reports.folder.write import FolderUnavailable, check_folder, write_report
+from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report
 from gateway.runtime import DaemonThreads
 
@@ -60,11 +61,12 @@ class FolderDelivery:
         self._folders = folders
 
     async def __call__(self, job: Job) -> Ended:
-        """Writes one version into one folder. Raises TryLater, CannotBeDone, ReportError."""
-        folder = self._folders.get(job.payload["target"])
+        """Writes one version into one folder. Raises TryLater, CannotBeDone, ReportError, UnreadablePayload."""
+        payload = job.read(DeliverReport)
+        folder = self._folders.get(payload.target)
         if folder is None:
-            raise no_such_place("folder", job)
-        report, study = await self._delivery.report(job), await self._delivery.study(job)
+            raise no_such_place("folder", payload)
+        report, study = await self._delivery.report(payload), await self._delivery.study(payload)
         said = await folder.write(report, study)
-        await self._journal.run(lambda c: self._delivery.end(c, job, said))
+        await self._journal.run(lambda c: self._delivery.end(c, job, payload, said))
         return None

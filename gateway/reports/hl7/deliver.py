@@ -13,6 +13,7 @@ from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import Delivery, no_such_place
 from gateway.reports.hl7 import message as hl7
 from gateway.reports.hl7 import mllp
+from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report
 
 
@@ -58,13 +59,14 @@ class Hl7Delivery:
         self._receivers = receivers
 
     async def __call__(self, job: Job) -> Ended:
-        """Sends one version to one receiver. Raises TryLater, CannotBeDone, ReportError."""
-        receiver = self._receivers.get(job.payload["target"])
+        """Sends one version to one receiver. Raises TryLater, CannotBeDone, ReportError, UnreadablePayload."""
+        payload = job.read(DeliverReport)
+        receiver = self._receivers.get(payload.target)
         if receiver is None:
-            raise no_such_place("HL7 receiver", job)
-        report, study = await self._delivery.report(job), await self._delivery.study(job)
+            raise no_such_place("HL7 receiver", payload)
+        report, study = await self._delivery.report(payload), await self._delivery.study(payload)
         combined = receiver.profile.addendum is hl7.Addendum.COMBINED
         before = await self._delivery.texts_before(report) if combined and report.ordinal > 1 else ()
         said = await receiver.deliver(report, study, before)
-        await self._journal.run(lambda c: self._delivery.end(c, job, said))
+        await self._journal.run(lambda c: self._delivery.end(c, job, payload, said))
         return None
