@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway.alerts import SEND, SendAlert
 from gateway.captures import CHECK, CheckUpload
-from gateway.journal import CLEAN, CleanObject, Job, Payload, UnreadablePayload, Untyped
+from gateway.journal import CLEAN, CleanObject, Job, Payload, UnreadablePayload
 from gateway.outbox import StoreObject
 from gateway.reports import FETCH, FOLDER, HL7, PACS, DeliverReport, FetchReport
 
@@ -26,7 +26,7 @@ PAYLOADS: Mapping[str, type[Payload]] = {
 def about(job: Job) -> Mapping[str, str]:
     """What a job is about, for an operator: identifiers by what they are, never patient data."""
     try:
-        return job.read(PAYLOADS.get(job.kind, Untyped)).about
+        return job.read(PAYLOADS.get(job.kind, Payload)).about
     except UnreadablePayload:
         return {}
 
@@ -34,6 +34,6 @@ def about(job: Job) -> Mapping[str, str]:
 def object_of(job: Job) -> str | None:
     """The key of the object that the job works with; None where it has none (any more)."""
     try:
-        return next(iter(job.read(PAYLOADS.get(job.kind, Untyped)).keys), None)
+        return next(iter(job.read(PAYLOADS.get(job.kind, Payload)).keys), None)
     except UnreadablePayload:
         return None

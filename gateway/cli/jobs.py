@@ -113,7 +113,7 @@ def show_job(path: Path, number: int, payload: bool) -> None:
         click.echo(f"  {_moment(entry.at)}  {runtime_printable.printable(entry.text)}")
     if payload:
         record(load_config(path), "show payload", jobs=[number])
-        click.echo(json.dumps(job.payload, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(json.loads(job.kept), indent=2, ensure_ascii=False))
 
 
 @jobs.command("retry")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         remember_study,
         study_of,
     )
-    from gateway.journal.payload import Payload, UnreadablePayload, Untyped
+    from gateway.journal.payload import Payload, UnreadablePayload
     from gateway.journal.reports import ReportVersion
     from gateway.journal.slots import Slot
     from gateway.journal.study_reports import StudyReport
@@ -61,7 +61,6 @@ __all__ = [
     "TryLater",
     "Unfit",
     "UnreadablePayload",
-    "Untyped",
     "Worker",
     "alerts",
     "cached_studies",

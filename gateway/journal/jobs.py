@@ -8,7 +8,6 @@ A job is added in the transaction that makes it necessary, and its end is record
 from __future__ import annotations
 
 import enum
-import json
 import random
 import uuid
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy import insert, select, update
 
 from gateway.journal import objects
-from gateway.journal.payload import Payload, Untyped
+from gateway.journal.payload import Payload
 from gateway.journal.tables import job_history, jobs
 from gateway.journal.transaction import Transaction
 from gateway.runtime import GatewayError
@@ -74,12 +73,6 @@ class Job:
         """What it works with, as *payload*, the class of its kind. Raises UnreadablePayload."""
         return payload.load(self.kept)
 
-    @property
-    def payload(self) -> Mapping[str, Any]:
-        """What it works with, as it is kept."""
-        values: dict[str, Any] = json.loads(self.kept)
-        return values
-
 
 @dataclass(frozen=True, slots=True)
 class CleanObject(Payload):
@@ -108,7 +101,7 @@ def add(
     c: Transaction,
     kind: str,
     subject: str,
-    payload: Payload | Mapping[str, Any],
+    payload: Payload,
     *,
     said: str = "",
     quarantined: str = "",
@@ -120,17 +113,16 @@ def add(
     known = find(c, kind, subject)
     if known is not None:
         return known, False
-    typed = payload if isinstance(payload, Payload) else Untyped(payload)
     state = JobState.QUARANTINED if quarantined else JobState.WAITING
     row = {
-        "kind": kind, "subject": subject, "lane": typed.lane, "state": state.value, "payload": typed.dump(),
+        "kind": kind, "subject": subject, "lane": payload.lane, "state": state.value, "payload": payload.dump(),
         "attempts": 0, "created": c.now, "since": c.now, "next_at": c.now + after, "pause": after, "taken": 0,
         "last_error": quarantined[:MAX_TEXT], "ended": c.now if quarantined else None,
     }  # fmt: skip
     inserted = c.execute(insert(jobs).values(row)).inserted_primary_key
     assert inserted is not None
     job_id: int = inserted[0]
-    objects.use(c, job_id, typed.keys)
+    objects.use(c, job_id, payload.keys)
     note(c, job_id, said or "added")
     if quarantined:
         note(c, job_id, f"quarantined: {quarantined}")
@@ -161,7 +153,7 @@ def end(
     job: Job,
     state: JobState,
     said: str,
-    payload: Payload | Mapping[str, Any] | None = None,
+    payload: Payload | None = None,
     *,
     clean_after: float | None = None,
 ) -> None:
@@ -189,7 +181,7 @@ def reschedule(
     *,
     failed: bool = False,
     after: float | None = None,
-    payload: Payload | Mapping[str, Any] | None = None,
+    payload: Payload | None = None,
     new_series: bool = True,
 ) -> None:
     """A job is to go on later: *after* so many seconds; one that *failed*, when its next attempt is due. One that did
@@ -207,13 +199,12 @@ def reschedule(
     note(c, job.id, f"attempt {job.attempts} failed: {said}" if failed else said)
 
 
-def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload | Mapping[str, Any] | None) -> None:
+def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload | None) -> None:
     """Raises JobLost."""
     if payload is not None:
-        typed = payload if isinstance(payload, Payload) else Untyped(payload)
-        values |= {"payload": typed.dump()}
+        values |= {"payload": payload.dump()}
         objects.release(c, job.id)
-        objects.use(c, job.id, typed.keys)
+        objects.use(c, job.id, payload.keys)
     values |= {"leased_by": None, "leased_until": None, "unclean_ends": 0}
     # As it was when it was read: neither taken nor ended by anybody else in between.
     same = (jobs.c.id == job.id) & (jobs.c.taken == job.taken) & (jobs.c.state == job.state.value)

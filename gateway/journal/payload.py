@@ -67,36 +67,3 @@ class Payload:
             return cls(**{name: value for name, value in values.items() if name in known})
         except TypeError as e:
             raise UnreadablePayload(f"what it is to work with is not all there ({e}): discard it") from e
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Untyped(Payload):
-    """Any fields at all."""
-
-    fields: Mapping[str, Any]
-
-    @property
-    def lane(self) -> str:
-        """As :class:`Payload` has it."""
-        return str(self.fields.get("target") or self.fields.get("channel") or "")
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """As :class:`Payload` has it."""
-        key = self.fields.get("key")
-        return (key,) if key else ()
-
-    @property
-    def about(self) -> Mapping[str, str]:
-        """As :class:`Payload` has it."""
-        named = ("sop_instance", "study", "report", "study_id")
-        return {name: str(self.fields[name]) for name in named if self.fields.get(name)}
-
-    def dump(self) -> str:
-        """As :class:`Payload` has it."""
-        return json.dumps(dict(self.fields))
-
-    @classmethod
-    def load(cls, kept: str) -> Self:
-        """As :class:`Payload` has it."""
-        return cls(json.loads(kept))

@@ -7,9 +7,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import delete, insert
 
@@ -50,7 +49,7 @@ GIVEN_UP_AT_ONCE = 200
 class _NotDone(Exception):
     """A handler's job is not done. The text is for the operator; *payload*, where given, replaces the job's."""
 
-    def __init__(self, text: str, payload: Payload | Mapping[str, Any] | None = None) -> None:
+    def __init__(self, text: str, payload: Payload | None = None) -> None:
         super().__init__(text)
         self.payload = payload
 
@@ -72,7 +71,7 @@ class Done:
     """A job is done."""
 
     said: str
-    payload: Payload | Mapping[str, Any] | None = None
+    payload: Payload | None = None
     """What the record is to keep in place of the job's payload."""
 
 
@@ -81,7 +80,7 @@ class Step:
     """A job took a step, which is recorded, and goes on *after* so many seconds."""
 
     said: str
-    payload: Payload | Mapping[str, Any]
+    payload: Payload
     after: float = 0.0
 
 
@@ -353,7 +352,7 @@ class Worker:
             for waits in leases.overdue(c, *key, c.now - kind.retry_for, GIVEN_UP_AT_ONCE):
                 self._quarantine(c, waits, _given_up(waits, c.now - waits.since, state.reason), None)
 
-    def _quarantine(self, c: Transaction, job: Job, reason: str, payload: Payload | Mapping[str, Any] | None) -> None:
+    def _quarantine(self, c: Transaction, job: Job, reason: str, payload: Payload | None) -> None:
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
         table.end(c, job, JobState.QUARANTINED, reason, payload)
 

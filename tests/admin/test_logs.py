@@ -18,6 +18,7 @@ from gateway.journal import Jobs, Journal
 from gateway.journal.worker import Done, Kind, Worker
 from gateway.runtime.log_ids import bind, bound, current, step
 from gateway.runtime.supervise import Supervisor
+from tests.untyped import Untyped
 
 _numbers = itertools.count()
 
@@ -268,7 +269,7 @@ async def test_each_line_of_a_job_carries_its_number(tmp_path, everything):
         ended.set()
         return Done("well done")
 
-    job, _ = await Jobs(journal).add("test", "a", {})
+    job, _ = await Jobs(journal).add("test", "a", Untyped())
     worker = Worker(journal)
     worker.register("test", Kind(handler, 1, 60))
     await worker.start()

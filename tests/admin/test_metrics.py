@@ -19,6 +19,7 @@ from gateway.avara.endpoint import Answered, Refused
 from gateway.journal import jobs
 from gateway.objects.embedded import free_port
 from gateway.studies.outcome import Complete, NotFound
+from tests.untyped import Untyped
 
 ROOT = Path(__file__).parents[2]
 RULES, BOARD = ROOT / "config/prometheus-rules.yaml", ROOT / "config/grafana.json"
@@ -76,7 +77,7 @@ async def test_the_documentation_names_every_figure_and_no_other(orthanc, start)
     port = free_port()
     gateway = await start(orthanc, metrics={"port": port})
     await gateway.ask("1.2.3.4.5")
-    await gateway.parts.journal.run(lambda c: jobs.add(c, "report.hl7", "it", {"target": "ris"}, after=3600))
+    await gateway.parts.journal.run(lambda c: jobs.add(c, "report.hl7", "it", Untyped({"target": "ris"}), after=3600))
     async with gateway.http.get(f"http://127.0.0.1:{port}/metrics") as answer:
         text = await answer.text()
     families = list(text_string_to_metric_families(text))

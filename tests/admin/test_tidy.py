@@ -14,6 +14,7 @@ from gateway.config.models import RetentionConfig
 from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.journal import alerts as table
 from tests.clock import ManualClock, settle
+from tests.untyped import Untyped
 
 DAY = 86400.0
 
@@ -46,7 +47,7 @@ async def test_alerts_that_are_over_are_forgotten_in_their_time_and_those_that_s
 async def test_jobs_that_are_over_are_forgotten_in_their_time_and_no_other(journal, clock):
     for subject in ("done", "waits", "held"):
         quarantined = "no" if subject == "held" else ""
-        await journal.run(lambda c, s=subject, q=quarantined: jobs.add(c, "report.hl7", s, {}, quarantined=q))
+        await journal.run(lambda c, s=subject, q=quarantined: jobs.add(c, "report.hl7", s, Untyped(), quarantined=q))
     await journal.run(lambda c: jobs.end(c, jobs.find(c, "report.hl7", "done"), JobState.DONE, ""))
     for days, left in ((29, {"done", "waits", "held"}), (2, {"waits", "held"}), (1000, {"waits", "held"})):
         clock.jump(days * DAY)

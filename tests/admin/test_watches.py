@@ -32,6 +32,7 @@ from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import PacsUnreachable
 from gateway.runtime.supervise import Supervisor
 from tests.clock import ManualClock
+from tests.untyped import Untyped
 
 
 class Part:
@@ -136,7 +137,7 @@ async def test_a_disk_that_fails_or_is_low_is_told(watched):
 
 
 async def test_commitments_that_are_owed_too_long_are_told_until_they_come(watched, journal, clock):
-    payload = {"study": "1.2.3", "sop_instance": "1.2.3.4"}
+    payload = Untyped({"study": "1.2.3", "sop_instance": "1.2.3.4"})
     job, _ = await journal.run(lambda c: jobs.add(c, "capture.store", "it", payload))
     await journal.run(lambda c: commitments.ask(c, job.id, "2.25.1", "1.2.3.4", stored_before=0))
     assert not await wrong(watched, "commitment.overdue", commitment_overdue=3600)

@@ -22,6 +22,7 @@ from gateway.journal import Jobs, JobState, Journal, jobs
 from gateway.reports.alerts import critical
 from gateway.reports.jobs import DeliverReport, FetchReport
 from gateway.runtime.clock import SYSTEM_CLOCK
+from tests.untyped import Untyped
 
 FULL = Alert("disk.full", "/var", "The disk is full", "Make room.", 1000.0, {"disk": "/var"})
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -76,14 +77,14 @@ async def test_what_is_never_ended_is_forgotten_some_day(journal):
 @pytest.mark.parametrize(
     ("kind", "payload", "told"),
     [
-        ("capture.check", {"slot": "s", "key": "inbox/s"}, "capture.waiting"),
-        ("capture.store", {"study": "1.2.3", "sop_instance": "1.2.3.4"}, "capture.waiting"),
+        ("capture.check", Untyped({"slot": "s", "key": "inbox/s"}), "capture.waiting"),
+        ("capture.store", Untyped({"study": "1.2.3", "sop_instance": "1.2.3.4"}), "capture.waiting"),
         (
             "report.hl7",
             DeliverReport("ris", "rep_1", "stu_1", "1.2.3", 1, False, 0.0, "Aneurysm of Mrs. Doe"),
             "report.waiting",
         ),
-        ("object.clean", {"key": "outbox/x"}, "object.waiting"),
+        ("object.clean", Untyped({"key": "outbox/x"}), "object.waiting"),
     ],
 )
 async def test_whatever_waits_for_an_operator_is_told_of_whoever_held_it_and_ended_by_a_retry(

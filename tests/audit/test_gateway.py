@@ -17,6 +17,7 @@ from gateway.pacs.errors import AssociationRejected
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.client import PacsClient
 from gateway.studies.deferred import DeferredUrls
+from tests.untyped import Untyped
 
 STUDY, SAMPLE = sample_study()
 
@@ -93,7 +94,7 @@ async def test_a_rejected_association_and_a_refused_webhook_are_told(simulator, 
 
 async def test_what_somebody_does_by_a_command_has_their_name(simulator, start, tmp_path):
     gateway = await start(simulator)
-    job, _ = await Jobs(gateway.parts.journal).add("test", "a", {})
+    job, _ = await Jobs(gateway.parts.journal).add("test", "a", Untyped())
     path = tmp_path / f"gateway-{gateway.config.http.port}.yaml"
     done = await asyncio.to_thread(
         CliRunner().invoke, main, ["jobs", "discard", "-c", str(path), str(job.id), "--why", "a test"]

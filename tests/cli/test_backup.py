@@ -12,6 +12,7 @@ import pytest
 from gateway import app
 from gateway.config import load
 from gateway.journal import Jobs, jobs
+from tests.untyped import Untyped
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -49,7 +50,9 @@ async def test_what_is_undelivered_goes_along_from_a_gateway_that_runs_into_one_
         await gateway.store.put("outbox/1", b"capture", content_type="application/dicom")
         await gateway.store.put("studies/1.2.3/x", b"cache", content_type="application/dicom")
         await gateway.journal.run(
-            lambda c: jobs.add(c, "capture.store", "it", {"target": "main", "key": "outbox/1"}, quarantined="later")
+            lambda c: jobs.add(
+                c, "capture.store", "it", Untyped({"target": "main", "key": "outbox/1"}), quarantined="later"
+            )
         )
         code, said = await command("backup", "-c", old, tmp_path / "backup")
         assert code == 0, said

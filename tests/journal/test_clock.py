@@ -14,6 +14,7 @@ from gateway.journal import JobLost, Jobs, JobState, Journal, leases
 from gateway.journal import jobs as table
 from gateway.journal.worker import LEASE, Done, Kind, TryLater, Worker
 from tests.clock import ManualClock, settle
+from tests.untyped import Untyped
 
 DAY = 86400.0
 
@@ -83,7 +84,7 @@ class Slow:
 @pytest.mark.parametrize("jump", [120.0, DAY, -120.0, -DAY])
 async def test_a_job_under_way_does_not_run_twice_whatever_the_clock_says(clock, jobs, work, jump):
     handler = Slow()
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
 
     async def begun():
@@ -105,7 +106,7 @@ async def test_a_job_under_way_does_not_run_twice_whatever_the_clock_says(clock,
 
 
 async def test_what_was_taken_from_a_worker_is_not_recorded_by_it(journal, jobs):
-    await jobs.add("test", "a", {})
+    await jobs.add("test", "a", Untyped())
     (first,) = await journal.run(lambda c: leases.take(c, "test", "", 1, "one", 60))
     await journal.run(lambda c: leases.release(c, "two", alone=True))
     await journal.run(lambda c: c.connection.exec_driver_sql("UPDATE jobs SET next_at = 0"))
@@ -128,7 +129,7 @@ async def test_a_clock_that_was_a_day_ahead_and_is_set_right_delays_no_job(clock
         tried.append(clock.monotonic())
         raise TryLater("the receiver is away")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     clock.jump(DAY)
     await work(handler)
 
@@ -151,7 +152,7 @@ async def test_a_clock_that_ran_ahead_while_the_gateway_was_off_delays_no_job(tm
     url = f"sqlite:///{tmp_path / 'journal.db'}"
     wrong = ManualClock(1_700_000_000.0 + DAY)
     journal = await Journal.open(url, clock=wrong)
-    job, _ = await journal.run(lambda c: table.add(c, "test", "a", {}, after=10.0))
+    job, _ = await journal.run(lambda c: table.add(c, "test", "a", Untyped(), after=10.0))
     await journal.close()
     right = ManualClock(1_700_000_000.0)
     journal = await Journal.open(url, clock=right)
@@ -173,7 +174,7 @@ async def test_a_clock_that_is_set_gives_up_no_job(clock, jobs, work):
     async def handler(job):
         raise TryLater("still away")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler, retry_for=2 * DAY)
 
     async def tried_ten_times():
@@ -195,14 +196,14 @@ async def test_a_clock_that_is_set_gives_up_no_job(clock, jobs, work):
 
 async def test_a_worker_with_a_job_under_way_does_not_ask_the_journal_all_the_time(clock, journal, jobs, work):
     handler = Slow()
-    await jobs.add("test", "a", {})
+    await jobs.add("test", "a", Untyped())
     await work(handler, at_once=1)
 
     async def begun():
         return handler.begun == 1
 
     await eventually(begun, clock)
-    await jobs.add("test", "b", {})  # due, and there is no turn for it
+    await jobs.add("test", "b", Untyped())  # due, and there is no turn for it
     await clock.pass_time(2, step=0.05)
     transactions = 0
 

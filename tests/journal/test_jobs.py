@@ -17,6 +17,7 @@ from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
 from gateway.journal.worker import CannotBeDone, Done, Kind, Step, TryLater, Worker
 from gateway.pacs.errors import OperationFailed
 from gateway.runtime.supervise import Supervisor
+from tests.untyped import Untyped
 
 
 @pytest.fixture
@@ -58,11 +59,11 @@ async def until(jobs, job_id, state, within=10.0):
 
 
 async def test_the_same_work_is_one_job(jobs):
-    first, new = await jobs.add("test", "a", {"n": 1})
-    again, new_again = await jobs.add("test", "a", {"n": 2})
+    first, new = await jobs.add("test", "a", Untyped({"n": 1}))
+    again, new_again = await jobs.add("test", "a", Untyped({"n": 2}))
     assert (new, new_again) == (True, False)
     assert again.id == first.id
-    assert again.payload == {"n": 1}
+    assert again.read(Untyped).fields == {"n": 1}
 
 
 @pytest.mark.slow
@@ -75,7 +76,7 @@ async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
             raise TryLater("the PACS is away")
         return Done("stored")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
     await until(jobs, job.id, JobState.DONE)
     assert 0.7 < times[1] - times[0] < 2.5
@@ -103,7 +104,7 @@ async def test_what_the_other_side_said_is_in_the_jobs_history_and_nowhere_else(
             raise failed
         raise (TryLater if transient else CannotBeDone)(str(failed)) from failed
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
     async with asyncio.timeout(10):
         while "the other side said: no Doe^Jane" not in [entry.text for entry in await jobs.history(job.id)]:
@@ -121,7 +122,7 @@ async def test_what_cannot_be_done_waits_for_an_operator(jobs, work):
             raise CannotBeDone("no context accepted")
         return Done("stored")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
     held = await until(jobs, job.id, JobState.QUARANTINED)
     assert held.last_error == "no context accepted"
@@ -139,7 +140,7 @@ async def test_a_job_is_given_up_in_time_and_not_dropped(jobs, work, monkeypatch
     async def handler(job):
         raise TryLater("still away")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler, retry_for=0.0)
     held = await until(jobs, job.id, JobState.QUARANTINED)
     assert held.attempts == 10  # a clock that jumps alone ends nothing
@@ -153,7 +154,7 @@ async def test_an_error_of_our_own_is_tried_again_and_shows_no_internals(jobs, w
             raise ValueError("secret")
         return Done("")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
     await until(jobs, job.id, JobState.DONE)
     assert "secret" not in " ".join(e.text for e in await jobs.history(job.id))
@@ -164,10 +165,10 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
     seen = []
 
     async def handler(job):
-        seen.append(dict(job.payload))
-        return Step("sent", {"sent": True}) if not job.payload else Done("committed")
+        seen.append(job.read(Untyped).fields)
+        return Step("sent", Untyped({"sent": True})) if not seen[-1] else Done("committed")
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
     await until(jobs, job.id, JobState.DONE)
     assert seen == [{}, {"sent": True}]
@@ -197,7 +198,7 @@ async def test_two_workers_never_have_the_same_job(journal, jobs, work):
         running -= 1
         return Done("")
 
-    made = [(await jobs.add("test", str(n), {}))[0].id for n in range(20)]
+    made = [(await jobs.add("test", str(n), Untyped()))[0].id for n in range(20)]
     await work(handler, alone=False, at_once=2)
     await work(handler, alone=False, at_once=2)
     for job_id in made:
@@ -208,7 +209,7 @@ async def test_two_workers_never_have_the_same_job(journal, jobs, work):
 
 async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, jobs, work, monkeypatch):
     monkeypatch.setattr("gateway.journal.worker.LEASE", 0.4)  # is looked at four times in that
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     (taken,) = await journal.run(lambda c: leases.take(c, "test", "", 1, "the dead", 0.5))
     assert taken.id == job.id
     assert await journal.run(lambda c: leases.take(c, "test", "", 1, "other", 60)) == []
@@ -225,7 +226,7 @@ async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, 
 
 
 async def test_a_worker_that_is_alone_takes_up_what_a_killed_one_held(journal, jobs, work):
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     await journal.run(lambda c: leases.take(c, "test", "", 1, "the dead", 3600))
 
     async def handler(job):
@@ -236,7 +237,7 @@ async def test_a_worker_that_is_alone_takes_up_what_a_killed_one_held(journal, j
 
 
 async def test_a_crash_loop_finds_growing_pauses(journal, jobs):
-    await jobs.add("test", "a", {})
+    await jobs.add("test", "a", Untyped())
     pauses = []
     for _ in range(leases.HELD_AFTER):
         await journal.run(lambda c: c.connection.exec_driver_sql("UPDATE jobs SET next_at = 0"))
@@ -254,7 +255,7 @@ async def test_stopping_gives_a_job_back_at_once(jobs, work):
         begun.set()
         await asyncio.sleep(60)
 
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     worker = await work(handler)
     await asyncio.wait_for(begun.wait(), 5)
     await worker.stop()
@@ -262,9 +263,9 @@ async def test_stopping_gives_a_job_back_at_once(jobs, work):
 
 
 async def test_what_was_discarded_may_come_again(jobs):
-    job, _ = await jobs.add("test", "a", {})
+    job, _ = await jobs.add("test", "a", Untyped())
     assert (await jobs.discard(job.id, "not wanted")).state is JobState.DISCARDED
-    other, new = await jobs.add("test", "a", {})
+    other, new = await jobs.add("test", "a", Untyped())
     assert new
     assert other.id != job.id
     with pytest.raises(Unfit, match="nothing to discard"):
@@ -285,7 +286,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
         "    await asyncio.sleep(60)\n"
         "async def main():\n"
         f"    journal = await Journal.open({url!r})\n"
-        "    await Jobs(journal).add('test', 'a', {'n': 1})\n"
+        "    await Jobs(journal).add('test', 'a', CleanObject('it'))\n"
         "    worker = Worker(journal)\n"
         "    worker.register('test', Kind(handler, 1, 60))\n"
         "    await worker.start()\n"
@@ -300,7 +301,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
     done = asyncio.Event()
 
     async def handler(job):
-        assert job.payload == {"n": 1}
+        assert job.read(table.CleanObject).key == "it"
         done.set()
         return Done("")
 

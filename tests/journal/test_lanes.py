@@ -14,6 +14,7 @@ from gateway.journal import lanes as lanes_module
 from gateway.journal.lanes import AFTER, Change, Lanes, Outcome
 from gateway.journal.worker import Done, Kind, PlaceSilent, TryLater, Worker
 from tests.clock import ManualClock, settle
+from tests.untyped import Untyped
 
 MAIN, OTHER = ("test", "main"), ("test", "other")
 
@@ -155,7 +156,7 @@ async def test_a_place_that_says_nothing_slows_no_other(clock, journal, work):
     jobs = Jobs(journal)
     for n in range(40):
         for lane in ("silent", "main"):
-            await jobs.add("test", f"{n} {lane}", {"target": lane})
+            await jobs.add("test", f"{n} {lane}", Untyped({"target": lane}))
     worker = await work(handler)
 
     async def main_is_done():
@@ -180,7 +181,7 @@ async def test_what_waits_for_a_silent_place_uses_up_no_attempts_and_goes_on_at_
 
     jobs = Jobs(journal)
     for n in range(30):
-        await jobs.add("test", str(n), {"target": "main"})
+        await jobs.add("test", str(n), Untyped({"target": "main"}))
     worker = await work(handler)
     await clock.pass_time(1800, step=5)
     assert tried < 60  # each by itself would be tried ten times in that time
@@ -202,7 +203,7 @@ async def test_an_error_that_is_not_the_places_pauses_no_lane(clock, journal, wo
 
     jobs = Jobs(journal)
     for n in range(10):
-        await jobs.add("test", str(n), {"target": "main"})
+        await jobs.add("test", str(n), Untyped({"target": "main"}))
     worker = await work(handler)
     await clock.pass_time(60)
     assert not any(s.paused for s in worker.lanes())
@@ -215,7 +216,7 @@ async def test_people_are_told_in_time_of_everything_that_a_silent_place_does_no
 
     jobs = Jobs(journal)
     for n in range(30):
-        await jobs.add("test", str(n), {"target": "main"})
+        await jobs.add("test", str(n), Untyped({"target": "main"}))
     await work(handler, retry_for=3600.0)
 
     async def all_held():

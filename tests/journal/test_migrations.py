@@ -76,7 +76,7 @@ async def test_every_job_that_is_not_over_can_be_read(journal):
 async def test_what_an_old_store_job_says_means_the_same_today(journal):
     (job, *_) = await Jobs(journal).list(ALIVE, ["report.store"])
     stored = job.read(StoreObject)
-    old = job.payload
+    old = json.loads(job.kept)
     assert (stored.target, stored.key, stored.sha256) == ("main", old["key"], old["sha256"])
     assert (stored.study_instance_uid, stored.sop_instance_uid) == ("1.2.3", old["sop_instance"])
     assert stored.source == {"report": old["report"], "study_id": "stu_1"}
@@ -109,7 +109,7 @@ async def test_jobs_are_taken_by_the_lane_of_their_place(journal):
 
 async def test_objects_have_their_users(journal):
     for job in await Jobs(journal).list():
-        key = job.payload.get("key")
+        key = json.loads(job.kept).get("key")
         if job.kind == "object.clean" or not key:
             continue
         needed = job.state in ALIVE
@@ -119,9 +119,9 @@ async def test_objects_have_their_users(journal):
 async def test_commitments_that_were_open_are_open_and_what_was_answered_counts(journal):
     answers = {}
     for job in await Jobs(journal).list(kinds=["capture.store"]):
-        if job.payload.get("stored"):
+        if json.loads(job.kept).get("stored"):
             vain = job.read(StoreObject).stored_in_vain
-            answers[job.payload["sop_instance"]] = await journal.run(
+            answers[json.loads(job.kept)["sop_instance"]] = await journal.run(
                 lambda c, job=job, vain=vain: commitments.state(c, job.id, stored_before=vain)
             )
     assert {uid: known.answer for uid, known in answers.items()} == {

@@ -7,6 +7,7 @@ import pytest
 from gateway.journal import Jobs, JobState, Journal, leases
 from gateway.journal import jobs as table
 from tests.clock import ManualClock
+from tests.untyped import Untyped
 
 KINDS = ("capture.check", "report.store")
 
@@ -32,7 +33,7 @@ async def start(journal, owner):
 
 async def add(journal, *subjects):
     for n, subject in enumerate(subjects):
-        await journal.run(lambda c, n=n, s=subject: table.add(c, KINDS[n % 2], s, {"target": "main"}))
+        await journal.run(lambda c, n=n, s=subject: table.add(c, KINDS[n % 2], s, Untyped({"target": "main"})))
 
 
 async def test_the_job_that_kills_is_held_and_no_other(journal):

@@ -21,6 +21,7 @@ from gateway.pacs.scu.commitment import CommitmentResult
 from gateway.pacs.scu.target import CStoreTarget
 from gateway.runtime.spools import Spools
 from tests.clock import ManualClock
+from tests.untyped import Untyped
 
 RETRY_FOR = 3 * 86400.0
 
@@ -231,7 +232,7 @@ async def test_a_new_user_that_comes_between_look_and_removal_is_not_harmed(jour
     job = await cleaning(journal, key)
     removal = asyncio.create_task(Cleaner(store, journal)(job))
     await store.begun.wait()
-    user, _ = await journal.run(lambda c: table.add(c, "test", "a", {}))
+    user, _ = await journal.run(lambda c: table.add(c, "test", "a", Untyped()))
     with pytest.raises(BeingRemoved):  # so it is tried again, and puts its object after the removal
         await journal.run(lambda c: outbox.reserve(c, user, "main", ADDED.sop_instance_uid, ADDED.sha256))
     store.go.set()
@@ -242,7 +243,7 @@ async def test_a_new_user_that_comes_between_look_and_removal_is_not_harmed(jour
 
 async def test_an_object_that_is_about_to_be_used_again_stays(journal, outbox):
     store, key = Store(), Outbox.key("main", ADDED.sop_instance_uid, ADDED.sha256)
-    user, _ = await journal.run(lambda c: table.add(c, "test", "a", {}))
+    user, _ = await journal.run(lambda c: table.add(c, "test", "a", Untyped()))
     await journal.run(lambda c: outbox.reserve(c, user, "main", ADDED.sop_instance_uid, ADDED.sha256))
     job = await cleaning(journal, key)
     await Cleaner(store, journal)(job)
@@ -265,7 +266,8 @@ async def test_a_removal_that_was_killed_is_finished_and_blocks_nobody_for_ever(
 
 async def test_what_several_jobs_need_goes_with_the_last(journal):
     first, second = [
-        (await journal.run(lambda c, n=n: table.add(c, "test", n, {"key": "reports/x.pdf"})))[0] for n in ("a", "b")
+        (await journal.run(lambda c, n=n: table.add(c, "test", n, Untyped({"key": "reports/x.pdf"}))))[0]
+        for n in ("a", "b")
     ]
     await journal.run(lambda c: table.end(c, first, JobState.DONE, "", clean_after=60.0))
     assert await Jobs(journal).list(kinds=[table.CLEAN]) == []

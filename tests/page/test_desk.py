@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from pydicom import dcmread
 
+from gateway.captures.jobs import CheckUpload
 from gateway.cli import main
 from gateway.demo.sample import sample_capture
 from gateway.journal import Jobs
@@ -60,7 +61,7 @@ async def test_a_held_job_speaks_of_its_study_and_the_fault_and_of_no_patient_un
         assert "its patient is not the study" in shown
         assert OTHER not in shown
         assert "DEMO" not in shown
-    slot = (await Jobs(running.parts.journal).get(number)).payload["slot"]
+    slot = (await Jobs(running.parts.journal).get(number)).read(CheckUpload).slot
     assert slot not in text
     assert await noted(running) == []
 
@@ -156,8 +157,8 @@ async def test_what_cannot_be_done_to_a_job_is_said_and_changes_nothing(held):
     token = await browser.token()
     status, text = await browser.post(f"/jobs/{number}/assign", {"token": token, "study": "1.2.3"})
     assert (status, "no report that waits for its study" in text) == (409, True)
-    status, text = await browser.post(f"/jobs/{number}/assign", {"token": token, "study": "not a uid"})
-    assert (status, "no Study Instance UID" in text) == (409, True)
+    status, text = await browser.post(f"/jobs/{number}/assign", {"token": token, "study": "1.2.*"})
+    assert (status, "no PACS has a study under that" in text) == (409, True)
     assert (await browser.post("/jobs/999/retry", {"token": token}))[0] == 404
     assert (await Jobs(running.parts.journal).get(number)).state.value == "quarantined"
 
