@@ -7,6 +7,7 @@ gateway runs in the test's own process, so that a test can look at its parts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -46,7 +47,23 @@ settings.register_profile("fast", max_examples=20)  # for make test-fast
 SERVERS = {"weed", "minio", "s3_server", "one_orthanc", "simulator"}
 """Fixtures that start a server: what uses one, at whatever remove, is marked ``server``."""
 
-_buckets = (f"test-{n}" for n in itertools.count())
+_numbers = itertools.count()
+_emptied: list[str] = []
+
+
+def _bucket() -> str:
+    """A bucket of SeaweedFS's that is empty: one that was emptied, where there is one. Each takes volumes of its own,
+    and after some two hundred there are none left."""
+    return _emptied.pop() if _emptied else f"test-{next(_numbers)}"
+
+
+async def _give_back(server: S3, bucket: str) -> None:
+    """Empties a bucket for the next test; one that cannot be emptied is not used again."""
+    with contextlib.suppress(Exception):
+        async with server.store(bucket) as store:
+            while keys := [info.key async for info in store.list("")]:
+                await store.delete(keys)
+        _emptied.append(bucket)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -111,7 +128,8 @@ def s3_server(request: pytest.FixtureRequest) -> S3:
 @pytest.fixture
 async def s3(s3_server: S3) -> AsyncIterator[ObjectStore]:
     """A store with an empty bucket, on each real server there is."""
-    async with s3_server.store(next(_buckets)) as store:
+    bucket = _bucket() if s3_server.name == "seaweedfs" else f"test-{next(_numbers)}"
+    async with s3_server.store(bucket) as store:
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -120,14 +138,18 @@ async def s3(s3_server: S3) -> AsyncIterator[ObjectStore]:
                 except Exception:
                     await asyncio.sleep(0.1)
         yield store
+    if s3_server.name == "seaweedfs":
+        await _give_back(s3_server, bucket)
 
 
 @pytest.fixture
 async def store(weed: S3) -> AsyncIterator[ObjectStore]:
     """A store with an empty bucket."""
-    async with weed.store(next(_buckets)) as made:
+    bucket = _bucket()
+    async with weed.store(bucket) as made:
         await made.ensure_bucket()
         yield made
+    await _give_back(weed, bucket)
 
 
 @pytest.fixture(scope="session")
@@ -221,12 +243,14 @@ Start = Callable[..., Any]
 @pytest.fixture
 async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
     """Starts gateways: ``await start(pacs=[…], **sections)``; they stop after the test."""
+    used: list[str] = []
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
 
         @asynccontextmanager
         async def running(pacs: list[dict[str, Any]], **sections: Any) -> AsyncIterator[RunningGateway]:
-            port, dicom_port = free_port(), free_port()
+            port, dicom_port, bucket = free_port(), free_port(), _bucket()
+            used.append(bucket)
             document = {
                 "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
                 # Whole answers, since most tests look at what was fetched; test_prompt.py has the default.
@@ -240,7 +264,7 @@ async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
                     "access_key": weed.credentials.access_key,
                     "secret_key": weed.credentials.secret_key,
                     "secure": False,
-                    "bucket": next(_buckets),
+                    "bucket": bucket,
                 },
                 "state_dir": str(tmp_path / f"state-{port}"),
                 **sections,
@@ -263,6 +287,8 @@ async def start(weed: S3, tmp_path: Path) -> AsyncIterator[Start]:
             return gateway
 
         yield begin
+    for bucket in used:
+        await _give_back(weed, bucket)
 
 
 def describe(pacs: Orthanc | PacsSimulator) -> dict[str, Any]:
