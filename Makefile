@@ -33,7 +33,7 @@ test: setup-dev ## Run linters, type checks and the whole suite; says what was l
 	@scripts/install-system-packages orthanc orthanc-dicomweb dcmtk dicom3tools libgdcm-tools chromium openssl iproute2 nginx-light
 	@scripts/install-system-packages --optional prometheus
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(PYTEST)
+	@scripts/run-tests $(BIN)/python $(PYTEST)
 
 test-fast: setup-dev ## Run the tests that start no server and wait for nothing; PYTEST="-k word" chooses among them
 	@$(BIN)/python -m pytest -q --hypothesis-profile=fast -m "not server and not slow" $(PYTEST)
