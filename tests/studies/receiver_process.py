@@ -40,7 +40,7 @@ async def main():
     )
     for study in sys.argv[2:]:
         flight = Flight(study)
-        flight.source = "main"
+        flight.sources = frozenset({"main"})
         intake.expect(flight)
     scp = StorageScp(
         ae_title="US",

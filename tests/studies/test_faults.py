@@ -195,7 +195,7 @@ async def test_health_tells_what_does_not_work_and_nothing_more(pacs, start, mon
     async with gateway.http.get(url) as answer:
         said = await answer.json()
         assert answer.status == 503
-        assert said["checks"] == {"store": "ok", "dicom_listener": "failing", "journal": "ok", "state_dir": "ok"}
+        assert {name for name, state in said["checks"].items() if state != "ok"} == {"dicom_listener"}
 
 
 async def test_a_loop_that_ended_shows_in_health_by_name_since_when_and_why(pacs, start, monkeypatch):
