@@ -52,8 +52,9 @@ _emptied: list[str] = []
 
 
 def _bucket() -> str:
-    """A bucket of SeaweedFS's that is empty: one that was emptied, where there is one. Each takes volumes of its own,
-    and after some two hundred there are none left."""
+    """A bucket of SeaweedFS's for a gateway: one that was emptied, where there is one. Each takes volumes of its own,
+    and after some two hundred there are none left. (What was emptied still lists its folders, so tests of the store
+    itself have new ones.)"""
     return _emptied.pop() if _emptied else f"test-{next(_numbers)}"
 
 
@@ -128,8 +129,7 @@ def s3_server(request: pytest.FixtureRequest) -> S3:
 @pytest.fixture
 async def s3(s3_server: S3) -> AsyncIterator[ObjectStore]:
     """A store with an empty bucket, on each real server there is."""
-    bucket = _bucket() if s3_server.name == "seaweedfs" else f"test-{next(_numbers)}"
-    async with s3_server.store(bucket) as store:
+    async with s3_server.store(f"test-{next(_numbers)}") as store:
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -138,18 +138,14 @@ async def s3(s3_server: S3) -> AsyncIterator[ObjectStore]:
                 except Exception:
                     await asyncio.sleep(0.1)
         yield store
-    if s3_server.name == "seaweedfs":
-        await _give_back(s3_server, bucket)
 
 
 @pytest.fixture
 async def store(weed: S3) -> AsyncIterator[ObjectStore]:
     """A store with an empty bucket."""
-    bucket = _bucket()
-    async with weed.store(bucket) as made:
+    async with weed.store(f"test-{next(_numbers)}") as made:
         await made.ensure_bucket()
         yield made
-    await _give_back(weed, bucket)
 
 
 @pytest.fixture(scope="session")
