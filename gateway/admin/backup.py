@@ -13,7 +13,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from typing import Any, Protocol
 from gateway import __version__
 from gateway.journal import Journal
 from gateway.objects import ObjectNotFound, ObjectStore, read_file
-from gateway.runtime import GatewayError, in_thread
+from gateway.runtime import SYSTEM_CLOCK, GatewayError, in_thread
 
 MANIFEST, JOURNAL = "manifest.json", "journal.db"
 
@@ -121,7 +120,7 @@ async def back_up(state_dir: Path, objects: KeptObjects, to: Path) -> Manifest:
         if not missing:
             break
     manifest = Manifest(
-        time.time(),
+        SYSTEM_CLOCK.now(),
         __version__,
         await in_thread(_described, to, to / JOURNAL, JOURNAL),
         tuple(await in_thread(_copy_files, state_dir, to)),
@@ -305,6 +304,6 @@ def set_aside(state_dir: Path) -> Path | None:
     if not there.exists():
         return None
     _into_one_file(there)
-    aside = state_dir / f"{JOURNAL}.before-restore-{time.time():.0f}"
+    aside = state_dir / f"{JOURNAL}.before-restore-{SYSTEM_CLOCK.now():.0f}"
     there.replace(aside)
     return aside

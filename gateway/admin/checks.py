@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs import PacsError, Senders
-from gateway.runtime import GatewayError, Supervisor
+from gateway.runtime import SYSTEM_CLOCK, GatewayError, Supervisor
 from gateway.studies import Refusals
 
 MOST_CALLERS = 5
@@ -118,7 +117,7 @@ class Checks:
 
 
 def _certificate(end: CertificateEnd) -> Result:
-    left = end.ends - time.time()
+    left = end.ends - SYSTEM_CLOCK.now()
     name = f"certificate {end.what}"
     if left < 0:
         return Result(name, False, f"it ended on {moment(end.ends)}: renew it")

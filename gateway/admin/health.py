@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from gateway.runtime import GatewayError, Supervisor
+from gateway.runtime import SYSTEM_CLOCK, GatewayError, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Health:
             if time.monotonic() - self._checked > FRESH:
                 results = await asyncio.gather(*(self._run(*probe) for probe in self._probes.items()))
                 self._failing = {name: why for name, why in zip(self._probes, results, strict=True) if why is not None}
-                self._since = {name: self._since.get(name, time.time()) for name in self._failing}
+                self._since = {name: self._since.get(name, SYSTEM_CLOCK.now()) for name in self._failing}
                 self._checked = time.monotonic()
             return self._failing
 

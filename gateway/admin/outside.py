@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -15,7 +14,7 @@ import aiohttp
 from gateway.admin.health import IDENTITY
 from gateway.admin.results import Begins, Result, Told
 from gateway.objects import ObjectStore, Presigner, StoreError
-from gateway.runtime import reason
+from gateway.runtime import SYSTEM_CLOCK, reason
 
 WITHIN = 10.0
 """Seconds for each request."""
@@ -166,7 +165,7 @@ class Outside:
 
 def _clock(headers: Mapping[str, str]) -> Result | None:
     try:
-        off = parsedate_to_datetime(headers.get("Date", "")).timestamp() - time.time()
+        off = parsedate_to_datetime(headers.get("Date", "")).timestamp() - SYSTEM_CLOCK.now()
     except (ValueError, TypeError):
         return None
     if abs(off) < CLOCK_OFF:

@@ -30,6 +30,7 @@ from gateway.journal import (
     tables,
     upload_slots,
 )
+from gateway.runtime import SYSTEM_CLOCK
 
 KEY_TYPES = ("study", "series", "instance", "avara", "webhook", "event", "report", "slot", "job", "peer")
 """What a key may name; ``avara`` is Avara's id of a study."""
@@ -195,6 +196,6 @@ def _cached(study: CachedStudy) -> str:
     if study.state is not StudyState.READY:
         return "being fetched, or its fetch was cut off"
     valid = ""
-    if study.urls_valid_until > time.time():
+    if study.urls_valid_until > SYSTEM_CLOCK.now():
         valid = f"; URLs valid until {time.strftime('%H:%M:%S', time.localtime(study.urls_valid_until))}"
     return f"{study.instances} instances, {study.size / 1e6:.1f} MB{valid}"

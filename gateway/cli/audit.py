@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.common import CONFIG, Failed, load_config, operator
+from gateway.runtime import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -62,7 +63,6 @@ def verify(path: Path, head: str | None) -> None:
 def record(config: Config, action: str, **details: Any) -> None:
     """Notes what somebody does by a command. Where that cannot be written they are told, and go on: a disk that is full
     is what they may be mending."""
-    import time
 
     from gateway.app import audit_file
     from gateway.audit import Entry, NotWritten
@@ -71,6 +71,6 @@ def record(config: Config, action: str, **details: Any) -> None:
     if file is None or not config.state_dir.is_dir():
         return
     try:
-        file.append([Entry(time.time(), "operator", {"by": operator(), "did": action, **details})])
+        file.append([Entry(SYSTEM_CLOCK.now(), "operator", {"by": operator(), "did": action, **details})])
     except NotWritten as e:
         click.echo(f"avara-gateway: not in the audit trail: {e}", err=True)

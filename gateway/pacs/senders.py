@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from gateway.pacs.certificates import is_named
-from gateway.runtime import progress
+from gateway.runtime import SYSTEM_CLOCK, progress
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Senders:
     def _reject(self, ae_title: str, host: str, reason: str) -> None:
         self.rejections += 1
         caller = self._rejected.setdefault((ae_title, host), RejectedCaller(ae_title, host, reason))
-        caller.reason, caller.times, caller.last = reason, caller.times + 1, time.time()
+        caller.reason, caller.times, caller.last = reason, caller.times + 1, SYSTEM_CLOCK.now()
         self._rejected.move_to_end((ae_title, host))
         while len(self._rejected) > REMEMBERED:
             self._rejected.popitem(last=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+
+from gateway.runtime import SYSTEM_CLOCK
 
 
 def moment(at: float | None) -> str:
@@ -25,7 +26,7 @@ def ago(at: float | None) -> str:
     """How long ago it was, or how long it is yet."""
     if at is None:
         return "never"
-    seconds = time.time() - at
+    seconds = SYSTEM_CLOCK.now() - at
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
 

@@ -10,8 +10,6 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 
 SHOWN_ONLY = {
-    "admin/trace.py": "whether a URL still works, for an operator who looks",
-    "pacs/senders.py": "when a caller was last rejected, for an operator who looks",
     "admin/logs.py": "a log line's own time",
     "cli/jobs.py": "how long until an attempt, for an operator who looks",
     "reports/folder/write.py": "compared with times of files, which the machine gives them",
