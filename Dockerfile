@@ -1,12 +1,23 @@
-# Small and non-root. Built in two stages, so that no compiler and no pip cache is in what runs.
-FROM python:3.12-slim-bookworm AS build
+# Two stages, so that no compiler, no pip and no cache is in what runs. Each package is the one whose hash requirements.lock has.
+# BASE is an image of Debian with Python 3.11 or newer and its venv module. Whoever wants the same base again names its digest:
+#   docker build --build-arg BASE=python:3.12-slim-bookworm@sha256:… .
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE} AS build
 WORKDIR /src
+COPY requirements.lock ./
+COPY deploy/locks/build.lock deploy/locks/
+RUN python3 -m venv /opt/build \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r deploy/locks/build.lock \
+    && python3 -m venv --without-pip /opt/gateway \
+    && /opt/build/bin/pip --python /opt/gateway/bin/python install --no-cache-dir --require-hashes \
+        --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md ./
 COPY gateway gateway
-COPY config config
-RUN python -m venv /opt/gateway && /opt/gateway/bin/pip install --no-cache-dir .
+COPY deploy/avara-gateway.1 deploy/
+RUN /opt/build/bin/pip wheel --no-build-isolation --no-deps --wheel-dir /wheel . \
+    && /opt/build/bin/pip --python /opt/gateway/bin/python install --no-deps --no-index /wheel/*.whl
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE}
 RUN useradd --system --uid 10001 --home-dir /var/lib/avara-gateway --create-home avara
 COPY --from=build /opt/gateway /opt/gateway
 ENV PATH=/opt/gateway/bin:$PATH PYTHONUNBUFFERED=1

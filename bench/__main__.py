@@ -1,11 +1,12 @@
 """Runs every measure, prints a table, writes bench/out/results.json and bench/out/results.svg.
 
-``python -m bench [--quick] [PART …]``: all parts take some eight minutes on two cores; ``--quick`` is for work on
+``python -m bench [--quick] [PART …]``: all parts take some eleven minutes on two cores; ``--quick`` is for work on
 the code, with one run and less of everything. A new measure is one more function in :data:`PARTS`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import datetime
@@ -32,14 +33,15 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from rich.console import Console
 from rich.table import Table
 
-from bench.floors import OnlyAnswers, bare_puts
+from bench.audit import audit as audit_of
+from bench.browser import seen
+from bench.floors import bare_puts, push_floor
 from bench.plot import plot
-from bench.slices import slices
-from bench.world import AE_TITLE, Gateway, gateway, push_large
+from bench.prefetch import compared
+from bench.slices import CONNECTIONS, slices
+from bench.world import Gateway, gateway, push_large
 from gateway.demo import Orthanc, small_pdf, synthetic_ct
 from gateway.objects import EmbeddedStore, ObjectStore, Presigner, free_port
-from gateway.pacs import Claim, Lane, Peer
-from gateway.pacs.scu import MoveRetriever, PacsClient, Selection
 
 OUT = Path(__file__).parent / "out"
 STUDIES = {"600 × 525 KB": ("1.2.826.1", 600, 512), "3,000 × 10 KB": ("1.2.826.2", 3000, 70)}
@@ -64,9 +66,18 @@ class Extent:
         (None, 100, 512), (None, 600, 512), (None, 3000, 70), (20, 100, 512), (20, 600, 512), (5, 100, 512),
     )  # fmt: skip
     """MB a second of the link (None: no limit), instances, and pixels a side, by which slices are waited for."""
+    seen: tuple[tuple[float, int, int], ...] = ((5, 100, 512), (20, 100, 512), (20, 300, 512))
+    """The same of what is drawn in a browser."""
+    audit: int = 40
+    """Rounds by which the audit trail's cost is told."""
+    day: int = 2
+    """Times ten studies that a day has, by which prefetch is measured."""
 
 
-QUICK = Extent(1, (30, 30), (30, 30), (100, 1000), (200_000_000,), 20, ((None, 600, 512), (20, 600, 512)))
+QUICK = Extent(
+    runs=1, dcmtk=(30, 30), pynetdicom=(30, 30), sizes=(100, 1000), large=(200_000_000,), captures=20,
+    slices=((None, 600, 512), (20, 600, 512)), seen=((20, 100, 512),), audit=10, day=1,
+)  # fmt: skip
 
 
 async def main(parts: list[str], extent: Extent) -> None:
@@ -116,10 +127,12 @@ async def against_floors(
     study: str, objects: list[bytes], orthanc: Orthanc, directory: Path, runs: int
 ) -> dict[str, float]:
     """The gateway and its floors in turn: what the machine does meanwhile hits all three."""
-    ours, pushed, put, peak = [], [], [], 0.0
+    ours, pushed, put, peak, spent = [], [], [], 0.0, []
     for run in range(runs):
         async with gateway(directory / f"cold-{study}-{run}", orthanc) as running:
+            before = running.cpu()
             answer, took = await running.ask(study)
+            spent.append([after - b for b, after in zip(before, running.cpu(), strict=True)])
             assert len(answer["urls"]) == len(objects)
             assert "error" not in answer
             ours.append(took)
@@ -133,22 +146,10 @@ async def against_floors(
         "PACS into a receiver that only answers s": statistics.median(pushed),
         "bare PUTs s": statistics.median(put),
         "times the slower floor": statistics.median(o / max(a, b) for o, a, b in zip(ours, pushed, put, strict=True)),
+        "CPU of the gateway s": statistics.median(own for own, _ in spent),
+        "CPU of its store s": statistics.median(store for _, store in spent),
         "peak MB": peak,
     }
-
-
-async def push_floor(study: str, count: int, orthanc: Orthanc) -> float:
-    """Seconds of a C-MOVE into a receiver that only answers."""
-    receiver = OnlyAnswers()
-    await orthanc.register("FLOOR", receiver.port)
-    peer = Peer("pacs", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, AE_TITLE)
-    began = time.perf_counter()
-    retriever = MoveRetriever(PacsClient(peer, advertised=""), destination="FLOOR")
-    await retriever.move(Selection(study), turn=Claim(Lane.RETRIEVE), last_arrival=time.monotonic, total_limit=300)
-    took = time.perf_counter() - began
-    assert receiver.instances == count
-    receiver.close()
-    return took
 
 
 async def put_floor(objects: list[bytes], directory: Path) -> float:
@@ -282,6 +283,21 @@ async def first_slice(directory: Path, orthanc: Orthanc, extent: Extent) -> dict
     return await slices(directory, orthanc, extent.slices)
 
 
+async def in_a_browser(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """The same as a browser sees it."""
+    return await seen(directory, orthanc, extent.seen, OUT / "browser.png")
+
+
+async def prefetch(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """A short day's openings with prefetch and without, out of simulated PACS."""
+    return await compared(directory / "prefetch", extent.day)
+
+
+async def audit(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """What the audit trail costs a warm answer."""
+    return await audit_of(directory / "audit", orthanc, extent.audit)
+
+
 async def settled(running: Gateway, study: str, count: int) -> None:
     """Waits until the study is in the cache."""
     while True:
@@ -333,24 +349,33 @@ async def captures(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[st
                 while await held() == before:
                     await asyncio.sleep(0.005)
             alone.append(time.perf_counter() - began)
+        contents = [capture(original) for _ in range(extent.captures)]
         before, began = await held(), time.perf_counter()
         urls = [await running.upload_url(study) for _ in range(extent.captures)]
-        granted = time.perf_counter()
-        for url in urls:
-            await running.upload(url, capture(original))
+        granted, spent = time.perf_counter(), running.cpu()
+        left = list(zip(urls, contents, strict=True))
+
+        async def uploads() -> None:
+            while left:
+                await running.upload(*left.pop())
+
+        await asyncio.gather(*(uploads() for _ in range(CONNECTIONS)))
         uploaded = time.perf_counter()
         async with asyncio.timeout(120):
             while await held() < before + extent.captures:
                 await asyncio.sleep(0.02)
         stored = time.perf_counter()
+        own, store = (after - before for before, after in zip(spent, running.cpu(), strict=True))
     return {
         "captures of 132 KB": {
             "uploads": extent.captures,
             "from the end of an upload to stored in the PACS s (median)": statistics.median(alone),
             "URLs given out a second": extent.captures / (granted - began),
-            "uploaded a second, one after the other": extent.captures / (uploaded - granted),
+            f"uploaded a second, {CONNECTIONS} at a time": extent.captures / (uploaded - granted),
             "from the first upload to the last in the PACS s": stored - granted,
             "stored in the PACS a second": extent.captures / (stored - granted),
+            "CPU of the gateway for each ms": own / extent.captures * 1000,
+            "CPU of its store for each ms": store / extent.captures * 1000,
         }
     }
 
@@ -369,7 +394,7 @@ async def reports(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str
         options = allowed | {"allowed_hosts": [f"127.0.0.1:{avara.port}"]}
         async with gateway(directory / "reports", orthanc, reports=options) as running:
             before = len(await orthanc.instances(study))
-            began = time.perf_counter()
+            began, spent = time.perf_counter(), running.cpu()
             acknowledged = [
                 await running.deliver(study, f"http://127.0.0.1:{avara.port}/{n}") for n in range(extent.captures)
             ]
@@ -377,12 +402,15 @@ async def reports(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str
                 while len(await orthanc.instances(study)) < before + extent.captures:
                     await asyncio.sleep(0.25)
             took = time.perf_counter() - began
+            own, store = (after - before for before, after in zip(spent, running.cpu(), strict=True))
     return {
         "reports": {
             "reports": extent.captures,
             "acknowledged after, median ms": statistics.median(acknowledged) * 1000,
             "from the first webhook to the last in the PACS s": took,
             "stored in the PACS a second": extent.captures / took,
+            "CPU of the gateway for each ms": own / extent.captures * 1000,
+            "CPU of its store for each ms": store / extent.captures * 1000,
         }
     }
 
@@ -415,12 +443,23 @@ PARTS: dict[str, Part] = {
     "warm": warm,
     "first": first_answer,
     "slices": first_slice,
+    "browser": in_a_browser,
     "memory": memory,
     "captures": captures,
     "reports": reports,
+    "prefetch": prefetch,
+    "audit": audit,
 }
 
-wanted = [argument for argument in sys.argv[1:] if argument != "--quick"]
-if unknown := set(wanted) - PARTS.keys():
-    sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-asyncio.run(main(wanted, QUICK if "--quick" in sys.argv else Extent()))
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measures the gateway on this machine; the results go into bench/out. All parts take some eleven "
+        "minutes on two cores.",
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure, of {', '.join(PARTS)}; else all")
+    parser.add_argument("--quick", action="store_true", help="one run, and less of everything; for work on the code")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - PARTS.keys():
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    asyncio.run(main(arguments.parts, QUICK if arguments.quick else Extent()))

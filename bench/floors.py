@@ -6,10 +6,16 @@ import asyncio
 import socket
 import threading
 import time
+from contextlib import AsyncExitStack
 
 import aiohttp
 
+from bench.link import link
+from bench.world import AE_TITLE
+from gateway.demo import Orthanc
 from gateway.objects import Presigner
+from gateway.pacs import Claim, Lane, Peer
+from gateway.pacs.scu import MoveRetriever, PacsClient, Selection
 from gateway.pacs.upper import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, accept, data_pdus, dimse, read_request
 
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -65,6 +71,24 @@ class OnlyAnswers:
                         connection.sendall(b"".join(pdus))
                     at += 4 + length
         connection.close()
+
+
+async def push_floor(study: str, count: int, orthanc: Orthanc, bytes_a_second: float | None = None) -> float:
+    """Seconds of a C-MOVE into a receiver that only answers; over a link of that rate, where one is given."""
+    receiver = OnlyAnswers()
+    peer = Peer("pacs", orthanc.ae_title, "127.0.0.1", orthanc.dicom_port, AE_TITLE)
+    retriever = MoveRetriever(PacsClient(peer, advertised=""), destination="FLOOR")
+    async with AsyncExitStack() as stack:
+        stack.callback(receiver.close)
+        port = receiver.port
+        if bytes_a_second is not None:
+            port = await stack.enter_async_context(link(port, bytes_a_second))
+        await orthanc.register("FLOOR", port)
+        began = time.perf_counter()
+        await retriever.move(Selection(study), turn=Claim(Lane.RETRIEVE), last_arrival=time.monotonic, total_limit=300)
+        took = time.perf_counter() - began
+    assert receiver.instances == count
+    return took
 
 
 async def bare_puts(presigner: Presigner, name: str, objects: list[bytes], at_once: int = 16) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from bench.floors import push_floor
 from bench.link import link
 from bench.world import AE_TITLE, gateway
 from gateway.demo import Orthanc, synthetic_ct
@@ -38,6 +39,7 @@ async def slices(directory: Path, orthanc: Orthanc, cases: Sequence[tuple[float 
             began = time.perf_counter()
             answer, answered = await running.ask(study)
             first, last = await opened(answer["urls"], began)
+        alone = await push_floor(study, count, orthanc, None if megabytes is None else megabytes * 1e6)
         over = f"{megabytes:g} MB/s" if megabytes is not None else "no limit"
         found[f"cold, {count} × {total / count * 1000:.0f} KB over {over}"] = {
             "answer s": answered,
@@ -45,7 +47,8 @@ async def slices(directory: Path, orthanc: Orthanc, cases: Sequence[tuple[float 
             "deferred": sum("/deferred/" in url for url in answer["urls"]),
             "first slice s": first,
             "all slices s": last,
-            **({"the link alone s": total / megabytes} if megabytes is not None else {}),
+            "PACS into a receiver that only answers s": alone,
+            "times that": last / alone,
         }
         shutil.rmtree(name, ignore_errors=True)
     return found

@@ -72,11 +72,23 @@ class Gateway:
         assert answer.status == 200, content
         return json.loads(content), took
 
+    def cpu(self) -> tuple[float, float]:
+        """Seconds of CPU that its process has used since its start, and its store's."""
+        children = [
+            c for task in Path(f"/proc/{self.pid}/task").iterdir() for c in (task / "children").read_text().split()
+        ]
+        return _cpu(str(self.pid)), sum(map(_cpu, children))
+
     @property
     def peak(self) -> float:
         """The most that its process was resident, in MB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1000
+
+
+def _cpu(pid: str) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
@@ -88,6 +100,18 @@ async def gateway(
     answer: str = "complete",
 ) -> AsyncIterator[Gateway]:
     """A gateway with an embedded store, empty where *directory* is new, in a process of its own."""
+    pacs = {"name": "pacs", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
+    avara = {"answer_within": answer_within, "answer": answer}
+    async with gateway_of(directory, pacs, avara=avara, reports=reports or {}) as running:
+        await orthanc.register(AE_TITLE, running.dicom_port)
+        yield running
+
+
+@asynccontextmanager
+async def gateway_of(
+    directory: Path, pacs: dict[str, Any], *, avara: dict[str, Any], **sections: Any
+) -> AsyncIterator[Gateway]:
+    """The same with any PACS, which has to be told of its port by the caller, and with more of the configuration."""
     directory.mkdir(parents=True, exist_ok=True)
     port, dicom_port = free_port(), free_port()
     config = directory / "gateway.yaml"
@@ -95,26 +119,24 @@ async def gateway(
         json.dumps(
             {
                 "http": {"port": port, "public_url": f"http://127.0.0.1:{port}"},
-                "avara": {"webhook_keys": [KEY], "answer_within": answer_within, "answer": answer},
+                "avara": {"webhook_keys": [KEY], **avara},
                 "dicom": {"host": "127.0.0.1", "port": dicom_port, "accept_pushes": True},
-                "pacs": [
-                    {"name": "pacs", "ae_title": orthanc.ae_title, "host": "127.0.0.1", "port": orthanc.dicom_port}
-                ],
+                "pacs": [pacs],
                 "cache": {"min_free": "1GB"},
-                "reports": reports or {},
                 "state_dir": str(directory / "state"),
+                **sections,
             }
         )
     )
-    await orthanc.register(AE_TITLE, dicom_port)
     with (directory / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", "serve", "-c", str(config), stdout=log, stderr=log, preexec_fn=dies_with_us
         )
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=400)) as http:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 while True:
+                    assert process.returncode is None, (directory / "log").read_text()
                     try:
                         async with http.get(f"http://127.0.0.1:{port}/health") as healthy:
                             if healthy.status == 200:

@@ -11,8 +11,9 @@ import aiohttp
 
 from gateway.avara.signature import sign
 from gateway.journal import Jobs, Journal
-from gateway.objects.embedded import free_port
 from tests.conftest import KEY, describe
+from tests.rig.journal import with_journal
+from tests.rig.ports import free_port
 
 _DIES_AT = """
 import asyncio, importlib, os, signal, sys
@@ -39,7 +40,7 @@ class Mortal:
         pacs.destinations["AVARAGW"] = ("127.0.0.1", dicom_port)
         self.bucket = f"kills-{secrets.token_hex(4)}"
         self._weed = weed
-        self.state_dir = directory / "state"
+        self.state_dir = with_journal(directory / "state")
         document = {
             "http": {"port": self.port}, "avara": {"webhook_keys": [KEY]},
             "dicom": {"host": "127.0.0.1", "port": dicom_port}, "pacs": [describe(pacs)],
@@ -103,6 +104,6 @@ class Mortal:
 
 
 async def ends_well(process):
-    """Whether a gateway ends in good order when it is asked to."""
+    """Whether a gateway ends cleanly when it is asked to."""
     process.terminate()
     return await asyncio.wait_for(process.wait(), 15) == 0

@@ -35,15 +35,19 @@ class Arrivals:
         """Webhooks in a row whose signature was not right."""
         self.why = ""
         """What was wrong with the last one."""
+        self.unproven_since: float | None = None
+        """Unix seconds of the first of these."""
         self.last = 0.0
         """Unix seconds at which the last good one came; 0 where none did."""
 
     def note(self, what: Answered | Refused) -> None:
         """A webhook came."""
         if isinstance(what, Answered):
-            self.unproven, self.last = 0, self._clock.now()
+            self.unproven, self.unproven_since, self.last = 0, None, self._clock.now()
             self._ahead.append(self.last - what.milliseconds / 1000 - what.signed_at)
         elif what.unproven:
+            if not self.unproven:
+                self.unproven_since = self._clock.now()
             self.unproven += 1
             self.why = what.reason
 

@@ -25,7 +25,7 @@ from gateway.journal import Journal
 from gateway.objects import ObjectNotFound, ObjectStore, read_file
 from gateway.runtime import SYSTEM_CLOCK, GatewayError, in_thread
 
-MANIFEST, JOURNAL = "manifest.json", "journal.db"
+MANIFEST, JOURNAL, TRAIL = "manifest.json", "journal.db", "audit"
 
 CACHE = frozenset({"studies/", "probe/"})
 """Folders of the store whose objects are had again; every other one is backed up, whoever keeps something there."""
@@ -168,7 +168,7 @@ def _snapshot(journal: Path, to: Path) -> None:
             f"the journal {journal} cannot be copied ({e}): is it there, and may this user read it?"
         ) from e
     if verdict != "ok":
-        raise BackupError(f"the journal {journal} is damaged ({verdict}): its disk fails? restore an older backup")
+        raise BackupError(f"the journal {journal} is damaged ({verdict}): is its disk failing? Restore an older backup")
     to.chmod(0o600)
 
 
@@ -224,7 +224,7 @@ def read_manifest(backup: Path) -> Manifest:
     try:
         written: dict[str, Any] = json.loads((backup / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise BackupError(f"{backup} is no backup, or one that was not ended: it has no {MANIFEST}") from None
+        raise BackupError(f"{backup} is not a backup, or one that was never finished: it has no {MANIFEST}") from None
     except (OSError, ValueError) as e:
         raise BackupError(f"{backup / MANIFEST} cannot be read ({type(e).__name__}): take another backup") from None
     try:
@@ -286,10 +286,21 @@ async def restore_files(backup: Path, manifest: Manifest, state_dir: Path) -> No
 
 
 def _restore_files(backup: Path, manifest: Manifest, state_dir: Path) -> None:
+    # A trail that is there has what happened since the backup, and none of that may go: it stays, and goes on. Where
+    # there is none, that of the backup comes as a whole: half of one, of a restore that was cut off, would stay, too.
+    trail, coming = state_dir / TRAIL, state_dir / f"{TRAIL}.restored"
+    has_trail = any(trail.glob("audit-*"))
     for one in manifest.files:
         to = _inside(state_dir, one.name)
+        if to.is_relative_to(trail):
+            if has_trail:
+                continue
+            to = coming / to.relative_to(trail)
         to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_durably(to, (backup / one.file).read_bytes())
+    if coming.exists() and not has_trail:
+        shutil.rmtree(trail, ignore_errors=True)
+        coming.replace(trail)
 
 
 def _into_one_file(journal: Path) -> None:

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
+from gateway.runtime import in_thread
+
 log = logging.getLogger(__name__)
 
 WITHIN = 10.0
@@ -26,26 +28,30 @@ class CertificateEnd:
     """The setting that names its file, or the server that shows it."""
     ends: float
     """Unix seconds; of a chain, when its first certificate ends."""
+    told_from: float
+    """Unix seconds from which people are told of it, wherever they look."""
 
 
-async def ends(files: Mapping[str, Path], servers: Mapping[str, str]) -> list[CertificateEnd]:
+async def ends(files: Mapping[str, Path], servers: Mapping[str, str], before: float) -> list[CertificateEnd]:
     """The ends of the certificates in *files*, by the settings that name them, and of those that *servers* show, by
-    what they are; their values are URLs. What cannot be read or reached is left out: ``check`` tells of it."""
-    read = await asyncio.to_thread(lambda: [_in_file(setting, path) for setting, path in files.items()])
+    what they are; their values are URLs. *before* are seconds before its end from which people are told of one. What
+    cannot be read or reached is left out: ``check`` tells of it."""
+    read = await in_thread(lambda: [_in_file(setting, path) for setting, path in files.items()])
     shown = await asyncio.gather(*(_of_server(what, url) for what, url in servers.items()))
-    return [end for end in (*read, *shown) if end is not None]
+    named = zip((*files, *servers), (*read, *shown), strict=True)
+    return [CertificateEnd(what, end, end - before) for what, end in named if end is not None]
 
 
-def _in_file(setting: str, path: Path) -> CertificateEnd | None:
+def _in_file(setting: str, path: Path) -> float | None:
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as e:
         log.debug("%s: no certificate can be read (%s)", setting, type(e).__name__)
         return None
-    return CertificateEnd(setting, min(c.not_valid_after_utc.timestamp() for c in found))
+    return min(c.not_valid_after_utc.timestamp() for c in found)
 
 
-async def _of_server(what: str, url: str) -> CertificateEnd | None:
+async def _of_server(what: str, url: str) -> float | None:
     parts = urlsplit(url)
     assert parts.hostname is not None, "the configuration's URLs have a host"
     # It is looked at and not trusted: one that has ended already must be seen, too.
@@ -63,4 +69,4 @@ async def _of_server(what: str, url: str) -> CertificateEnd | None:
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     finally:
         writer.transport.abort()
-    return CertificateEnd(what, x509.load_der_x509_certificate(shown).not_valid_after_utc.timestamp())
+    return x509.load_der_x509_certificate(shown).not_valid_after_utc.timestamp()

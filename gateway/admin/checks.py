@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.admin.arrivals import Arrivals
 from gateway.admin.certificates import CertificateEnd
+from gateway.admin.clocks import CLOCK_OFF
 from gateway.admin.health import moment
 from gateway.admin.outside import Outside
 from gateway.admin.pacs_checks import PacsChecks
-from gateway.admin.results import Begins, Result, Told
+from gateway.admin.results import Begins, CheckEvent, Result
 from gateway.admin.state_dir import StateDir
 from gateway.journal import Jobs, JobState, JournalError
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs import PacsError, Senders
-from gateway.runtime import SYSTEM_CLOCK, GatewayError, Supervisor
+from gateway.runtime import SYSTEM_CLOCK, GatewayError, Supervisor, in_thread
 from gateway.studies import Refusals
 
 MOST_CALLERS = 5
@@ -29,9 +32,6 @@ STORE_WITHIN = 20.0
 
 DESTINATION_WITHIN = 40.0
 """Seconds for each place that reports and alerts go to."""
-
-ENDS_SOON = 21 * 86400.0
-"""Seconds before its end from which a certificate is told of."""
 
 Proof = Callable[[], Awaitable[object]]
 """Raises GatewayError where something does not work."""
@@ -56,12 +56,23 @@ class Checks:
     certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
     state_dir: StateDir
     loops: Supervisor
+    week: Callable[[], Awaitable[tuple[bool | None, str]]]
+    """Whether a busy week fits into the cache, and what to say of it."""
+    versions: Callable[[], tuple[bool | None, str]]
+    """The same of what runs and what is installed."""
+    clocks: Callable[[], Awaitable[Sequence[Result]]]
+    """Our clock against those of others."""
+    arrivals: Arrivals | None
+    """What Avara's webhooks say of the way to us; None where no gateway runs."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Parts that could not be started: by their names, why."""
 
-    async def run(self) -> AsyncIterator[Told]:
+    async def run(self) -> AsyncIterator[CheckEvent]:
         """Checks one after the other."""
+        yield Result("versions", *await in_thread(self.versions))
         yield _clock()
+        for result in await self.clocks():
+            yield result
         yield await _state_dir(self.state_dir)
         for result in _loops(self.loops):
             yield result
@@ -79,6 +90,8 @@ class Checks:
             yield Result("cache", True, str(await self.cache()))
         except GatewayError as e:
             yield Result("cache", False, str(e))
+        with contextlib.suppress(JournalError):  # of which the jobs tell
+            yield Result("room for a busy week", *await self.week())
         yield await self._listener()
         for caller in self.senders.rejected()[:MOST_CALLERS]:
             yield Result(
@@ -98,6 +111,8 @@ class Checks:
             yield await _proven(name, proof)
         async for told in self.outside.run(store_works=store_works):
             yield told
+        for result in _webhooks(self.arrivals) if self.arrivals is not None else ():
+            yield result
         for end in await self.certificates():
             yield _certificate(end)
         if "journal" in self.failed:
@@ -121,9 +136,30 @@ def _certificate(end: CertificateEnd) -> Result:
     name = f"certificate {end.what}"
     if left < 0:
         return Result(name, False, f"it ended on {moment(end.ends)}: renew it")
-    if left < ENDS_SOON:
+    if end.told_from < SYSTEM_CLOCK.now():
         return Result(name, None, f"it ends on {moment(end.ends)}, in {left / 86400:.0f} days: renew it")
     return Result(name, True, f"it is good for {left / 86400:.0f} days")
+
+
+def _webhooks(arrivals: Arrivals) -> Iterator[Result]:
+    """What has come of Avara since the gateway started."""
+    if arrivals.unproven:
+        times = "the last one was" if arrivals.unproven == 1 else f"the last {arrivals.unproven} were"
+        yield Result("webhooks", False, f"{times} refused: {arrivals.why}")
+    elif arrivals.last:
+        yield Result("webhooks", True, f"the last one came at {moment(arrivals.last)}, and its signature was right")
+    else:
+        yield Result(
+            "webhooks", None, f"none has come since the gateway started at {moment(arrivals.began)}: where some "
+            "should have, compare the URL that Avara has with the one above",
+        )  # fmt: skip
+    if (ahead := arrivals.clock_ahead) is not None and abs(ahead) >= CLOCK_OFF:
+        yield Result(
+            "clock against Avara", False, f"ours is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} "
+            "Avara's, by its last webhooks, and at 300 s all are refused: set it by NTP (timedatectl)",
+        )  # fmt: skip
+    elif ahead is not None:
+        yield Result("clock against Avara", True, f"{abs(ahead):.0f} s apart, by its last webhooks")
 
 
 async def _proven(name: str, proof: Proof) -> Result:
@@ -139,7 +175,7 @@ async def _proven(name: str, proof: Proof) -> Result:
 
 async def _state_dir(state_dir: StateDir) -> Result:
     try:
-        return Result("state_dir", True, await state_dir.check())
+        return Result("state_dir", True, str(await state_dir.check()))
     except GatewayError as e:
         return Result("state_dir", False, str(e).removeprefix("state_dir: "))
 
@@ -158,9 +194,11 @@ def _loops(loops: Supervisor) -> Sequence[Result]:
 async def _jobs(jobs: Jobs) -> AsyncIterator[Result]:
     try:
         held, paused = await jobs.list([JobState.QUARANTINED]), await jobs.paused_lanes()
+        size = await jobs.size()
     except JournalError as e:
         yield Result("jobs", False, str(e))
         return
+    yield Result("journal", True, f"{size / 1e6:.1f} MB; how long what is kept: docs/operate.md")
     for lane in paused:
         yield Result(
             f"jobs: {lane.kind} for {lane.lane}",

@@ -6,8 +6,9 @@ holds (its listening port, its store) asks it to do the work, and is told of the
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.admin.backup import KeptObjects
-from gateway.admin.results import Told
+from gateway.admin.results import CheckEvent
 from gateway.dicom import is_usable
-from gateway.objects import CHUNK, ObjectNotFound
+from gateway.objects import TRANSFER_CHUNK, ObjectNotFound
 from gateway.runtime import GatewayError
 from gateway.studies import (
     Complete,
@@ -33,6 +34,7 @@ from gateway.studies import (
     Partial,
     Unconfirmed,
     Unreachable,
+    names_of,
 )
 
 TELL_EVERY = 0.1
@@ -41,6 +43,9 @@ TELL_EVERY = 0.1
 Line = dict[str, Any]
 
 StudyCommand = Callable[[str, str, str], AsyncIterator[Line]]
+
+Sing = Callable[[Callable[[str], None]], Awaitable[str]]
+"""Is given who is told of each step; returns what came of it, or raises GatewayError."""
 
 
 class GatewayGone(GatewayError):
@@ -56,12 +61,15 @@ class Control:
         self,
         path: Path,
         fetcher: Fetcher,
-        check: Callable[[dict[str, Any]], AsyncIterator[Told]],
+        check: Callable[[dict[str, Any]], AsyncIterator[CheckEvent]],
         kept: KeptObjects,
         study: StudyCommand,
+        synthetic: Sing | None = None,
     ) -> None:
         """*check* checks a configuration, which the command has read from its file. *kept* is what a backup needs of
-        the store; *study* does what an operator asks for one study: (what, Study Instance UID, why)."""
+        the store; *study* does what an operator asks for one study: (what, Study Instance UID, why); *synthetic* what
+        is done with the synthetic study."""
+        self._synthetic = synthetic
         self._kept_objects = kept
         self._path = path
         self._fetcher = fetcher
@@ -76,7 +84,9 @@ class Control:
         application.router.add_post("/check", self._check)
         application.router.add_get("/kept", self._kept)
         application.router.add_get("/kept/{key:.+}", self._kept_object)
-        application.router.add_post("/study/{what:show|drop|refetch}/{uid}", self._do)
+        application.router.add_post("/study/{what:show|access|drop|refetch}/{uid}", self._do)
+        if self._synthetic is not None:
+            application.router.add_post("/synthetic", self._sing)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self._path.unlink(missing_ok=True)
@@ -112,6 +122,9 @@ class Control:
                 yield told.to_dict()
 
         return await _stream(request, lines())
+
+    async def _sing(self, request: web.Request) -> web.StreamResponse:
+        return await _stream(request, steps_of(self._synthetic)) if self._synthetic else web.Response(status=404)
 
     async def _kept(self, _: web.Request) -> web.Response:
         try:
@@ -168,7 +181,7 @@ class KeptByGateway:
     async def read(self, key: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """As :class:`KeptObjects` has it."""
         async with self._get(f"/{quote(key, safe='')}") as answer:
-            yield answer.content.iter_chunked(CHUNK)
+            yield answer.content.iter_chunked(TRANSFER_CHUNK)
 
     @asynccontextmanager
     async def _get(self, what: str) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -192,6 +205,25 @@ async def _stream(request: web.Request, lines: AsyncIterator[Line]) -> web.Strea
         await response.write(json.dumps(line).encode() + b"\n")
     await response.write_eof()
     return response
+
+
+async def steps_of(sing: Sing) -> AsyncIterator[Line]:
+    """Tells each step as it is done, then how it ended."""
+    steps = asyncio.Queue[str]()
+    work = asyncio.ensure_future(sing(steps.put_nowait))
+    try:
+        while not work.done() or not steps.empty():
+            step = asyncio.ensure_future(steps.get())
+            await asyncio.wait([step, work], return_when=asyncio.FIRST_COMPLETED)
+            if step.done():
+                yield {"step": step.result()}
+            step.cancel()
+        yield {"ok": True, "text": await work}
+    except GatewayError as e:
+        yield {"ok": False, "text": str(e)}
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def fetch_progress(fetcher: Fetcher, study_instance_uid: str) -> AsyncIterator[Line]:
@@ -218,11 +250,8 @@ def _ended(flight: Flight) -> Line:
         case Complete(index):
             return {"outcome": "complete", "text": f"{len(index.instances)} instances, {index.size / 1e6:.1f} MB"}
         case Partial(index, missing, reason):
-            return {
-                "outcome": "partial",
-                "text": f"{len(index.instances)} instances are here, {len(missing)} are missing: {reason}",
-                "missing": list(missing),
-            }
+            text = f"{len(index.instances)} instances are here, {len(missing)} are missing: {reason}{names_of(missing)}"
+            return {"outcome": "partial", "text": text, "missing": list(missing)}
         case Unconfirmed(index, _):
             text = f"{len(index.instances)} instances are here as they were sent; {flight.outcome.reason}"
             return {"outcome": "unconfirmed", "text": text}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from urllib.parse import urlsplit
 
 from gateway.config import Config, PacsConfig
 
@@ -13,7 +14,9 @@ UNKNOWN = "(this machine's address)"
 def for_pacs(config: Config, pacs: PacsConfig) -> str:
     """It all in one letter; no secret is in it."""
     ours = config.dicom
-    address = ours.advertised_host or _address_towards(pacs) or UNKNOWN
+    if not pacs.host:
+        return _for_web(config, pacs)
+    address = ours.advertised_host or _address_towards(pacs.host, pacs.port) or UNKNOWN
     by_move = "c-move" in pacs.methods
     by_get = "c-get" in pacs.methods
     rights = ["C-ECHO", "C-FIND (Study Root)", *(["C-MOVE"] if by_move else []), *(["C-GET"] if by_get else [])]
@@ -21,7 +24,7 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
     by_web = stores and pacs.store == "stow-rs"
     if stores and not by_web:
         rights.append("C-STORE to it")
-    titles = " or ".join((pacs.ae_title, *pacs.sending_ae_titles))
+    titles = " or ".join(dict.fromkeys((pacs.ae_title, *pacs.sending_ae_titles)))
     origin = ", ".join(pacs.sending_addresses) or pacs.host
     lines = [
         f"For the administrator of {pacs.name} ({pacs.ae_title} at {pacs.host}:{pacs.port})",
@@ -67,6 +70,26 @@ def for_pacs(config: Config, pacs: PacsConfig) -> str:
     return "\n".join(lines)
 
 
+def _for_web(config: Config, pacs: PacsConfig) -> str:
+    """The letter where the PACS has a DICOMweb service and no DICOM port."""
+    service = urlsplit(pacs.dicomweb_url or "")
+    host, port = service.hostname or "", service.port or (443 if service.scheme == "https" else 80)
+    rights = ["find studies (QIDO-RS)", "retrieve them (WADO-RS)"]
+    if pacs.name in _targets(config):
+        rights.append("store captures and reports (STOW-RS)")
+    return "\n".join(
+        (
+            f"For the administrator of {pacs.name} (DICOMweb at {pacs.dicomweb_url})",
+            "",
+            "Please give Avara Gateway a user of that service, or a token, that may",
+            *(f"  {right}" for right in rights),
+            "",
+            "Please open the firewall for TCP:",
+            f"  from {_address_towards(host, port) or UNKNOWN} to {host}:{port}",
+        )
+    )
+
+
 def _targets(config: Config) -> set[str]:
     """Names of the PACS that something is stored in."""
     return {
@@ -75,10 +98,10 @@ def _targets(config: Config) -> set[str]:
     }
 
 
-def _address_towards(pacs: PacsConfig) -> str | None:
+def _address_towards(host: str, port: int) -> str | None:
     """Which of our addresses a connection to the PACS comes from, as far as the routes say; nothing is sent."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(pacs.host, pacs.port, type=socket.SOCK_DGRAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(address)
             return str(probe.getsockname()[0])

@@ -41,14 +41,17 @@ class Health:
         loops: Supervisor,
         pacs: Callable[[], Mapping[str, float | None]] = dict,
         lanes: Callable[[], Mapping[str, float | None]] = dict,
+        destinations: Callable[[], Mapping[str, float | None]] = dict,
     ) -> None:
         """*pacs* says of each PACS since when it does not answer (unix seconds; None: it does), *lanes* of the places
-        that jobs are for. One that does not is named, but is no failure of ours."""
+        that jobs are for, *destinations* of others that are sent something. One that does not is named, but is no
+        failure of ours."""
         self.identity = secrets.token_hex(8)
         self._probes = probes
         self._loops = loops
         self._pacs = pacs
         self._lanes = lanes
+        self._destinations = destinations
         self._failing: dict[str, str] = {}
         self._since: dict[str, float] = {}
         """Unix seconds since when each of these fails."""
@@ -59,6 +62,11 @@ class Health:
     def probes(self) -> tuple[str, ...]:
         """The names of what is proven."""
         return tuple(self._probes)
+
+    @property
+    def since(self) -> Mapping[str, float]:
+        """Unix seconds since when each of those fails that did when it was last looked."""
+        return self._since
 
     async def failing(self) -> Mapping[str, str]:
         """The probes that fail, each with its reason where anybody may know it, else with an empty text."""
@@ -103,6 +111,8 @@ class Health:
             "pacs": _answering(self._pacs()),
             "jobs": _answering(self._lanes()),
         }
+        if destinations := self._destinations():
+            body["destinations"] = _answering(destinations)
         return web.json_response(body, status=200 if fine else 503, headers={IDENTITY: self.identity})
 
     async def live(self, request: web.Request) -> web.Response:
@@ -121,6 +131,8 @@ class Health:
         }
         fine = all(part["status"] == "ok" for part in (*parts.values(), *loops.values()))
         away = {"pacs": self._pacs(), "jobs": self._lanes()}
+        if destinations := self._destinations():
+            away["destinations"] = destinations
         body = {
             "status": "ok" if fine else "failing",
             "parts": parts,

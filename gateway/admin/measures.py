@@ -1,5 +1,5 @@
-"""What is measured while the gateway works, for Prometheus (docs/metrics.md): once a webhook, a fetch or a probe, never
-once an instance. No patient, no UID, and of strangers no address."""
+"""What is measured while the gateway works, for Prometheus (docs/metrics.md): once a webhook, a fetch or a request to
+the store. No patient, no UID, and of strangers no address."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for 
 
 ANSWERED_IN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 30)
 FETCHED_IN = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800)
+STORED_IN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 PROBED_IN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: the upper ends of the histograms' classes."""
 
@@ -30,12 +31,17 @@ class Measures:
             ["what"], registry=self.registry,
         )  # fmt: skip
         self._instances = Counter(
-            "avara_gateway_instances_fetched", "Instances that came into the store, since the start.", ["pacs"],
-            registry=self.registry,
+            "avara_gateway_instances_fetched", "Instances that came into the store, since the start.",
+            ["pacs", "method"], registry=self.registry,
         )  # fmt: skip
         self._bytes = Counter(
             "avara_gateway_fetched_bytes", "Bytes of the instances that came into the store, since the start.",
-            ["pacs"], registry=self.registry,
+            ["pacs", "method"], registry=self.registry,
+        )  # fmt: skip
+        self._asked_again = Counter(
+            "avara_gateway_retrieve_retries",
+            "Requests to a PACS for what an earlier one of the same fetch did not bring, since the start.",
+            ["pacs", "method"], registry=self.registry,
         )  # fmt: skip
         self._fetches = Histogram(
             "avara_gateway_fetch_seconds",
@@ -46,6 +52,15 @@ class Measures:
             "avara_gateway_first_instance_seconds", "Time from the beginning of a cold fetch to its first instance.",
             ["pacs"], buckets=FETCHED_IN, registry=self.registry,
         )  # fmt: skip
+        self._requests = Histogram(
+            "avara_gateway_store_seconds", "Time of a request to the store, by what it asks for.", ["operation"],
+            buckets=STORED_IN, registry=self.registry,
+        )  # fmt: skip
+        self._repeated = Counter(
+            "avara_gateway_store_retries", "Requests to the store that failed and were repeated, since the start.",
+            ["operation"], registry=self.registry,
+        )  # fmt: skip
+        self._by_operation: dict[str, Histogram] = {}
         self._store = Histogram(
             "avara_gateway_store_probe_seconds", "Time in which the store takes, gives back and deletes an object.",
             buckets=PROBED_IN, registry=self.registry,
@@ -63,12 +78,24 @@ class Measures:
         """A fetch has ended."""
         pacs, study = flight.pacs or "none", "cold" if flight.held is None else "warm"
         self._fetches.labels(pacs, type(outcome).__name__, study).observe(seconds)
-        came = [flight.stored[uid] for uid in flight.came if uid in flight.stored]
-        self._instances.labels(pacs).inc(len(came))
-        self._bytes.labels(pacs).inc(sum(instance.size for instance in came))
+        for method, (number, size) in flight.brought.items():
+            self._instances.labels(pacs, method).inc(number)
+            self._bytes.labels(pacs, method).inc(size)
+        for method, number in flight.asked_again.items():
+            self._asked_again.labels(pacs, method).inc(number)
         if study == "cold" and flight.first_arrival is not None:
             self._first.labels(pacs).observe(flight.first_arrival - flight.began)
 
     def store_probe(self, seconds: float) -> None:
         """The store did what it is asked for now and then."""
         self._store.observe(seconds)
+
+    def store_request(self, operation: str, seconds: float | None) -> None:
+        """A request to the store was answered; or failed, and is repeated, where it has no *seconds*."""
+        if seconds is None:
+            self._repeated.labels(operation).inc()
+            return
+        timed = self._by_operation.get(operation)
+        if timed is None:  # looked up once: each instance that is stored comes by here
+            timed = self._by_operation[operation] = self._requests.labels(operation)
+        timed.observe(seconds)

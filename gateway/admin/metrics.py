@@ -48,6 +48,11 @@ class Figures:
     """That PACS have open to us."""
     last_webhook: Callable[[], float]
     """Unix seconds; 0 where none came since the start."""
+    prefetches: Callable[[], Awaitable[Mapping[str, int]]]
+    """Studies of the last 14 days by where their prefetch stands; ``opened`` are those that were warm. Raises
+    JournalError."""
+    prefetch_spent: Callable[[], Mapping[str, tuple[int, int, int]]]
+    """By PACS, since the start: queries, studies asked for, and bytes that came of them."""
     unlisted_instances: Callable[[], int]
     """Since the start: sent to us as part of a study that the PACS does not list them in."""
 
@@ -76,7 +81,11 @@ class Metrics:
     async def _handle(self, request: web.Request) -> web.Response:
         try:
             kept = Kept(
-                await self._figures.jobs.counts(), await self._figures.jobs.unfinished(), await self._figures.alerts()
+                await self._figures.jobs.counts(),
+                await self._figures.jobs.unfinished(),
+                await self._figures.alerts(),
+                await self._figures.prefetches(),
+                await self._figures.jobs.size(),
             )
         except JournalError as e:
             log.warning("no metrics: %s", e)
@@ -95,6 +104,8 @@ class Kept:
     unfinished: Sequence[tuple[str, float, int]]
     """Kind, when the oldest was added, and attempts that failed."""
     alerts: Mapping[str, int]
+    prefetches: Mapping[str, int]
+    journal_bytes: int
 
 
 class _Collected:
@@ -143,8 +154,31 @@ def families(figures: Figures, kept: Kept) -> Iterable[Metric]:
         value=figures.unlisted_instances(),
     )
     yield GaugeMetricFamily("avara_gateway_fetches", "Studies that are being fetched.", value=figures.fetches())
+    yield GaugeMetricFamily("avara_gateway_journal_bytes", "Bytes of the journal's file.", value=kept.journal_bytes)
+    yield from _prefetch(figures, kept)
     yield from _queues(kept, figures.clock.now())
     yield from _states(figures)
+
+
+def _prefetch(figures: Figures, kept: Kept) -> Iterable[Metric]:
+    studies = GaugeMetricFamily(
+        "avara_gateway_prefetch_studies",
+        "Studies of the last 14 days by where their prefetch stands; of those done, opened are those that were warm.",
+        labels=["state"],
+    )
+    for state, number in kept.prefetches.items():
+        studies.add_metric([state], number)
+    yield studies
+    counters = {
+        "queries": "C-FIND or QIDO-RS for prefetch",
+        "retrieves": "Studies that prefetch asked for",
+        "bytes": "Bytes that came for prefetch",
+    }
+    for place, (name, text) in enumerate(counters.items()):
+        family = CounterMetricFamily(f"avara_gateway_prefetch_{name}", f"{text}, since the start.", labels=["pacs"])
+        for pacs, spent in figures.prefetch_spent().items():
+            family.add_metric([pacs], spent[place])
+        yield family
 
 
 def _queues(kept: Kept, now: float) -> Iterable[Metric]:

@@ -7,20 +7,17 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from gateway.admin import clocks
 from gateway.admin.health import IDENTITY
-from gateway.admin.results import Begins, Result, Told
+from gateway.admin.results import Begins, CheckEvent, Result
 from gateway.objects import ObjectStore, Presigner, StoreError
-from gateway.runtime import SYSTEM_CLOCK, reason
+from gateway.runtime import reason
 
 WITHIN = 10.0
 """Seconds for each request."""
-
-CLOCK_OFF = 60.0
-"""Seconds by which a clock may differ before it is told; webhooks bear 300."""
 
 ORIGIN = "https://viewer.example"
 """A page's origin, where any may open the URLs."""
@@ -45,7 +42,7 @@ class Outside:
     images_by_us: bool
     """Whether the URLs of images lead to the gateway itself."""
 
-    async def run(self, *, store_works: bool) -> AsyncIterator[Told]:
+    async def run(self, *, store_works: bool) -> AsyncIterator[CheckEvent]:
         """Checks one after the other; without a store that works there are no images to be opened."""
         if self.identity is None and (self.public_url is not None or self.images_by_us):
             yield Result("public URL", None, "cannot be tried: the gateway does not run")
@@ -59,7 +56,7 @@ class Outside:
                 yield Begins("image URLs")
                 yield await self._image(http)
 
-    async def _door(self, http: aiohttp.ClientSession, url: str) -> AsyncIterator[Told]:
+    async def _door(self, http: aiohttp.ClientSession, url: str) -> AsyncIterator[CheckEvent]:
         try:
             async with http.get(f"{url}/health") as answer:
                 status, headers = answer.status, answer.headers
@@ -103,15 +100,15 @@ class Outside:
         }
         try:
             async with http.options(url, headers=asks) as answer:
-                status, said = answer.status, answer.headers
+                status, headers = answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             return Result(name, False, f"a browser's question beforehand (OPTIONS) is not answered ({reason(e)})")
-        if status >= 300 or said.get("Access-Control-Allow-Origin") not in ("*", self.origin):
+        if status >= 300 or headers.get("Access-Control-Allow-Origin") not in ("*", self.origin):
             return Result(
                 name, False, f"a page of {self.origin} may not open our URLs (OPTIONS: status {status}): let the proxy "
                 "pass OPTIONS and Access-Control-* on as they are, and see avara.allowed_origins",
             )  # fmt: skip
-        if said.get("Access-Control-Allow-Private-Network") != "true":
+        if headers.get("Access-Control-Allow-Private-Network") != "true":
             return Result(
                 name, None, "pages may open our URLs, but Chromium asks for Access-Control-Allow-Private-Network, too, "
                 "where the address is inside the hospital: let the proxy pass that header on",
@@ -129,14 +126,14 @@ class Outside:
         try:
             [url] = self.presigner.get_urls([key], expires_in=60)
             async with http.get(url, headers={"Origin": self.origin}) as answer:
-                status, said, body = answer.status, answer.headers, await answer.content.read(1000)
+                status, headers, body = answer.status, answer.headers, await answer.content.read(1000)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             text = f"{self.images_url} cannot be reached from here ({reason(e)}): {self._whose}. {FROM_HERE}"
             return Result("image URLs", False, text + self.images_url)
         finally:
             await self._forget(key)
         if status == 200 and body == content:
-            if said.get("Access-Control-Allow-Origin") in ("*", self.origin):
+            if headers.get("Access-Control-Allow-Origin") in ("*", self.origin):
                 return Result("image URLs", True, f"{self.images_url}: an object opens by its URL, as in a browser")
             return Result(
                 "image URLs", False, f"{self.images_url}: an object opens, and no page may read it: allow {self.origin}"
@@ -164,10 +161,7 @@ class Outside:
 
 
 def _clock(headers: Mapping[str, str]) -> Result | None:
-    try:
-        off = parsedate_to_datetime(headers.get("Date", "")).timestamp() - SYSTEM_CLOCK.now()
-    except (ValueError, TypeError):
-        return None
-    if abs(off) < CLOCK_OFF:
+    off = clocks.off(headers)
+    if off is None or abs(off) < clocks.CLOCK_OFF:
         return None
     return Result("clock of the proxy", False, f"it is {off:+.0f} s off ours: set both by NTP (timedatectl)")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from gateway.admin.probe import RETRIEVE_WITHIN, RetrieveProbe
-from gateway.admin.results import Begins, Result, Told
+from gateway.admin.results import Begins, CheckEvent, Result
 from gateway.admin.verdict import Expected, verdict
 from gateway.pacs import (
     Claim,
@@ -41,24 +41,35 @@ class PacsChecks:
     not_listening: str
     """Why nothing can be sent to us now; empty where it can."""
 
-    async def run(self) -> AsyncIterator[Told]:
+    async def run(self) -> AsyncIterator[CheckEvent]:
         """Checks one after the other."""
         pacs, what = self.pacs, f"PACS {self.pacs.name}"
-        service = pacs.finder.service
         if pacs.habits.told:
             yield Result(f"{what}: habits", True, pacs.habits.told)
         if pacs.trouble:
             yield Result(f"{what}: answers", False, pacs.trouble)
-        yield Begins(f"{what}: C-ECHO")
-        began, echoes = time.monotonic(), True
-        try:
-            await pacs.client.echo()
-            yield Result(f"{what}: C-ECHO", True, f"answers in {_milliseconds(began)}")
-        except PacsError as e:
-            yield Result(f"{what}: C-ECHO", False, str(e))
-            echoes = False
-            if pacs.finder is pacs.client:
-                return
+        echoes = False
+        if pacs.has_dimse:
+            yield Begins(f"{what}: C-ECHO")
+            began = time.monotonic()
+            try:
+                await pacs.client.echo()
+                yield Result(f"{what}: C-ECHO", True, f"answers in {_milliseconds(began)}")
+                echoes = True
+            except PacsError as e:
+                yield Result(f"{what}: C-ECHO", False, str(e))
+        if pacs.finder is not pacs.client or echoes:
+            async for told in self._finds(what, echoes=echoes):
+                yield told
+        if pacs.stow is not None:
+            yield Begins(f"{what}: STOW-RS")
+            try:
+                yield Result(f"{what}: STOW-RS", True, f"takes what is stored: {await pacs.stow()}")
+            except PacsError as e:
+                yield Result(f"{what}: STOW-RS", False, str(e))
+
+    async def _finds(self, what: str, *, echoes: bool) -> AsyncIterator[CheckEvent]:
+        pacs, service = self.pacs, self.pacs.finder.service
         yield Begins(f"{what}: {service}")
         began = time.monotonic()
         try:
@@ -124,8 +135,8 @@ class PacsChecks:
         seen = self.callers(since)
         if isinstance(what, UnknownMoveDestination) and not any(caller.rejected for caller in seen):
             return str(what)
-        said = f"status {what.status:04X}" if isinstance(what, OperationFailed) else str(what)
-        return f"{verdict(seen, self.expected)} ({said})"
+        cause = f"status {what.status:04X}" if isinstance(what, OperationFailed) else str(what)
+        return f"{verdict(seen, self.expected)} ({cause})"
 
 
 def _milliseconds(began: float) -> str:

@@ -31,4 +31,4 @@ class Begins:
         return {"begins": self.name}
 
 
-Told = Result | Begins
+CheckEvent = Result | Begins

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.admin.health import Unhealthy
@@ -35,6 +36,17 @@ MENDS = {
 _GONE = "it is gone: was its disk unmounted? mount it, and start the gateway again"
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is left of a disk that can be written to."""
+
+    free: int
+    """Bytes."""
+
+    def __str__(self) -> str:
+        return f"can be written to, {self.free / 1e9:.1f} GB are free"
+
+
 class StateDir:
     """Proves that what has to be kept can be."""
 
@@ -44,9 +56,9 @@ class StateDir:
         self._spools = spools
         # A thread of its own: a disk that hangs keeps the others of the process free.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state_dir")
-        self._looking: asyncio.Future[str] | None = None
+        self._looking: asyncio.Future[Room] | None = None
 
-    async def check(self) -> str:
+    async def check(self) -> Room:
         """How much room there is. Raises Unhealthy, whose text names the mend."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().run_in_executor(self._thread, self._look)
@@ -57,7 +69,7 @@ class StateDir:
             raise Unhealthy(f"state_dir: its disk has not answered for {WITHIN:g} s: does a share or a disk hang?")
         return looking.result()
 
-    def _look(self) -> str:
+    def _look(self) -> Room:
         try:
             disk = os.statvfs(self._path)
             self._write()
@@ -75,7 +87,7 @@ class StateDir:
         refused = self._spools.trouble()
         if refused is not None:
             raise Unhealthy(f"state_dir: large instances are refused, or were a short while ago: {refused}")
-        return f"can be written to, {free / 1e9:.1f} GB are free"
+        return Room(free)
 
     def _write(self) -> None:
         probe = self._path / "probe"

@@ -5,27 +5,36 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from gateway.access import Purpose, Refused
 from gateway.admin.control import Line, progress_of
 from gateway.journal import Journal
 from gateway.objects import StoreError
-from gateway.studies import Fetcher, StudyCache, StudyIndex, rejected
+from gateway.studies import Fetcher, StudyCache, StudyIndex, StudyPermission, rejected
 
 
 class Studies:
     """The studies in the cache, for an operator."""
 
     def __init__(
-        self, cache: StudyCache, fetcher: Fetcher, journal: Journal, noted: Callable[[str, str], None]
+        self,
+        cache: StudyCache,
+        fetcher: Fetcher,
+        journal: Journal,
+        noted: Callable[[str, str], None],
+        permission: StudyPermission,
     ) -> None:
         """*noted* is told of a study, and what was done with it, by whom and why."""
         self._cache = cache
         self._fetcher = fetcher
         self._journal = journal
         self._noted = noted
+        self._permission = permission
 
     def do(self, what: str, study_instance_uid: str, why: str) -> AsyncIterator[Line]:
-        """*what* is ``show``, ``drop`` or ``refetch``."""
+        """*what* is ``show``, ``access``, ``drop`` or ``refetch``."""
         match what:
+            case "access":
+                return self.access(study_instance_uid)
             case "show":
                 return self.show(study_instance_uid)
             case "drop":
@@ -50,6 +59,19 @@ class Studies:
             "in_flight": self._fetcher.flight(study_instance_uid) is not None,
             **_facts(index),
         }
+
+    async def access(self, study_instance_uid: str) -> AsyncIterator[Line]:
+        """Whether the hospital's policy lets Avara have it, and which rule does not."""
+        if not self._permission.needed:
+            yield {"ok": True, "allowed": True, "text": "there is no access policy: whatever a PACS has may be opened"}
+            return
+        try:
+            rule = await self._permission.rule_against(study_instance_uid, Purpose.OPEN, event="operator")
+        except Refused as e:
+            yield {"ok": False, "text": str(e)}
+            return
+        text = f"the access policy forbids it: {rule}" if rule else "the access policy allows it"
+        yield {"ok": True, "allowed": not rule, "rule": rule, "text": text}
 
     async def drop(self, study_instance_uid: str, why: str) -> AsyncIterator[Line]:
         """Deletes it from the store; URLs that were given out die with it."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from gateway.journal import Journal, Transaction
+from gateway.journal import Journal, Transaction, retention
 from gateway.journal import alerts as table
+from gateway.reports import FETCH, FOLDER, HL7, PACS
 from gateway.runtime import Clock, progress
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,12 @@ HOUR = 3
 class Tidy:
     """Tidies every night."""
 
-    def __init__(self, journal: Journal, *, keep_for: float, clock: Clock) -> None:
-        """*keep_for* are seconds for which what is over is remembered."""
+    def __init__(self, journal: Journal, *, keep_for: float, keep_reports_for: float, clock: Clock) -> None:
+        """*keep_for* are seconds for which what is over is remembered, *keep_reports_for* those for which it is known
+        which reports a study had, and which of Avara's studies it is."""
         self._journal = journal
         self._keep_for = keep_for
+        self._keep_reports_for = keep_reports_for
         self._clock = clock
 
     async def watch(self) -> None:
@@ -41,9 +44,19 @@ class Tidy:
         def forget(c: Transaction) -> None:
             table.forget(c, before=c.now - self._keep_for)
 
+        def forget_known(c: Transaction) -> int:
+            return retention.forget(c, before=c.now - self._keep_reports_for, kinds=(FETCH, PACS, HL7, FOLDER))
+
         await self._journal.run(forget)
+        gone = 0
+        while number := await self._journal.run(forget_known):
+            progress()
+            gone += number
         await self._journal.tidy()
-        log.info("tidied: what is older than %.0f days is forgotten", self._keep_for / 86400)
+        log.info(
+            "tidied: what is over is forgotten after %.0f days; of reports and Avara's studies nothing was needed for "
+            "%.0f days in %d cases, and is forgotten", self._keep_for / 86400, self._keep_reports_for / 86400, gone,
+        )  # fmt: skip
 
 
 def until_night(now: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
+from gateway.captures import can_be_accepted
 from gateway.journal import (
     CLEAN,
     CachedStudy,
@@ -77,6 +78,8 @@ class Waiting:
     job: int
     kind: str
     reason: str
+    acceptable: bool = False
+    """Whether it is a capture of another patient's than the study's, which an operator may let take that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,9 @@ def _trace(c: Transaction, what: str, hidden: str, about: About) -> Trace:
         entries += _history(c, job, asked=job.id in mine)
     entries.sort(key=lambda e: e.at)
     waiting = tuple(
-        Waiting(job.id, job.kind, job.last_error) for job in found_jobs.values() if job.state is JobState.QUARANTINED
+        Waiting(job.id, job.kind, job.last_error, can_be_accepted(job))
+        for job in found_jobs.values()
+        if job.state is JobState.QUARANTINED
     )
     return Trace(what, tuple(_facts(c, uid) for uid in of_studies), tuple(entries[-MOST:]), waiting)
 

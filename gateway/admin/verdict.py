@@ -55,22 +55,22 @@ def verdict(seen: Sequence[Seen], pacs: Expected) -> str:
 
 
 def _wrong_called(caller: Seen, pacs: Expected) -> str:
-    said = f"{caller.calling} at {caller.host} connected and calls us {caller.called}, and we are {pacs.ours}: "
+    text = f"{caller.calling} at {caller.host} connected and calls us {caller.called}, and we are {pacs.ours}: "
     if caller.called.upper() == pacs.ours.upper():
-        return said + f"register {pacs.ours} in it, in these letters, or set dicom.ae_title_case: ignore"
-    return said + f"register {pacs.advertised} in it, or set dicom.ae_title: {caller.called}"
+        return text + f"register {pacs.ours} in it, in these letters, or set dicom.ae_title_case: ignore"
+    return text + f"register {pacs.advertised} in it, or set dicom.ae_title: {caller.called}"
 
 
 def _wrong_calling(caller: Seen, pacs: Expected) -> str:
-    said = f"it connected as {caller.calling} from {caller.host}, and we refused "
+    text = f"it connected as {caller.calling} from {caller.host}, and we refused "
     if caller.calling in pacs.titles:
         if pacs.tls:
-            return said + (
+            return text + (
                 f"that address or its certificate: where it is this PACS, add {caller.host} to "
                 f"{pacs.key}.sending_addresses, or a name of its certificate to {pacs.key}.certificate_names"
             )
-        return said + f"that address: where it is this PACS, set {pacs.key}.sending_addresses: [{caller.host}]"
+        return text + f"that address: where it is this PACS, set {pacs.key}.sending_addresses: [{caller.host}]"
     spelled = [title for title in pacs.titles if title.upper() == caller.calling.upper()]
     if spelled:
-        return said + f"that title, which you wrote {spelled[0]}: correct it, or set dicom.ae_title_case: ignore"
-    return said + f"that title: where it is this PACS, set {pacs.key}.sending_ae_titles: [{caller.calling}]"
+        return text + f"that title, which you wrote {spelled[0]}: correct it, or set dicom.ae_title_case: ignore"
+    return text + f"that title: where it is this PACS, set {pacs.key}.sending_ae_titles: [{caller.calling}]"

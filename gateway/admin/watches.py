@@ -1,138 +1,80 @@
 """What people are told of when it goes wrong and stays so: each a watch, with a text that says what to do.
 
+How most of it stands is judged in :mod:`gateway.admin.judgement`, as the page and ``/health`` have it.
+
 Nothing here names a patient or a study: alerts leave the clinical systems.
 """
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
-from gateway.admin.arrivals import Arrivals, silent_unusually
+from gateway.admin.arrivals import Arrivals
 from gateway.admin.canary import Canary
-from gateway.admin.certificates import CertificateEnd
-from gateway.admin.health import Unhealthy, moment
-from gateway.admin.state_dir import StateDir
+from gateway.admin.health import moment
+from gateway.admin.judgement import Judgement, Mark, Trouble, of_part
 from gateway.alerts import Alert, Watch
 from gateway.config import AlertsConfig
 from gateway.journal import Journal, commitments
-from gateway.objects import ObjectStore, StoreError
-from gateway.pacs import Claim, Lane, PacsError, ahead
 from gateway.runtime import Clock, Supervisor
-from gateway.studies import Pacs
 
 RESTART_TOLD_FOR = 3600.0
 """Seconds for which a loop has to run before its restart is over."""
 
-PROVEN_FOR = 55.0
-"""Seconds for which a PACS that has answered is not asked whether it does."""
-
-ASKED_ASIDE = Claim(Lane.QUERY, urgency=ahead)
-"""Behind whatever a radiologist waits for."""
-
-CERTIFICATES_EVERY = 6 * 3600.0
-"""Seconds between two looks at certificates."""
+AUDIT_BEHIND_FOR = 900.0
+"""Seconds for which an audit repository may be away before people are told: it is restarted, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What is looked at."""
 
-    pacs: Sequence[Pacs]
-    store: ObjectStore
-    state_dir: StateDir
-    directory: Path
-    """``state_dir`` itself."""
+    judgement: Judgement
     journal: Journal
     arrivals: Arrivals
     loops: Supervisor
-    certificates: Callable[[], Awaitable[Sequence[CertificateEnd]]]
     clock: Clock
     canary: Canary | None = None
-    store_took: Callable[[float], None] = lambda seconds: None
-    """Is told in how many seconds the store did what it was asked for."""
+    access_trouble: Callable[[], str] = lambda: ""
+    """What is wrong with the access policy now; empty where nothing is."""
+    audit_trouble: Callable[[], str] = lambda: ""
+    """Why audit messages do not reach their repository now; empty where they do."""
 
 
 def watches(of: Watched, limits: AlertsConfig) -> list[Watch]:
     """Every watch there is."""
+    judgement = of.judgement
     found = [
-        Watch("pacs.away", lambda: _pacs(of.pacs), limits.pacs_away_for),
-        Watch("store.failing", lambda: _store(of), limits.store_away_for),
-        Watch("disk.low", lambda: _disk(of.state_dir, of.directory, limits.disk_free)),
+        Watch("pacs.away", lambda: _pacs(judgement), limits.pacs_away_for),
+        Watch("store.failing", lambda: _store(judgement), limits.store_away_for),
+        Watch("disk.low", lambda: _disk(judgement)),
         Watch("commitment.overdue", lambda: _commitments(of.journal, limits.commitment_overdue)),
-        Watch("certificate.ends", _Certificates(of, limits.certificate_before).look),
+        Watch("certificate.ends", lambda: _certificates(judgement)),
         Watch("clock.off", lambda: _clock(of.arrivals, limits.clock_off)),
-        Watch("webhook.signatures", lambda: _signatures(of.arrivals, limits.signature_failures)),
+        Watch("webhook.signatures", lambda: _signatures(judgement, limits.signature_failures)),
+        Watch("access.failing", lambda: _access(of.access_trouble())),
+        Watch("audit.behind", lambda: _audit(of.audit_trouble()), AUDIT_BEHIND_FOR),
         Watch("loop.restarted", lambda: _loops(of.loops, of.clock)),
     ]
     if (canary := of.canary) is not None:
         found.append(Watch("canary.failed", lambda: _canary(canary)))
-    if (quiet := limits.no_webhook_for) is not None:
-        found.append(Watch("webhook.none", lambda: _silence(of, quiet)))
+    if limits.no_webhook_for is not None:
+        found.append(Watch("webhook.none", lambda: _silence(judgement)))
     return found
 
 
-async def _pacs(pacs: Sequence[Pacs]) -> Collection[Alert]:
-    answers = await asyncio.gather(*(_why_away(one) for one in pacs))
-    return [
-        _alert(
-            one.name,
-            "A PACS does not answer",
-            "Studies that are not in the cache cannot be opened from it, and what is to be stored in it waits; nothing "
-            f"is lost. See that it runs and that the network lets us through; avara-gateway check says more. {why}",
-            {"pacs": one.name},
-        )
-        for one, why in zip(pacs, answers, strict=True)
-        if why
-    ]
+async def _pacs(judgement: Judgement) -> Collection[Alert]:
+    await judgement.answering.ask()
+    return [_told("A PACS does not answer", one, one.name, {"pacs": one.name}) for one in judgement.of_pacs()]
 
 
-async def _why_away(pacs: Pacs) -> str:
-    """Why a PACS does not answer; empty where it does."""
-    if pacs.finder.breaker.answered_within(PROVEN_FOR):
-        return pacs.trouble
-    try:
-        if pacs.finder is pacs.client:
-            await pacs.client.echo(ASKED_ASIDE)
-        else:  # its DICOMweb service is what studies are found by
-            await pacs.finder.list_studies(f"{datetime.now(UTC):%Y%m%d}", 1)
-    except PacsError as e:
-        return str(e)
-    return pacs.trouble
+async def _store(judgement: Judgement) -> Collection[Alert]:
+    return [_told("The store fails", one) for one in await judgement.of_store()]
 
 
-async def _store(of: Watched) -> Collection[Alert]:
-    began = of.clock.monotonic()
-    try:
-        await of.store.check()
-        of.store_took(of.clock.monotonic() - began)
-    except StoreError as e:
-        what_to_do = f"No study can be opened, no capture taken, and reports wait, until it works again. {e}"
-        return [_alert("", "The store fails", what_to_do)]
-    return []
-
-
-async def _disk(state_dir: StateDir, directory: Path, least: int) -> Collection[Alert]:
-    title = "The disk of state_dir fails or is nearly full"
-    try:
-        await state_dir.check()
-    except Unhealthy as e:
-        return [_alert("", title, f"What the gateway must keep cannot be kept. {e}")]
-    free = (await asyncio.to_thread(shutil.disk_usage, directory)).free
-    if free >= least:
-        return []
-    return [
-        _alert(
-            "",
-            title,
-            f"{free / 1e9:.1f} GB are left. Free space on it, make it larger, or, where the embedded store lies on it, "
-            "lower cache.max_size: when it is full nothing can be opened or taken.",
-        )
-    ]
+async def _disk(judgement: Judgement) -> Collection[Alert]:
+    return [_told("The disk of state_dir fails or is nearly full", one) for one in await judgement.of_disk()]
 
 
 async def _commitments(journal: Journal, limit: float) -> Collection[Alert]:
@@ -143,7 +85,7 @@ async def _commitments(journal: Journal, limit: float) -> Collection[Alert]:
         _alert(
             "",
             "A PACS owes storage commitments",
-            f"For {silent} objects it was asked and has not committed itself, so that our copies are kept. See in its "
+            f"For {silent} objects it was asked, and it has not committed to them, so our copies are kept. See in its "
             "queue whether it works on them, and whether it reports to our AE title, address and port; avara-gateway "
             "jobs list shows them.",
             {"objects": str(silent)},
@@ -151,30 +93,16 @@ async def _commitments(journal: Journal, limit: float) -> Collection[Alert]:
     ]
 
 
-class _Certificates:
-    """Looks at certificates now and then."""
-
-    def __init__(self, of: Watched, before: float) -> None:
-        self._of = of
-        self._before = before
-        self._found: Sequence[CertificateEnd] = ()
-        self._looked = float("-inf")
-
-    async def look(self) -> Collection[Alert]:
-        now = self._of.clock.monotonic()
-        if now - self._looked >= CERTIFICATES_EVERY:
-            self._found, self._looked = await self._of.certificates(), now
-        return [self._alert(one) for one in self._found if one.ends - self._of.clock.now() < self._before]
-
-    def _alert(self, one: CertificateEnd) -> Alert:
-        ended = one.ends <= self._of.clock.now()
-        return _alert(
-            f"{one.what} {one.ends:.0f}",
-            "A certificate has ended" if ended else "A certificate ends soon",
-            f"It {'held' if ended else 'holds'} until {moment(one.ends)}. Have a new one made, put it in the place of "
-            "the old one, and restart what shows it.",
-            {"certificate": one.what},
+async def _certificates(judgement: Judgement) -> Collection[Alert]:
+    return [
+        _told(
+            "A certificate has ended" if one.mark is Mark.TROUBLE else "A certificate ends soon",
+            one,
+            one.key.partition(" ")[2],
+            {"certificate": one.name},
         )
+        for one in await judgement.of_certificates()
+    ]
 
 
 async def _clock(arrivals: Arrivals, limit: float) -> Collection[Alert]:
@@ -192,32 +120,33 @@ async def _clock(arrivals: Arrivals, limit: float) -> Collection[Alert]:
     ]
 
 
-async def _signatures(arrivals: Arrivals, limit: int) -> Collection[Alert]:
-    if arrivals.unproven < limit:
+async def _signatures(judgement: Judgement, limit: int) -> Collection[Alert]:
+    if judgement.arrivals.unproven < limit:
+        return []
+    return [_told("Webhooks are refused: their signature is not right", one) for one in judgement.of_signatures()]
+
+
+async def _access(trouble: str) -> Collection[Alert]:
+    if not trouble:
+        return []
+    return [_told("The access policy cannot be asked as it is meant to be", of_part("access", trouble))]
+
+
+async def _audit(trouble: str) -> Collection[Alert]:
+    if not trouble:
         return []
     return [
         _alert(
             "",
-            "Webhooks are refused: their signature is not right",
-            f"{arrivals.unproven} in a row were, the last one because {arrivals.why}. Where Avara sent them, studies "
-            "cannot be opened: compare avara.webhook_keys with the key that Avara shows, and this machine's clock with "
-            "the right time. Where strangers sent them, nothing has happened: the log has their addresses.",
+            "Audit messages do not reach their repository",
+            "They wait in the audit trail, in order, and are sent once it takes them: none is lost. See that it runs "
+            f"and that the network lets us through; avara-gateway check says more. {trouble}",
         )
     ]
 
 
-async def _silence(of: Watched, quiet: float) -> Collection[Alert]:
-    if not await of.journal.run(lambda c: silent_unusually(c, quiet)):
-        return []
-    return [
-        _alert(
-            "",
-            "No webhook comes, where there usually are some",
-            f"None came for {quiet / 3600:g} hours. See whether the public URL can be reached from outside, whether "
-            "its reverse proxy runs and its certificate holds, and which URL Avara has; avara-gateway check "
-            "says more, and avara-gateway test tries the way.",
-        )
-    ]
+async def _silence(judgement: Judgement) -> Collection[Alert]:
+    return [_told("No webhook comes, where there usually are some", one) for one in await judgement.of_silence()]
 
 
 async def _canary(canary: Canary) -> Collection[Alert]:
@@ -226,8 +155,8 @@ async def _canary(canary: Canary) -> Collection[Alert]:
     return [
         _alert(
             "",
-            "A study could not be opened as Avara opens it",
-            f"Radiologists may not be able to open studies now. {canary.failure}",
+            "What Avara does could not be done by the canary",
+            f"Radiologists may not be able to open studies now, or to send captures. {canary.failure}",
         )
     ]
 
@@ -245,6 +174,11 @@ async def _loops(loops: Supervisor, clock: Clock) -> Collection[Alert]:
         for state in loops.states()
         if not state.running or (state.last_end and clock.now() - state.last_end < RESTART_TOLD_FOR)
     ]
+
+
+def _told(title: str, trouble: Trouble, subject: str = "", facts: dict[str, str] | None = None) -> Alert:
+    """An alert of a trouble; its title is that of all of its kind, so that rules can go by it."""
+    return _alert(subject, title, f"{trouble.mend} {trouble.what}: {trouble.why}", facts)
 
 
 def _alert(subject: str, title: str, what_to_do: str, facts: dict[str, str] | None = None) -> Alert:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.alerts.jobs import SEND, SendAlert, end_alert, raise_alert
     from gateway.alerts.mail import EmailAlert, Security
     from gateway.alerts.standing import StandingAlerts, Watch
+    from gateway.alerts.stories import AlertStory, history
     from gateway.alerts.webhook import WebhookAlert
 else:
     __getattr__ = on_demand(__name__)
@@ -24,6 +25,7 @@ __all__ = [
     "Alert",
     "AlertChannel",
     "AlertDelivery",
+    "AlertStory",
     "EmailAlert",
     "HeldJobs",
     "Security",
@@ -32,5 +34,6 @@ __all__ = [
     "Watch",
     "WebhookAlert",
     "end_alert",
+    "history",
     "raise_alert",
 ]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.alerts.alert import Alert
 from gateway.alerts.jobs import SendAlert
-from gateway.journal import CannotBeDone, Done, Job
+from gateway.journal import CannotBeDone, Job, JobDone
 
 
 class AlertChannel(Protocol):
@@ -27,7 +27,7 @@ class AlertDelivery:
         """*channels* by the names that jobs call them."""
         self._channels = channels
 
-    async def __call__(self, job: Job) -> Done:
+    async def __call__(self, job: Job) -> JobDone:
         """Sends one alert on one channel. Raises CannotBeDone, AlertError, UnreadablePayload."""
         payload = job.read(SendAlert)
         name = payload.channel
@@ -35,4 +35,4 @@ class AlertDelivery:
         if channel is None:
             raise CannotBeDone(f"alerts are not sent by {name} any more: discard this job")
         await channel.send(Alert.from_json(payload.alert))
-        return Done(f"sent by {name}")
+        return JobDone(f"sent by {name}")

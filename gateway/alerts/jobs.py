@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from gateway.alerts.alert import Alert
+from gateway.alerts.stories import note
 from gateway.journal import Payload, Transaction, jobs
 from gateway.journal import alerts as table
 
@@ -84,5 +85,6 @@ def remind(c: Transaction, channels: Collection[str]) -> int:
 
 
 def _tell(c: Transaction, channels: Collection[str], alert: Alert) -> None:
+    note(c, alert)
     for channel in channels:
         jobs.add(c, SEND, f"{alert.key} {channel}", SendAlert(channel, alert.to_json()))

@@ -17,6 +17,7 @@ import aiosmtplib
 
 from gateway.alerts.alert import Alert
 from gateway.alerts.errors import AlertError, AlertFailed, AlertRefused
+from gateway.runtime import reason
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,7 @@ class EmailAlert:
                     f"{server} shows a certificate that is not trusted: put its CA into ca_file"
                 ) from None
             raise AlertFailed(
-                f"{server} cannot be reached, or does not answer in time ({type(e).__name__}): is it up, and is its "
-                f"port one for {self._security.value}?"
+                f"{server} cannot be reached ({reason(e)}): is it up, and is its port one for {self._security.value}?"
             ) from None
         except (aiosmtplib.SMTPException, ValueError):
             raise AlertRefused(

@@ -31,7 +31,7 @@ CALM = 90.0
 WITHIN = 60.0
 """Seconds that a watch has to tell."""
 
-Subject = tuple[str, str]
+AlertKey = tuple[str, str]
 """Kind and subject of an alert."""
 
 
@@ -65,9 +65,9 @@ class StandingAlerts:
         self._channels = channels
         self._added = added
         self._clock = clock
-        self._wrong: dict[Subject, float] = {}
+        self._wrong: dict[AlertKey, float] = {}
         """Since when each is wrong, in the clock's monotonic seconds."""
-        self._well: dict[Subject, float] = {}
+        self._well: dict[AlertKey, float] = {}
         """Since when each that was raised is well again."""
 
     async def watch(self) -> None:

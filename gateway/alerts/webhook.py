@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import ssl
 
 import aiohttp
 from yarl import URL
@@ -13,7 +11,7 @@ from yarl import URL
 from gateway.alerts.alert import Alert
 from gateway.alerts.errors import AlertFailed, AlertRefused
 from gateway.avara import sign
-from gateway.runtime import reason
+from gateway.web import DIRECT, NoWay, Outbound
 
 CONNECT_WITHIN = 10.0
 """Seconds."""
@@ -32,6 +30,7 @@ class WebhookAlert:
         signing_key: str | None = None,
         ca_file: str | None = None,
         timeout: float = 30.0,
+        outbound: Outbound = DIRECT,
     ) -> None:
         """*signing_key*, ``whsec_<base64>``, signs each as Standard Webhooks have it; *timeout* is in seconds.
         *ca_file* is a PEM file that replaces the public CAs.
@@ -51,19 +50,17 @@ class WebhookAlert:
             sign(signing_key, "probe", b"")
         self._bearer_token = bearer_token
         self._signing_key = signing_key
-        self._ssl = ssl.create_default_context(cafile=ca_file)
+        self._ssl = outbound.tls(ca_file)
+        self._outbound = outbound
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=CONNECT_WITHIN)
 
     async def check(self) -> None:
         """Whether the receiver takes connections; nothing is sent. Raises AlertFailed."""
-        host, port = self._url.host or "", self._url.port or 443
         try:
-            async with asyncio.timeout(CONNECT_WITHIN):
-                tls = self._ssl if self._url.scheme == "https" else None
-                _, writer = await asyncio.open_connection(host, port, ssl=tls)
-                writer.close()
-        except (TimeoutError, OSError) as e:
-            raise AlertFailed(f"the alert's receiver {host}:{port} cannot be reached: {reason(e)}") from None
+            await self._outbound.connect(self._url, self._ssl)
+        except NoWay as e:
+            at = f"{self._url.host}:{self._url.port}"
+            raise AlertFailed(f"the alert's receiver {at} cannot be reached: {e}") from None
 
     async def send(self, alert: Alert) -> None:
         """Returns once the receiver has answered 2xx. Raises AlertRefused, AlertFailed."""
@@ -82,7 +79,9 @@ class WebhookAlert:
                     trust_env=False,
                     cookie_jar=aiohttp.DummyCookieJar(),
                 ) as http,
-                http.post(self._url, data=body, headers=headers, allow_redirects=False) as answer,
+                http.post(
+                    self._url, data=body, headers=headers, allow_redirects=False, **self._outbound.way(self._url)
+                ) as answer,
             ):
                 status = answer.status
         except TimeoutError:
@@ -90,11 +89,12 @@ class WebhookAlert:
         except aiohttp.ClientConnectorCertificateError:
             raise AlertFailed(
                 f"the alert's receiver {self._url.host} shows a certificate that is not trusted: put its CA into "
-                "ca_file"
+                f"{'outbound.ca_file' if self._outbound.through_proxy(self._url.host or '') else 'ca_file'}"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as e:
             raise AlertFailed(
-                f"the alert's receiver {self._url.host} cannot be reached ({type(e).__name__}): is it up?"
+                f"the alert's receiver {self._url.host} cannot be reached: "
+                f"{self._outbound.why(e, self._url.host or '')}"
             ) from None
         if status >= 500 or status in _TRY_AGAIN:
             raise AlertFailed(f"the alert's receiver {self._url.host} fails with {status}")

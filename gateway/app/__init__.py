@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.app.audit import audit_file
     from gateway.app.canary import canary_of
     from gateway.app.errors import CANNOT_START, AlreadyRunning, Misconfigured, why
     from gateway.app.gateway import Gateway
     from gateway.app.kinds import about
-    from gateway.app.run import journal_file, looking, open_gateway, open_store, serve, serving, state_dir
-    from gateway.app.stores import kept_secret
+    from gateway.app.run import looking, open_gateway, open_store, serve, serving
+    from gateway.app.state import audit_file, journal_file, kept_secret, state_dir
 else:
     __getattr__ = on_demand(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec
 
-from gateway.admin import STUDY_ID
+from gateway.admin import STUDY_ID, Own
 from gateway.avara import Answered, Refused
 from gateway.journal import EventKind, EventLog
 from gateway.studies import (
@@ -53,6 +53,18 @@ def webhooks(events: EventLog) -> Callable[[Answered | Refused], None]:
     return note
 
 
+SLOW_AFTER = 10.0
+"""Seconds that a fetch may take before it is looked at whether it was slow."""
+
+SLOW_BELOW = 5.0
+"""Megabytes a second below which a fetch is slow, unless it brought many small instances."""
+
+SLOW_BELOW_INSTANCES = 20.0
+"""Instances a second below which it is."""
+
+MOST_PARTS = 15
+"""Series, and instances, of a study by which it can be found."""
+
 What = ParamSpec("What")
 
 
@@ -85,6 +97,16 @@ def of_avara(told: Callable[[Answered | Refused], None]) -> Callable[[Answered |
     return tell
 
 
+def of_patients(own: Own, told: Callable[[Flight, Outcome, float], None]) -> Callable[[Flight, Outcome, float], None]:
+    """Leaves the synthetic study out, which is no patient's."""
+
+    def tell(flight: Flight, outcome: Outcome, seconds: float) -> None:
+        if flight.study_instance_uid != own.study_instance_uid:
+            told(flight, outcome, seconds)
+
+    return tell
+
+
 def dropped(events: EventLog) -> Callable[[str, str], None]:
     """Notes that a study left the cache, and why."""
 
@@ -94,25 +116,66 @@ def dropped(events: EventLog) -> Callable[[str, str], None]:
     return note
 
 
+def replaced(events: EventLog) -> Callable[[str, str], None]:
+    """Notes that a study is not what its PACS sends, and why it is thought so."""
+
+    def note(study_instance_uid: str, why: str) -> None:
+        events.note(EventKind.CACHE, why, [f"study:{study_instance_uid}"], trouble=True)
+
+    return note
+
+
 def fetches(events: EventLog) -> Callable[[Flight, Outcome, float], None]:
     """Notes how fetches ended. One that only found that nothing has changed is no news."""
 
     def note(flight: Flight, outcome: Outcome, seconds: float) -> None:
+        if flight.gone:
+            gone = "in no PACS any more: what was here of it is removed"
+            events.note(EventKind.CACHE, gone, [f"study:{flight.study_instance_uid}"], trouble=True)
         if changed := _changed(flight):
             events.note(EventKind.CACHE, changed, [f"study:{flight.study_instance_uid}"], trouble=True)
-        if isinstance(outcome, Complete) and outcome.index == flight.held:
+        if (isinstance(outcome, Complete) and outcome.index == flight.held) or flight.gave_way:
             return
         text, trouble = _told(flight, outcome)
+        slow = slowness(flight, seconds) if isinstance(outcome, Complete | Partial) else ""
         record = flight.record
         events.note(
             EventKind.FETCH,
-            f"{text}; {seconds:.1f} s",
-            [f"study:{flight.study_instance_uid}"],
+            f"{text}; {seconds:.1f} s{slow}",
+            [f"study:{flight.study_instance_uid}", *_parts(flight)],
             patient_keys=[record.accession_number, record.patient_id] if record is not None else [],
-            trouble=trouble,
+            trouble=trouble or bool(slow),
         )
 
     return note
+
+
+def _parts(flight: Flight) -> list[str]:
+    """Keys by which a study is found that name a part of it: its series, and instances that did not come."""
+    series = dict.fromkeys(i.series_instance_uid for i in flight.stored.values() if i.series_instance_uid)
+    return [
+        *(f"series:{uid}" for uid in list(series)[:MOST_PARTS]),
+        *(f"instance:{uid}" for uid in flight.missing[:MOST_PARTS]),
+    ]
+
+
+def slowness(flight: Flight, seconds: float) -> str:
+    """Whether a fetch of so many *seconds* was slow, what kept it, and what to do; empty where it was not."""
+    came = [flight.stored[uid].size for uid in flight.came if uid in flight.stored]
+    if seconds < SLOW_AFTER or not came or flight.first_arrival is None:
+        return ""
+    size, number = sum(came) / 1e6 / seconds, len(came) / seconds
+    if size >= SLOW_BELOW or number >= SLOW_BELOW_INSTANCES:
+        return ""
+    waited, first = min(flight.waited_for_store, seconds), max(flight.first_arrival - flight.began, 0.0)
+    pace = f": slow, {size:.1f} MB and {number:.1f} instances a second, the first after {first:.1f} s"
+    if waited > seconds / 2:
+        return f"{pace}; {waited:.1f} s of it were waited for the store: look at the store's disk and load"
+    return (
+        f"{pace}; the store kept it for {waited:.1f} s only, so it is PACS {flight.pacs} or the network to it: look at "
+        "its load and at its limit of associations; another method in pacs[].retrieve, or pacs[].parallel_series, may "
+        "be faster"
+    )
 
 
 def _changed(flight: Flight) -> str:
@@ -133,11 +196,17 @@ def _told(flight: Flight, outcome: Outcome) -> tuple[str, bool]:
         case Partial(index, missing, reason):
             named = f" ({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''})" if missing else ""
             lacks = f"{len(missing)} missing{named}" if missing else "perhaps not all"
-            return f"partial: {len(index.instances)} instances{source}, {lacks}: {reason}", True
+            mend = f"; look why in the log of PACS {flight.pacs}; a second method in pacs[].retrieve may bring it"
+            mend = "" if outcome.refused or flight.refusal or flight.store_failure else mend
+            return f"partial: {len(index.instances)} instances{source}, {lacks}: {reason}{mend}", True
         case Unconfirmed(index, _):
             return f"{len(index.instances)} instances as they were sent: {outcome.reason}", True
         case NotFound():
-            return "in no PACS: each was asked, and none has it", True
+            asked = ", ".join(sorted(flight.denied)) or "each"
+            return (
+                f"in no PACS: {asked} was asked, and none has it for our AE title: look for its Study Instance UID "
+                "there; where it is there, let it be shown to our title; where it is in another PACS, add that to pacs"
+            ), True
         case Unreachable(reason) | NotSent(reason) | Disputed(reason):
             return f"not fetched{source}: {reason}", True
         case NotStored(reason):

@@ -7,18 +7,21 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from gateway.admin import CertificateEnd, certificates
 from gateway.alerts import SEND, Alert, AlertChannel, AlertDelivery, EmailAlert, Security, WebhookAlert
 from gateway.app.errors import Misconfigured
 from gateway.app.kinds import about
 from gateway.config import AlertsConfig, Config, Section
 from gateway.journal import Job, Kind
+from gateway.web import DIRECT, Outbound
 
 RETRY_FOR = 72 * 3600.0
 """Seconds for which an alert is tried."""
 
 
-def alert_channels(config: AlertsConfig) -> dict[str, AlertChannel]:
-    """Who is told of what cannot wait, by name. Raises Misconfigured, OSError."""
+def alert_channels(config: AlertsConfig, way: Outbound = DIRECT) -> dict[str, AlertChannel]:
+    """Who is told of what cannot wait, by name; *way* is that of webhooks, mail goes straight. Raises Misconfigured,
+    OSError."""
     channels: dict[str, AlertChannel] = {}
     try:
         if (hook := config.webhook) is not None:
@@ -27,6 +30,7 @@ def alert_channels(config: AlertsConfig) -> dict[str, AlertChannel]:
                 bearer_token=_plain(hook.token),
                 signing_key=_plain(hook.signing_key),
                 ca_file=str(hook.ca_file) if hook.ca_file else None,
+                outbound=way,
             )
         if (mail := config.email) is not None:
             channels["email"] = EmailAlert(
@@ -63,6 +67,12 @@ def held_job(job: Job) -> Alert:
         job.ended or job.created,
         identifiers | {"job": str(job.id)},
     )
+
+
+async def certificate_ends(config: Config) -> list[CertificateEnd]:
+    """Until when every certificate holds that is ours or that our servers show: for ``check``, the page and alerts."""
+    before = config.alerting.certificate_before
+    return await certificates.ends(certificate_files(config), certificate_servers(config), before)
 
 
 def certificate_files(config: Config) -> dict[str, Path]:

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from gateway.app.shared import SharedParts
-from gateway.captures import CHECK, Policy, UploadChecker
-from gateway.journal import Kind
+from collections.abc import Callable, Mapping
+
+from gateway.captures import CHECK, CHECKS_AT_ONCE, Policy, UploadChecker
+from gateway.config import Config
+from gateway.journal import Journal, Kind
+from gateway.objects import ObjectStore
+from gateway.outbox import Outbox
+from gateway.pacs.scu import Finder, Target
+from gateway.runtime import Spools
 
 
-def capture_kinds(parts: SharedParts) -> dict[str, Kind]:
-    """The kinds of jobs that bring what was uploaded into the PACS."""
-    config = parts.config.captures
-    targets = parts.config.capture_targets
-    outbox = parts.outbox(
+def capture_kinds(
+    config: Config,
+    outbox: Callable[..., Outbox],
+    *,
+    journal: Journal,
+    store: ObjectStore,
+    targets: Mapping[str, Target],
+    finders: Mapping[str, Finder],
+    spools: Spools,
+    added: Callable[[], None],
+) -> dict[str, Kind]:
+    """The kinds of jobs that bring what was uploaded into the PACS. *outbox* makes one of a name and its settings;
+    *targets* and *finders* are by the operator's name for a PACS; *added* is called when a job was added."""
+    captures, into = config.captures, config.capture_targets
+    ours = outbox(
         "capture",
-        storage_commitment=config.storage_commitment,
-        keep_for=config.keep_after_stored,
-        retry_for=config.retry_for,
+        storage_commitment=captures.storage_commitment,
+        keep_for=captures.keep_after_stored,
+        retry_for=captures.retry_for,
     )
     checker = UploadChecker(
-        store=parts.store,
-        journal=parts.journal,
-        pacs=[parts.finders[name] for name in dict.fromkeys((*targets, *parts.finders))],
-        targets=parts.targets,
-        outbox=outbox,
+        store=store,
+        journal=journal,
+        pacs=[finders[name] for name in dict.fromkeys((*into, *finders))],
+        targets=targets,
+        outbox=ours,
         policy=Policy(
-            targets=targets,
-            max_size=config.max_size,
-            allowed_sop_classes=config.allowed_sop_classes,
-            coerce_patient=config.on_patient_mismatch == "coerce",
+            targets=into,
+            max_size=captures.max_size,
+            allowed_sop_classes=captures.allowed_sop_classes,
+            coerce_patient=captures.on_patient_mismatch == "coerce",
         ),
-        spools=parts.spools,
-        added=parts.wake,
+        spools=spools,
+        added=added,
     )
-    return {CHECK: Kind(checker, 2, config.retry_for)} | outbox.kinds()
+    return {CHECK: Kind(checker, CHECKS_AT_ONCE, captures.retry_for)} | ours.kinds()

@@ -5,28 +5,45 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.admin import ORIGIN, Checks, Expected, Outside, PacsChecks, Proof, Result, Told, certificates
-from gateway.app.alerts import alert_channels, certificate_files, certificate_servers
+from gateway.admin import (
+    ORIGIN,
+    CheckEvent,
+    Checks,
+    Expected,
+    Outside,
+    PacsChecks,
+    Proof,
+    Result,
+    clocks,
+    room,
+    versions,
+)
+from gateway.app import audit
+from gateway.app.access import access_policy
+from gateway.app.alerts import alert_channels, certificate_ends
 from gateway.app.errors import CANNOT_START, cannot_listen, why
 from gateway.app.gateway import Gateway
+from gateway.app.outbound import outbound, proofs_of_hosts
 from gateway.app.pacs import dicomweb_of, pacs_of
 from gateway.app.reports import avara_api, report_places
 from gateway.app.stores import presigner, store_of
 from gateway.config import Config, PacsConfig, differences
 from gateway.journal import Jobs
-from gateway.objects import ObjectStore
+from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.scp import log_refused
+from gateway.runtime import SYSTEM_CLOCK, in_thread
 from gateway.studies import Pacs
 
 SHOWN = 20
 """Settings that differ and are told one by one."""
 
 
-async def check_file(gateway: Gateway, document: dict[str, Any]) -> AsyncIterator[Told]:
+async def check_file(gateway: Gateway, document: dict[str, Any]) -> AsyncIterator[CheckEvent]:
     """Checks the configuration that was read from a file beside a *gateway* that runs, perhaps with an older one."""
     try:
         config = Config.model_validate(document)
@@ -54,7 +71,7 @@ async def check_file(gateway: Gateway, document: dict[str, Any]) -> AsyncIterato
             yield told
 
 
-async def check_alone(gateway: Gateway, failed: Mapping[str, str]) -> AsyncIterator[Told]:
+async def check_alone(gateway: Gateway, failed: Mapping[str, str]) -> AsyncIterator[CheckEvent]:
     """Checks with a *gateway* that was started for it and does not serve; parts of it may have *failed* to start."""
     for result in _ports(gateway.config):
         yield result
@@ -84,7 +101,7 @@ async def _checks(
             await _pacs(gateway, config, one, stack),
             Expected(
                 f"pacs.{number}",
-                frozenset((one.ae_title, *one.sending_ae_titles)),
+                one.titles,
                 config.dicom.ae_title,
                 f"{config.dicom.host}:{gateway.scp.port}",
                 config.advertised,
@@ -116,11 +133,15 @@ async def _checks(
         senders=gateway.senders,
         refusals=gateway.refusals,
         jobs=Jobs(gateway.journal),
-        destinations=_destinations(config),
+        destinations=_destinations(config, store),
         outside=outside,
-        certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
+        certificates=lambda: certificate_ends(config),
         state_dir=gateway.state_dir,
         loops=gateway.loops,
+        week=partial(_week, gateway),
+        versions=lambda: versions.told(gateway.began_with, versions.installed()),
+        clocks=lambda: clocks.compared(_others(config), outbound(config)),
+        arrivals=gateway.arrivals if identity is not None else None,
         failed=failed,
     )
 
@@ -142,10 +163,42 @@ async def _pacs(gateway: Gateway, config: Config, one: PacsConfig, stack: AsyncE
     return pacs_of(config, one, web, gateway.scp.last_received, gateway.spools, log_refused, gateway.clock)
 
 
-def _destinations(config: Config) -> dict[str, Proof]:
+async def _week(gateway: Gateway) -> tuple[bool | None, str]:
+    """Raises JournalError."""
+    week, cache = await gateway.journal.run(room.busiest_week), gateway.cache
+    return room.told(week, cached=cache.size, cached_studies=cache.number, capacity=await in_thread(cache.capacity))
+
+
+def _others(config: Config) -> dict[str, str]:
+    """Whose clocks are compared with ours: their URLs, by what they are."""
+    store, api = config.store, config.avara.api_url if config.avara.api_key is not None else None
+    named = {
+        "the store": f"http{'s' if store.secure else ''}://{store.endpoint}" if store.endpoint else None,
+        "Avara's API": api,
+    } | {f"PACS {pacs.name}": pacs.dicomweb_url for pacs in config.pacs}
+    return {name: url for name, url in named.items() if url is not None}
+
+
+async def _encrypts(store: ObjectStore) -> None:
+    """Whether browsers' uploads are encrypted, too. Raises StoreError."""
+    if not await store.encrypts_by_default():
+        raise StoreError(
+            f"{store} does not say that it encrypts by itself: set the bucket's default encryption, since browsers' "
+            "uploads do not ask for it (and allow us s3:GetEncryptionConfiguration)"
+        )
+
+
+def _destinations(config: Config, store: ObjectStore) -> dict[str, Proof]:
     proofs: dict[str, Proof] = dict(report_places(config.reports).proofs())
-    for name, channel in alert_channels(config.alerting).items():
+    for name, channel in alert_channels(config.alerting, outbound(config)).items():
         proofs[f"alerts by {name}"] = channel.check
+    proofs |= proofs_of_hosts(config)
+    if (kept := config.audit.syslog) is not None:
+        proofs["audit syslog"] = audit.repository(kept).check
+    if config.store.encryption is not None:
+        proofs["store encryption of uploads"] = partial(_encrypts, store)
+    if (ask := access_policy(config, SYSTEM_CLOCK).check) is not None:
+        proofs["access decision point"] = ask
     api = avara_api(config)
     if api is not None:
         proofs["Avara's API"] = lambda: api.studies(None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 
-from gateway.admin import MENDS
 from gateway.runtime import GatewayError
 
 
@@ -44,6 +43,8 @@ CANNOT_START = (GatewayError, OSError)
 def why(e: Exception) -> str:
     """Why the gateway did not start, for the operator."""
     if isinstance(e, OSError) and e.filename:
+        from gateway.admin import MENDS  # commands that go well need not load it
+
         mend = MENDS.get(e.errno or 0)
         return f"{e.filename}: {e.strerror}" + (f": {mend}" if mend else "")
     return (e.strerror if isinstance(e, OSError) else None) or str(e)

@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Collection
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, partial
 
+from gateway.access import Purpose, Refused
 from gateway.admin import (
+    Answering,
     Arrivals,
     Figures,
     Health,
+    Judgement,
     Measures,
     RetrieveProbe,
     StateDir,
+    StoreProof,
     Studies,
     Tidy,
     Unhealthy,
     Watched,
-    certificates,
 )
 from gateway.admin import watches as admin_watches
 from gateway.alerts import HeldJobs, StandingAlerts
 from gateway.app import account, audit
-from gateway.app.alerts import alert_channels, alert_kinds, certificate_files, certificate_servers, held_job
-from gateway.app.canary import canary_of
+from gateway.app.access import access_policy, wants
+from gateway.app.alerts import alert_channels, alert_kinds, certificate_ends, held_job
+from gateway.app.canary import canary_of, own_study, synthetic_of
 from gateway.app.captures import capture_kinds
+from gateway.app.deliveries import KeptDeliveries
+from gateway.app.outbound import outbound
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, target_of, tls_context
+from gateway.app.prefetch import Prefetch
 from gateway.app.reports import avara_api, report_kinds, report_places
-from gateway.app.shared import SharedParts
-from gateway.app.stores import kept_secret, spools_of
+from gateway.app.state import audit_file, kept_secret
+from gateway.app.stores import spools_of
 from gateway.audit import AuditTrail
 from gateway.captures import Inbox
 from gateway.config import Config
 from gateway.journal import CLEAN, EventLog, Jobs, Journal, Kind, StudyState, Worker
 from gateway.journal import alerts as standing_alerts
 from gateway.objects import EmbeddedStore, ObjectStore
-from gateway.outbox import Cleaner, Commitments, StoredObject
+from gateway.outbox import Cleaner, Commitments, Outbox, StoredObject
 from gateway.pacs import ANY, IncomingInstance, Peer, Sender, Senders
 from gateway.pacs.scp import StorageScp
 from gateway.pacs.scu import CommitmentResult, PacsClient
 from gateway.reports import MissedReports, ReportHandler
-from gateway.runtime import Supervisor
-from gateway.studies import CacheFull, Fetcher, Flight, Intake, KeptHabits, Refusals, StudyCache, Upkeep
+from gateway.runtime import GatewayError, Supervisor
+from gateway.studies import (
+    CacheFull,
+    Fetcher,
+    Flight,
+    Intake,
+    KeptHabits,
+    Outcome,
+    Refusals,
+    Samples,
+    StudyCache,
+    StudyPermission,
+    Upkeep,
+    Verification,
+    Watch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +98,9 @@ class Gateway:
         ]
         self.habits = KeptHabits(journal, {pacs.name: pacs.habits for pacs in self.pacs})
         self.probe = RetrieveProbe(lambda study: self.fetcher.flight(study) is not None)
-        self.senders = Senders([sender_of(pacs) for pacs in config.pacs])
+        self.senders = Senders(
+            [sender_of(pacs) for pacs in config.pacs if pacs.titles and (pacs.host or pacs.sending_addresses)]
+        )
         self.refusals = Refusals(self.clock)
         self.intake = Intake(
             store,
@@ -92,9 +115,13 @@ class Gateway:
             journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=config.events.keep
         )
         self.measures = Measures()
+        store.told = self.measures.store_request
         self.deferred_waiting: Callable[[], int] = lambda: 0
         """Requests for deferred URLs that wait; where there is an HTTP server, it says."""
-        self.trail = AuditTrail(audit.audit_file(config, self.clock), clock=self.clock)
+        self.own = own_study(config)
+        self.trail = AuditTrail(audit_file(config, self.clock), clock=self.clock, is_canary=self.own.has)
+        self.audit_forwarder = audit.forwarder(config, self.clock)
+        self.deliveries = KeptDeliveries(journal, self.clock)
         self.fetcher = Fetcher(
             self.pacs,
             cache,
@@ -102,22 +129,63 @@ class Gateway:
             accept_pushes=config.dicom.accept_pushes,
             compare_every=config.cache.compare_every,
             clock=journal.clock,
-            on_ended=account.each(account.fetches(self.events), self.measures.fetch),
+            on_ended=account.each(
+                account.of_patients(self.own, account.each(account.fetches(self.events), self.measures.fetch)),
+                audit.fetches(self.trail),
+                self._fetch_ended,
+            ),
         )
-        self.studies = Studies(cache, self.fetcher, journal, account.operators(self.events))
+        self.policy = access_policy(config, self.clock)
+        self.permission = StudyPermission(
+            self.policy,
+            fetcher=self.fetcher,
+            cache=cache,
+            pacs=self.pacs,
+            wants=wants(config),
+            on_refused=audit.refusals(self.trail),
+        )
+        self.prefetch = (
+            Prefetch(
+                config,
+                pacs=self.pacs,
+                journal=journal,
+                fetcher=self.fetcher,
+                cache=cache,
+                events=self.events,
+                allows=self._may_prefetch,
+            )
+            if config.prefetch.enabled and any(pacs.prefetch.enabled for pacs in config.pacs)
+            else None
+        )
+        self.studies = Studies(cache, self.fetcher, journal, account.operators(self.events), self.permission)
+        self.watch = Watch(cache, self.fetcher, self.pacs)
         self.upkeep = Upkeep(
             cache,
             self.fetcher,
+            self.watch,
             journal,
             watch_every=config.cache.watch_every,
             max_age=config.cache.max_age,
-            noted=account.dropped(self.events),
+            noted=account.each(account.dropped(self.events), audit.dropped(self.trail)),
+        )
+        self.samples = Samples(
+            store, pacs_at=self.senders.names, is_fetched=lambda study: self.fetcher.flight(study) is not None
+        )
+        self.verification = Verification(
+            cache,
+            self.fetcher,
+            self.samples,
+            journal,
+            self.pacs,
+            every=config.cache.compare_every,
+            instances=config.cache.verify_sample,
+            noted=account.each(account.replaced(self.events), audit.differing(self.trail)),
         )
         self.scp = StorageScp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
             port=config.dicom.port,
-            handler=self.probe.before(self.intake),
+            handler=self.probe.before(self.samples.before(self.intake)),
             allows=self.senders.allows,
             knows=self.senders.knows,
             awaits=self._awaits,
@@ -127,10 +195,7 @@ class Gateway:
             on_rejected=audit.rejections(self.trail),
             max_associations=config.dicom.max_associations,
             uncompressed_only_from=frozenset(
-                title
-                for pacs in config.pacs
-                if pacs.uncompressed_only
-                for title in (pacs.ae_title, *pacs.sending_ae_titles)
+                title for pacs in config.pacs if pacs.uncompressed_only for title in pacs.titles
             ),
             tls=tls_context(config.dicom.tls, ssl.Purpose.CLIENT_AUTH),
             certified=self.senders.certified if config.dicom.tls else None,
@@ -140,9 +205,10 @@ class Gateway:
         )
         self.clients = {pacs.name: pacs.client for pacs in self.pacs}
         self.finders = {pacs.name: pacs.finder for pacs in self.pacs}
-        channels = alert_channels(config.alerting)
+        channels = alert_channels(config.alerting, outbound(config))
         self.worker = Worker(journal, keep_for=config.retention.finished, on_over=audit.ended_jobs(self.trail))
-        self.tidy = Tidy(journal, keep_for=config.retention.finished, clock=self.clock)
+        kept = config.retention
+        self.tidy = Tidy(journal, keep_for=kept.finished, keep_reports_for=kept.reports, clock=self.clock)
         api = avara_api(config)
         self.missed = (
             None
@@ -152,41 +218,75 @@ class Gateway:
         self.held = HeldJobs(
             journal=journal, channels=list(channels), describe=held_job, added=self.worker.wake, clock=self.clock
         )
-        self.inbox = Inbox(store, journal, added=self.worker.wake)
+        self.inbox = Inbox(store, journal, added=self.worker.wake, refused=audit.uploads(self.trail))
         self.reports = ReportHandler(
             journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
         )
-        parts = SharedParts(
-            config,
-            journal,
-            store,
-            {p.name: target_of(p, self.clients[p.name], self.web.get(p.name)) for p in config.pacs},
-            self.finders,
-            self.spools,
-            on_stored=self._adopt,
-            wake=self.worker.wake,
+        targets = {p.name: target_of(p, self.clients[p.name], self.web.get(p.name)) for p in config.pacs}
+        outbox = partial(
+            Outbox, objects=store, journal=journal, targets=targets, spools=self.spools, on_stored=self._adopt
         )
-        places = report_places(config.reports)
-        kinds = capture_kinds(parts) | report_kinds(parts, places, list(channels)) | alert_kinds(channels)
+        kinds = alert_kinds(channels)
+        kinds |= capture_kinds(
+            config,
+            outbox,
+            journal=journal,
+            store=store,
+            targets=targets,
+            finders=self.finders,
+            spools=self.spools,
+            added=self.worker.wake,
+        )
+        kinds |= report_kinds(
+            config,
+            outbox,
+            report_places(config.reports),
+            list(channels),
+            journal=journal,
+            store=store,
+            finders=self.finders.values(),
+            added=self.worker.wake,
+        )
         kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.register(name, kind)
         self.state_dir = StateDir(config.state_dir, self.spools)
         self.arrivals = Arrivals(self.clock)
+        self.began_with: Mapping[str, str] = {}
+        """The versions that were installed when it began to serve; empty where it does not."""
+        self.judgement = Judgement(
+            Answering(self.pacs, self.clock),
+            StoreProof(store, self.clock, self.measures.store_probe),
+            self.state_dir,
+            config.alerting.disk_free,
+            self.arrivals,
+            journal,
+            config.alerting.no_webhook_for,
+            lambda: certificate_ends(config),
+            self.clock,
+        )
         watched = Watched(
-            pacs=self.pacs,
-            store=store,
-            state_dir=self.state_dir,
-            directory=config.state_dir,
+            judgement=self.judgement,
             journal=journal,
             arrivals=self.arrivals,
             loops=loops,
-            certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
             clock=self.clock,
-            store_took=self.measures.store_probe,
             canary=canary_of(config, self.clock),
+            access_trouble=lambda: self.policy.trouble,
+            audit_trouble=lambda: "" if self.audit_forwarder is None else self.audit_forwarder.trouble,
         )
         self.canary = watched.canary
+        self.synthetic = synthetic_of(
+            config,
+            self.canary,
+            self.own,
+            targets=targets,
+            finders=self.finders,
+            web=self.web,
+            cache=cache,
+            store=store,
+            journal=journal,
+        )
         self.standing = StandingAlerts(
             admin_watches.watches(watched, config.alerting),
             journal=journal,
@@ -194,6 +294,21 @@ class Gateway:
             added=self.worker.wake,
             clock=self.clock,
         )
+
+    async def _may_prefetch(self, study_instance_uid: str) -> bool:
+        """Whether the access policy lets anybody have it. Raises GatewayError where that cannot be told."""
+        if study_instance_uid == self.own.study_instance_uid:
+            return False
+        if not self.permission.needed:
+            return True
+        try:
+            return not await self.permission.rule_against(study_instance_uid, Purpose.OPEN, event="prefetch")
+        except Refused as e:
+            raise GatewayError(str(e)) from e
+
+    def _fetch_ended(self, flight: Flight, outcome: Outcome, seconds: float) -> None:
+        if self.prefetch is not None:
+            self.prefetch.prefetcher.ended(flight, outcome, seconds)
 
     async def _committed(self, result: CommitmentResult, sender: Sender) -> bool:
         by = self.senders.names(sender.calling_ae_title, sender.host)
@@ -233,6 +348,10 @@ class Gateway:
         if self.trail.check():
             raise Unhealthy("the audit trail cannot be written: the log says why")
 
+    async def _check_access(self) -> None:
+        if self.policy.trouble:
+            raise Unhealthy("the access policy cannot be asked as it is meant to be: the log says why")
+
     def _last_received(self, ae_titles: Collection[str]) -> float:
         return self.scp.last_received(ae_titles)
 
@@ -265,17 +384,22 @@ class Gateway:
             cache_bytes=lambda: self.cache.size,
             fetches=lambda: self.fetcher.under_way,
             rejected_associations=lambda: self.senders.rejections,
+            prefetches=self._prefetches,
+            prefetch_spent=lambda: {} if self.prefetch is None else self.prefetch.spent,
             unlisted_instances=lambda: self.fetcher.unlisted,
             measures=self.measures,
             clock=self.clock,
             alerts=lambda: self.journal.run(standing_alerts.counts),
             loops=self.loops.states,
-            pacs=lambda: {pacs.name: not pacs.trouble for pacs in self.pacs},
+            pacs=lambda: {answer.name: not answer.failure for answer in self.judgement.answering.answers()},
             evictions=lambda: self.cache.evicted,
             deferred_waiting=self.deferred_waiting,
             associations=lambda: self.scp.associations,
             last_webhook=lambda: self.arrivals.last,
         )
+
+    async def _prefetches(self) -> dict[str, int]:
+        return {} if self.prefetch is None else await self.prefetch.prefetcher.counts()
 
     def _reports_by_place(self) -> dict[str, int]:
         found = self.missed.last if self.missed is not None else None
@@ -301,16 +425,18 @@ class Gateway:
         """What ``GET /health`` tells."""
         return Health(
             {
-                "store": lambda: self.store.head("probe/health"),
+                "store": self.judgement.store.look,
                 "dicom_listener": self.echo_self,
                 "journal": lambda: self.journal.cached_study("0"),
                 "state_dir": self.state_dir.check,
                 "audit": self._check_trail,
+                **({"access": self._check_access} if self.policy.needed else {}),
                 "cache": self._has_room,
             },
             self.loops,
-            lambda: {p.name: self.clock.now() - p.silent_for if p.silent_for else None for p in self.pacs},
+            lambda: {answer.name: answer.since for answer in self.judgement.answering.answers()},
             lambda: {
                 f"{lane.kind} {lane.lane}".rstrip(): lane.since if lane.paused else None for lane in self.worker.lanes()
             },
+            lambda: {} if self.audit_forwarder is None else {"audit syslog": self.audit_forwarder.since},
         )

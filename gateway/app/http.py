@@ -7,12 +7,15 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.access import Purpose
 from gateway.app import account, audit
 from gateway.app.gateway import Gateway
-from gateway.app.stores import free_for_uploads, kept_secret, presigner
+from gateway.app.state import kept_secret
+from gateway.app.stores import free_for_uploads, presigner
 from gateway.avara import WebhookEndpoint, WebhookVerifier
 from gateway.captures import CaptureAccessHandler
 from gateway.config import Config
@@ -52,6 +55,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
         cors=cors,
         server=server,
         opened=audit.opened(gateway.trail),
+        permission=gateway.permission,
     )
     router = server.application.router
     webhooks = _webhooks(gateway, deferred, server)
@@ -71,6 +75,7 @@ def http_parts(gateway: Gateway) -> list[Part]:
             quota=quota,
             uploaded=gateway.inbox.uploaded,
             opened=audit.opened(gateway.trail),
+            signed_for=_host_of(config.public_endpoint),
         )
         router.add_routes(front.routes())
         parts.append(opened("store front", front))
@@ -82,6 +87,12 @@ def http_parts(gateway: Gateway) -> list[Part]:
     context = certificate.context if certificate is not None else None
     listen = partial(server.start, config.http.host, config.http.port, drain_for=DRAIN, tls=context)
     return [*parts, Part("HTTP server", listen, server.stop, within=DRAIN + 1)]
+
+
+def _host_of(endpoint: str) -> str:
+    """The Host header of what is asked for there, as a browser sends it."""
+    parts = urlsplit(endpoint)
+    return parts.netloc.removesuffix(":443" if parts.scheme == "https" else ":80")
 
 
 def _nothing_here(webhook: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -110,6 +121,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         revalidate_after=config.cache.revalidate_after,
         url_expiry=int(config.cache.url_expiry),
         patience=config.avara.answer_patience if config.avara.answer == "listed" else math.inf,
+        permission=gateway.permission,
     )
     captures = CaptureAccessHandler(
         journal=gateway.journal,
@@ -119,6 +131,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         opened=gateway.inbox.slot_opened,
         enabled=config.captures.enabled,
         upload_expiry=int(config.captures.upload_expiry),
+        permit=partial(_permit_upload, gateway),
     )
     return WebhookEndpoint(
         WebhookVerifier([key.get_secret_value() for key in config.avara.webhook_keys]),
@@ -130,6 +143,7 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
         max_body=config.http.max_body,
         answer_within=config.avara.answer_within,
         bodies=server.bodies,
+        deliveries=gateway.deliveries.answered,
         account=account.each(
             # The canary is no word of Avara's: what is usual, and what is told of it, is counted without.
             account.of_avara(
@@ -138,6 +152,10 @@ def _webhooks(gateway: Gateway, deferred: DeferredUrls, server: WebServer) -> We
             audit.webhooks(gateway.trail),
         ),
     )
+
+
+async def _permit_upload(gateway: Gateway, study_instance_uid: str, event: str, deadline: float) -> None:
+    await gateway.permission.ask(study_instance_uid, Purpose.UPLOAD, event=event, deadline=deadline)
 
 
 def _bounds(config: Config) -> Bounds:

@@ -6,10 +6,11 @@ import ssl
 from collections.abc import Callable, Collection
 from ipaddress import ip_network
 
+from gateway.app.access import wanted_attributes
 from gateway.app.errors import Misconfigured
 from gateway.config import Config, PacsConfig, TlsConfig
 from gateway.pacs import KnownSender, OnRefused, Peer, Sender, Timeouts
-from gateway.pacs.dicomweb import DicomWeb, StowTarget, WadoRetriever, WebPeer, basic, bearer
+from gateway.pacs.dicomweb import DicomWeb, Metadata, QidoFinder, StowTarget, WadoRetriever, WebPeer, basic, bearer
 from gateway.pacs.scu import CStoreTarget, GetRetriever, MoveRetriever, PacsClient, Retriever, Target
 from gateway.runtime import Clock, Spools
 from gateway.studies import Habits, Pacs
@@ -38,8 +39,14 @@ def pacs_of(
         certificate_names=_certificate_names(pacs),
     )
     # Only C-GET needs the SOP classes beforehand, and a PACS lists them dearly.
-    client = PacsClient(peer, advertised=config.advertised, lists_sop_classes="c-get" in pacs.methods)
-    titles = frozenset((pacs.ae_title, *pacs.sending_ae_titles))
+    client = PacsClient(
+        peer,
+        advertised=config.advertised,
+        lists_sop_classes="c-get" in pacs.methods,
+        lists_geometry=pacs.lists_geometry,
+        also=wanted_attributes(config),
+    )
+    titles = pacs.titles
     retrievers: list[Retriever] = []
     for method in pacs.methods:
         if method == "c-move":
@@ -58,15 +65,23 @@ def pacs_of(
                     web, sender=sender, spools=spools, uncompressed_only=pacs.uncompressed_only, on_refused=on_refused
                 )
             )
+    where = f"{pacs.ae_title} at {pacs.host}:{pacs.port}" if pacs.host else f"DICOMweb at {pacs.dicomweb_url}"
+    queried = web if pacs.methods[0] == "wado-rs" else None
     return Pacs(
         pacs.name,
         client,
         titles,
-        finder=web if web is not None and pacs.methods[0] == "wado-rs" else client,
+        finder=client
+        if queried is None
+        else QidoFinder(queried, lists_geometry=pacs.lists_geometry, also=wanted_attributes(config)),
         retrievers=tuple(retrievers),
-        habits=Habits(pacs.settle, pacs=str(peer), clock=clock),
+        habits=Habits(pacs.settle, pacs=f"PACS {pacs.name} ({where})", clock=clock),
+        where=where,
+        details=Metadata(web).details if web is not None else None,
         complete=pacs.complete,
         stored_through=web.breaker if web is not None and pacs.store == "stow-rs" else client.breaker,
+        has_dimse=pacs.methods != ["wado-rs"] or pacs.store == "c-store",
+        stow=StowTarget(web).probe if web is not None and pacs.store == "stow-rs" else None,
         parallel_series=pacs.parallel_series or (0 if pacs.methods[0] == "c-move" else 1),
     )
 
@@ -83,7 +98,7 @@ def sender_of(pacs: PacsConfig) -> KnownSender:
     """A PACS as it calls us."""
     return KnownSender(
         pacs.name,
-        frozenset((pacs.ae_title, *pacs.sending_ae_titles)),
+        pacs.titles,
         pacs.host,
         tuple(ip_network(network) for network in pacs.sending_addresses),
         _certificate_names(pacs),
@@ -91,8 +106,8 @@ def sender_of(pacs: PacsConfig) -> KnownSender:
 
 
 def _certificate_names(pacs: PacsConfig) -> frozenset[str]:
-    names = (pacs.ae_title, *pacs.sending_ae_titles, pacs.host, *pacs.certificate_names)
-    return frozenset(name.lower() for name in names)
+    names = (*pacs.titles, pacs.host, *pacs.certificate_names)
+    return frozenset(name.lower() for name in names if name)
 
 
 def dicomweb_of(pacs: PacsConfig) -> DicomWeb:
@@ -154,6 +169,6 @@ def ae_title_spelling(config: Config) -> Callable[[str], str]:
         return str
     titles = [config.dicom.ae_title]
     for pacs in config.pacs:
-        titles += (pacs.ae_title, *pacs.sending_ae_titles)
+        titles += pacs.titles
     spelled = {title.upper(): title for title in titles}
     return lambda title: spelled.get(title.upper(), title)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
-from gateway.admin import certificates
 from gateway.app import audit
-from gateway.app.alerts import certificate_files, certificate_servers
 from gateway.app.gateway import Gateway
 from gateway.app.kinds import about, object_of
 from gateway.journal import Jobs
 from gateway.pacs.scu import Records
 from gateway.page import Account, Desk, Logins, PageServer, Parts, Previews, Proxy, Role, Views, Visitors, Watch
 from gateway.runtime import Part, loop
-from gateway.web import Clients
+from gateway.web import Clients, ServerCertificate
 
 HANGS_AFTER = 240.0
 """Seconds without progress after which its loop counts as hanging; each of its waits has bounds far below."""
@@ -33,17 +31,27 @@ def page_parts(gateway: Gateway) -> list[Part]:
         health=health,
         probes=health.probes,
         loops=gateway.loops,
-        state_dir=gateway.state_dir,
-        pacs=gateway.pacs,
+        judgement=gateway.judgement,
         flights=gateway.fetcher.flights,
         cached=lambda: gateway.cache.size,
-        certificates=lambda: certificates.ends(certificate_files(config), certificate_servers(config)),
+        prefetch=None if gateway.prefetch is None else gateway.prefetch.seen,
     )
     watch = Watch(parts)
     # The proxy's own address is what is looked at where it says who somebody is; else it speaks for browsers.
     trusted = [] if config.page.proxy is not None else map(ipaddress.ip_network, config.http.trusted_proxies)
-    server = PageServer(_visitors(gateway), host=config.page.host, port=config.page.port, clients=Clients([*trusted]))
-    views = Views(parts, watch, about)
+    certificate = None
+    if (tls := config.page.tls) is not None:
+        certificate = ServerCertificate(tls.certificate_file, tls.key_file, clock=gateway.clock)
+    server = PageServer(
+        _visitors(gateway),
+        host=config.page.host,
+        port=config.page.port,
+        clients=Clients([*trusted]),
+        on_login=audit.logins(gateway.trail),
+        tls=certificate.context if certificate is not None else None,
+    )
+    acts = audit.acts(gateway.trail)
+    views = Views(parts, watch, about, acts)
     desk = Desk(
         parts,
         views,
@@ -51,10 +59,11 @@ def page_parts(gateway: Gateway) -> list[Part]:
         object_of=object_of,
         record_of=Records(list(gateway.finders.values())).find,
         wake=gateway.worker.wake,
-        on_act=audit.acts(gateway.trail),
+        on_act=acts,
     )
     server.add(views.routes() + desk.routes())
     return [
+        *([loop(gateway.loops, "page's certificate", certificate.watch)] if certificate is not None else []),
         loop(gateway.loops, "page", watch.run, stalls_after=HANGS_AFTER),
         Part("page server", server.start, server.stop, within=1.5),
     ]

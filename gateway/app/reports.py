@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gateway.app.errors import Misconfigured
-from gateway.app.shared import SharedParts
+from gateway.app.outbound import outbound
 from gateway.avara import AvaraApi
-from gateway.config import AvaraConfig, Config, ReportHl7Config, ReportsConfig
-from gateway.journal import Kind
+from gateway.config import Config, ReportHl7Config, ReportsConfig
+from gateway.journal import Journal, Kind
+from gateway.objects import ObjectStore
+from gateway.outbox import Outbox
+from gateway.pacs.scu import Finder
 from gateway.reports import (
     FETCH,
     FOLDER,
@@ -18,16 +21,15 @@ from gateway.reports import (
     PACS,
     Addendum,
     AskAgain,
-    Delivery,
     FieldMap,
     Folder,
-    FolderDelivery,
-    Hl7Delivery,
     Hl7Receiver,
     Inquiry,
     PacsDelivery,
     PdfDownload,
+    PlaceDelivery,
     Profile,
+    ReportDelivery,
     ReportFetcher,
     TextForm,
     ask_avara,
@@ -59,38 +61,43 @@ def report_places(config: ReportsConfig) -> ReportPlaces:
     )
 
 
-def report_kinds(parts: SharedParts, places: ReportPlaces, channels: Collection[str]) -> dict[str, Kind]:
-    """The kinds of jobs that bring reports to where the hospital looks. Raises Misconfigured, OSError."""
-    config = parts.config.reports
-    retry_for, keep_for = config.retry_for, config.keep_after_delivered
-    journal, store = parts.journal, parts.store
-    targets = parts.config.report_targets
+def report_kinds(
+    config: Config,
+    outbox: Callable[..., Outbox],
+    places: ReportPlaces,
+    channels: Collection[str],
+    *,
+    journal: Journal,
+    store: ObjectStore,
+    finders: Collection[Finder],
+    added: Callable[[], None],
+) -> dict[str, Kind]:
+    """The kinds of jobs that bring reports to where the hospital looks. *outbox* makes one of a name and its settings;
+    *added* is called when a job was added. Raises Misconfigured, OSError."""
+    reports = config.reports
+    retry_for, keep_for = reports.retry_for, reports.keep_after_delivered
     fetcher = ReportFetcher(
         journal=journal,
         objects=store,
-        download=_download(parts.config).fetch,
-        ask_again=_asks_avara(parts.config.avara),
-        inquiry=_inquiry(parts.config),
-        pacs=list(parts.finders.values()),
-        destinations={PACS: targets, HL7: list(places.receivers), FOLDER: list(places.folders)},
+        download=_download(config).fetch,
+        ask_again=_asks_avara(config),
+        inquiry=_inquiry(config),
+        pacs=list(finders),
+        destinations={PACS: config.report_targets, HL7: list(places.receivers), FOLDER: list(places.folders)},
         channels=channels,
         keep_for=keep_for,
-        keep_texts_for=config.keep_texts if any(r.addendum == "combined" for r in config.hl7) else 0.0,
-        added=parts.wake,
+        keep_texts_for=reports.keep_texts if any(r.addendum == "combined" for r in reports.hl7) else 0.0,
+        added=added,
     )
-    outbox = parts.outbox(
-        "report", storage_commitment=config.pacs.storage_commitment, keep_for=keep_for, retry_for=retry_for
-    )
-    delivery = Delivery(journal=journal, objects=store, pacs=list(parts.finders.values()), keep_for=keep_for)
-    into_pacs = PacsDelivery(
-        delivery, journal=journal, objects=store, outbox=outbox, text=config.pacs.structured_report
-    )
+    ours = outbox("report", storage_commitment=reports.pacs.storage_commitment, keep_for=keep_for, retry_for=retry_for)
+    delivery = ReportDelivery(journal=journal, objects=store, pacs=list(finders), keep_for=keep_for)
+    into_pacs = PacsDelivery(delivery, journal=journal, objects=store, outbox=ours, text=reports.pacs.structured_report)
     return {
         FETCH: Kind(fetcher, 4, retry_for),
         PACS: Kind(into_pacs, 2, retry_for),
-        HL7: Kind(Hl7Delivery(delivery, journal=journal, receivers=places.receivers), 4, retry_for),
-        FOLDER: Kind(FolderDelivery(delivery, journal=journal, folders=places.folders), 2, retry_for),
-    } | outbox.kinds()
+        HL7: Kind(PlaceDelivery(delivery, journal=journal, kind="HL7 receiver", places=places.receivers), 4, retry_for),
+        FOLDER: Kind(PlaceDelivery(delivery, journal=journal, kind="folder", places=places.folders), 2, retry_for),
+    } | ours.kinds()
 
 
 def _download(config: Config) -> PdfDownload:
@@ -102,18 +109,20 @@ def _download(config: Config) -> PdfDownload:
             ca_file=str(reports.ca_file) if reports.ca_file else None,
             allow_http=reports.allow_http,
             allow_private=reports.allow_private_addresses,
+            outbound=outbound(config),
         )
     except ValueError as e:
         raise Misconfigured(f"reports.allowed_hosts: {e}") from e
 
 
-def _asks_avara(avara: AvaraConfig) -> AskAgain | None:
+def _asks_avara(config: Config) -> AskAgain | None:
+    avara, way = config.avara, outbound(config)
     key = avara.api_key
     if key is None:
         return None
 
     async def ask(study_id: str, report_id: str) -> str:
-        return await ask_avara(key.get_secret_value(), study_id, report_id, base_url=avara.api_url)
+        return await ask_avara(key.get_secret_value(), study_id, report_id, base_url=avara.api_url, outbound=way)
 
     return ask
 
@@ -121,7 +130,9 @@ def _asks_avara(avara: AvaraConfig) -> AskAgain | None:
 def avara_api(config: Config) -> AvaraApi | None:
     """Avara's API; None where there is no key of it."""
     key = config.avara.api_key
-    return None if key is None else AvaraApi(key.get_secret_value(), base_url=config.avara.api_url)
+    if key is None:
+        return None
+    return AvaraApi(key.get_secret_value(), base_url=config.avara.api_url, outbound=outbound(config))
 
 
 def _inquiry(config: Config) -> Inquiry | None:

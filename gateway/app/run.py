@@ -4,34 +4,34 @@ stops, in the reverse one."""
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from gateway.admin import OPENS_WITHIN, Control, InStore, Metrics, Told
+from gateway import __version__
+from gateway.admin import CheckEvent, Control, InStore, Metrics, versions
 from gateway.app.build import build
+from gateway.app.canary import song
 from gateway.app.doctor import check_alone, check_file
-from gateway.app.errors import CANNOT_START, AlreadyRunning, CannotListen, Misconfigured, cannot_listen, why
+from gateway.app.errors import CANNOT_START, CannotListen, cannot_listen, why
 from gateway.app.gateway import Gateway
 from gateway.app.http import http_parts
 from gateway.app.page import page_parts
+from gateway.app.state import state_dir
 from gateway.app.stores import embedded_store, store_of
+from gateway.app.telemetry import telemetry
 from gateway.config import Config
 from gateway.objects import ObjectStore
-from gateway.runtime import Loop, LoopEnded, Part, ServiceManager, StopSignals, loop, opened, running
+from gateway.runtime import Loop, LoopEnded, Part, ServiceManager, StopSignals, in_thread, loop, opened, running
 
 log = logging.getLogger(__name__)
 
 DRAIN = 3.0
 """Seconds that open associations have to end at shutdown."""
 
-STOPPED_WITHIN = 34.0
+STOPPED_WITHIN = 38.0
 """Seconds from SIGTERM to the end of the process, whatever hangs. The parts' own bounds add up to less, and the service
 manager kills later (deploy/avara-gateway.service)."""
 
@@ -40,38 +40,6 @@ HANGING_THREADS = 1.0
 
 HANGS_AFTER = 120.0
 """Seconds without progress after which a loop counts as hanging; each of its rounds has bounds far below."""
-
-
-@contextmanager
-def state_dir(path: Path) -> Iterator[Path]:
-    """*path*, for this process and for its user alone. Raises AlreadyRunning, OSError."""
-    before = os.umask(0o077)  # whatever is made meanwhile is nobody else's, also by the libraries
-    try:
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise Misconfigured(f"state_dir: {path} is a file, or below one: name a directory") from None
-        _close_to_others(path)
-        with (path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise AlreadyRunning(
-                    f"a gateway is running with state_dir {path}, or a command is at work with it: wait for that to end"
-                ) from None
-            yield path
-    finally:
-        os.umask(before)
-
-
-def _close_to_others(path: Path) -> None:
-    """Makes right what an older version, or whoever made the folder, left open. Raises OSError where that may not be
-    done: the folder is another user's."""
-    for found in (path, *path.glob("journal.db*"), *path.glob("*.key")):
-        mode = stat.S_IMODE(found.stat().st_mode)
-        if mode & 0o077:
-            found.chmod(mode & 0o700)
-            log.warning("%s was open to other users (mode %04o): it is not any more", found, mode)
 
 
 def listening(key: str, host: str, port: int, start: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
@@ -86,16 +54,14 @@ def listening(key: str, host: str, port: int, start: Callable[[], Awaitable[obje
     return started
 
 
-def journal_file(directory: Path) -> Path:
-    """The journal in a ``state_dir``."""
-    return directory.absolute() / "journal.db"
-
-
 def core(gateway: Gateway) -> list[Part]:
     """What it takes to fetch."""
     loops, embedded, dicom = gateway.loops, gateway.embedded, gateway.config.dicom
+    forwarder = gateway.audit_forwarder
     parts = [
         Part("loops", loops.start, loops.stop),
+        # Before the trail, so that what is noted last is sent, too.
+        *([] if forwarder is None else [Part("audit messages", forwarder.start, forwarder.stop, within=2)]),
         Part("audit trail", stop=gateway.trail.stop, within=2),
         loop(loops, "audit trail", gateway.trail.run, stalls_after=HANGS_AFTER),
         Part("journal", gateway.journal.migrate, gateway.journal.close, within=2),
@@ -134,8 +100,10 @@ def service(gateway: Gateway) -> list[Part]:
         partial(check_file, gateway),
         InStore(gateway.store),
         gateway.studies.do,
+        gateway.synthetic.sing if gateway.synthetic is not None else None,
     )
     parts = [
+        *telemetry(config),
         loop(loops, "cache sweep", gateway.cache.sweep, once=True),
         Part("jobs", gateway.worker.start, gateway.worker.stop, within=2),
         loop(loops, "jobs", gateway.worker.run, stalls_after=HANGS_AFTER),
@@ -145,10 +113,24 @@ def service(gateway: Gateway) -> list[Part]:
         loop(loops, "alerts of held jobs", gateway.held.watch),
         loop(loops, "alerts", gateway.standing.watch, stalls_after=HANGS_AFTER),
         loop(loops, "cache upkeep", gateway.upkeep.run, stalls_after=3 * HANGS_AFTER),
+        *(
+            [loop(loops, "comparison of bytes", gateway.verification.run, stalls_after=3 * HANGS_AFTER)]
+            if config.cache.watch_every
+            else []
+        ),
+        *([] if gateway.prefetch is None else gateway.prefetch.loops(loops)),
         *_canary(gateway),
         loop(loops, "tidy", gateway.tidy.watch),
+        *(
+            []
+            if gateway.audit_forwarder is None
+            else [loop(loops, "audit messages", gateway.audit_forwarder.run, stalls_after=HANGS_AFTER)]
+        ),
         loop(loops, "events", gateway.events.run, stalls_after=HANGS_AFTER),
         *([] if gateway.missed is None else [loop(loops, "missed reports", gateway.missed.watch)]),
+        # After the listener, when stopping: what it answers last is kept, too.
+        Part("deliveries", gateway.deliveries.load, gateway.deliveries.flush, within=1),
+        loop(loops, "deliveries", gateway.deliveries.run, stalls_after=HANGS_AFTER),
         *http_parts(gateway),
         *page_parts(gateway),
     ]
@@ -160,12 +142,13 @@ def service(gateway: Gateway) -> list[Part]:
 
 
 def _canary(gateway: Gateway) -> list[Part]:
-    """The loop that opens a study as Avara would, where that is wanted."""
-    study, every = gateway.config.canary.study_uid, gateway.config.canary.every
-    if gateway.canary is None or study is None or every is None:
+    """The loop that does what Avara would, where that is wanted."""
+    canary, synthetic, every = gateway.canary, gateway.synthetic, gateway.config.canary.every
+    if canary is None or synthetic is None or every is None:
         return []
-    stalls_after = every + OPENS_WITHIN + HANGS_AFTER
-    return [loop(gateway.loops, "canary", partial(gateway.canary.watch, study, every), stalls_after=stalls_after)]
+    sing, within = song(gateway.config, canary, synthetic)
+    stalls_after = every + within + HANGS_AFTER
+    return [loop(gateway.loops, "canary", partial(canary.watch, sing, every), stalls_after=stalls_after)]
 
 
 @asynccontextmanager
@@ -180,7 +163,7 @@ async def open_store(config: Config) -> AsyncIterator[ObjectStore]:
 
 
 @asynccontextmanager
-async def looking(config: Config) -> AsyncIterator[AsyncIterator[Told]]:
+async def looking(config: Config) -> AsyncIterator[AsyncIterator[CheckEvent]]:
     """What ``check`` finds where no gateway runs. A part that does not start is told of, and the others are looked at.
     Raises as :func:`open_gateway`, and no StoreError."""
     failed: dict[str, str] = {}
@@ -217,17 +200,22 @@ async def serving(config: Config) -> AsyncIterator[Gateway]:
     """The whole gateway, listening. Raises as :func:`open_gateway`."""
     with state_dir(config.state_dir):
         gateway = build(config)
+        gateway.began_with = await in_thread(versions.installed)
         async with running(core(gateway) + service(gateway)):
             log.info(
                 "serving: webhooks on %s://%s:%d%s, DICOM as %s on port %d, images under %s",
                 "http" if config.http.tls is None else "https", config.http.host, config.http.port, config.avara.path,
                 config.dicom.ae_title, gateway.scp.port, config.public_endpoint,
             )  # fmt: skip
-            yield gateway
+            gateway.trail.note("started", version=__version__)
+            try:
+                yield gateway
+            finally:
+                gateway.trail.note("stopped")
 
 
 async def serve(config: Config, *, log_loop: Loop | None = None) -> None:
-    """Serves until SIGTERM or SIGINT, then ends in good order; a second signal ends the process at once. *log_loop* is
+    """Serves until SIGTERM or SIGINT, then ends cleanly; a second signal ends the process at once. *log_loop* is
     what the log has to do meanwhile. Raises as :func:`serving`, and LoopEnded."""
     for warning in config.warnings():
         log.warning("configuration: %s", warning)

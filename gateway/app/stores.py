@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.config import Config
+from gateway.app.outbound import outbound
+from gateway.config import Config, StoreConfig
 from gateway.objects import Credentials, EmbeddedStore, ObjectStore, Presigner
 from gateway.runtime import Clock, Spools
 from gateway.studies import Budget
@@ -52,19 +51,18 @@ def store_of(config: Config, embedded: EmbeddedStore | None) -> ObjectStore:
         bucket=store.bucket,
         credentials=Credentials(store.access_key, store.secret_key.get_secret_value()),
         ca_file=str(store.ca_file) if store.ca_file else None,
+        outbound=outbound(config),
+        encryption=encryption(store),
     )
 
 
-def kept_secret(path: Path) -> bytes:
-    """A random secret that stays the same over restarts, in a file for its owner only."""
-    if not path.exists():
-        new = path.with_suffix(".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    return path.read_bytes()
+def encryption(store: StoreConfig) -> dict[str, str]:
+    """The headers that ask for it (Amazon S3, PutObject)."""
+    asked = {"sse-s3": "AES256", "sse-kms": "aws:kms", None: ""}[store.encryption]
+    headers = {"x-amz-server-side-encryption": asked} if asked else {}
+    if store.encryption_key_id is not None:
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = store.encryption_key_id
+    return headers
 
 
 def presigner(config: Config, store: ObjectStore, clock: Clock) -> Presigner:

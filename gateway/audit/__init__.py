@@ -11,6 +11,8 @@ from gateway.runtime import on_demand
 if TYPE_CHECKING:
     from gateway.audit.chain import Entry, Head
     from gateway.audit.file import AuditFile, NotWritten
+    from gateway.audit.forward import Forwarder
+    from gateway.audit.syslog import NotSent, Syslog
     from gateway.audit.trail import AuditTrail
 else:
     __getattr__ = on_demand(__name__)
@@ -19,6 +21,9 @@ __all__ = [
     "AuditFile",
     "AuditTrail",
     "Entry",
+    "Forwarder",
     "Head",
+    "NotSent",
     "NotWritten",
+    "Syslog",
 ]

@@ -25,6 +25,8 @@ MAX_VALUE = 512
 
 MOST_PROBLEMS = 20
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
 _HASH = ',"hash":"'
 _TAIL = len(_HASH) + 64 + len('"}')
 
@@ -59,9 +61,7 @@ def written(entry: Entry, before: Head) -> tuple[bytes, Head]:
     number = before.number + 1
     at = datetime.fromtimestamp(entry.at, UTC).isoformat(timespec="milliseconds")
     values = {name: _bounded(value) for name, value in entry.fields.items() if value not in (None, "")}
-    said = json.dumps(
-        {"n": number, "at": at, "what": entry.what, **values, "before": before.hash}, separators=(",", ":")
-    )
+    said = _json({"n": number, "at": at, "what": entry.what, **values, "before": before.hash})
     digest = hashlib.sha256(said.encode()).hexdigest()
     return f'{said[:-1]}{_HASH}{digest}"}}\n'.encode(), Head(number, digest)
 

@@ -212,8 +212,8 @@ class AuditFile:
             total -= stat.st_size
             path.unlink()
         if last is not None:
-            said = {"through": last.number, "hash_of_that": last.hash}
-            line, head = written(Entry(self._clock.now(), PURGED, said), self.head)
+            details = {"through": last.number, "hash_of_that": last.hash}
+            line, head = written(Entry(self._clock.now(), PURGED, details), self.head)
             self._write(newest, [line], b"")
             self._known = (newest, newest.stat().st_size, head)
 

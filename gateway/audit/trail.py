@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -49,8 +50,16 @@ class _Counted:
 class AuditTrail:
     """Collects entries, and writes them in its own time."""
 
-    def __init__(self, file: AuditFile | None, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        """Without *file* there is no trail, and whatever is noted is let go."""
+    def __init__(
+        self,
+        file: AuditFile | None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        is_canary: Callable[[Mapping[str, Any]], bool] = lambda fields: False,
+    ) -> None:
+        """Without *file* there is no trail, and whatever is noted is let go. *is_canary* says of an entry's fields
+        whether it is about the gateway's own synthetic study: such an entry is marked."""
+        self._is_canary = is_canary
         self._file = file
         self._clock = clock
         self._waiting: deque[Entry] = deque()
@@ -67,6 +76,8 @@ class AuditTrail:
         if len(self._waiting) >= MOST_WAITING:
             self._lost += 1
             return
+        if self._is_canary(fields):
+            fields["canary"] = True
         self._waiting.append(Entry(self._clock.now(), what, fields))
 
     def count(self, what: str, by: str, /, **fields: Any) -> None:

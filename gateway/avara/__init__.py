@@ -11,22 +11,25 @@ if TYPE_CHECKING:
         ReportAcknowledged,
         SecondaryCaptureAccess,
         SeriesManifest,
+        SopDescription,
         SopManifest,
         StudyAccess,
     )
     from gateway.avara.api import ApiError, ApiRefused, AvaraApi, Report, Studies, Study, User
     from gateway.avara.endpoint import Answered, Refusal, Refused, WebhookEndpoint
     from gateway.avara.events import Event, ReportDelivered, SecondaryCaptureAccessRequested, StudyAccessRequested
-    from gateway.avara.signature import Delivery, WebhookVerifier, sign
+    from gateway.avara.remember import GOOD_FOR, Deliveries
+    from gateway.avara.signature import WebhookDelivery, WebhookVerifier, sign
 else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "GOOD_FOR",
     "Answered",
     "ApiError",
     "ApiRefused",
     "AvaraApi",
-    "Delivery",
+    "Deliveries",
     "Event",
     "Manifest",
     "MediaUrl",
@@ -38,12 +41,14 @@ __all__ = [
     "SecondaryCaptureAccess",
     "SecondaryCaptureAccessRequested",
     "SeriesManifest",
+    "SopDescription",
     "SopManifest",
     "Studies",
     "Study",
     "StudyAccess",
     "StudyAccessRequested",
     "User",
+    "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookVerifier",
     "sign",

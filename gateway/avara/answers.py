@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
-class Answer(BaseModel):
+class WebhookAnswer(BaseModel):
     """Base of every answer."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True, validate_by_name=True, serialize_by_alias=True)
@@ -28,14 +27,19 @@ class Answer(BaseModel):
         """Whether somebody may want to know why it is no better."""
         return False
 
+    @property
+    def opens(self) -> bool:
+        """Whether such an answer may give what a stranger must not have, so that no delivery gets two of them."""
+        return True
 
-class SopManifest(Answer):
-    """An instance in a manifest. Geometry is required for image SOPs, and absent for others."""
+
+class SopDescription(WebhookAnswer):
+    """What a manifest says of an instance that many have in common. Geometry is required for image SOPs, and absent for
+    others."""
 
     model_config = ConfigDict(alias_generator=None)
 
-    sopInstanceUID: str  # noqa: N815  (the contract's spelling, here and below)
-    sopClassUID: str  # noqa: N815
+    sopClassUID: str  # noqa: N815  (the contract's spelling, here and below)
     rows: int | None = None
     columns: int | None = None
     bitsAllocated: int | None = None  # noqa: N815
@@ -44,7 +48,6 @@ class SopManifest(Answer):
     bitsStored: int | None = None  # noqa: N815
     highBit: int | None = None  # noqa: N815
     pixelRepresentation: int | None = None  # noqa: N815
-    instanceNumber: int | None = None  # noqa: N815
     numberOfFrames: int | None = None  # noqa: N815
     rescaleSlope: float | None = None  # noqa: N815
     rescaleIntercept: float | None = None  # noqa: N815
@@ -52,7 +55,14 @@ class SopManifest(Answer):
     isDoubleFloatPixelData: bool | None = None  # noqa: N815
 
 
-class SeriesManifest(Answer):
+class SopManifest(SopDescription):
+    """An instance in a manifest."""
+
+    sopInstanceUID: str  # noqa: N815
+    instanceNumber: int | None = None  # noqa: N815
+
+
+class SeriesManifest(WebhookAnswer):
     """A series in a manifest, its instances in reading order."""
 
     model_config = ConfigDict(alias_generator=None)
@@ -64,7 +74,7 @@ class SeriesManifest(Answer):
     sops: Sequence[SopManifest]
 
 
-class Manifest(Answer):
+class Manifest(WebhookAnswer):
     """What lets the viewer scroll before every file is parsed; series in reading order."""
 
     model_config = ConfigDict(alias_generator=None)
@@ -72,13 +82,8 @@ class Manifest(Answer):
     studyInstanceUID: str  # noqa: N815
     series: Sequence[SeriesManifest]
 
-    @cached_property
-    def as_json(self) -> bytes:
-        """As it stands in an answer; made once, however often its study is asked for."""
-        return self.to_json()
 
-
-class MediaUrl(Answer):
+class MediaUrl(WebhookAnswer):
     """Something of the study that is not DICOM."""
 
     mime_type: str
@@ -86,63 +91,82 @@ class MediaUrl(Answer):
     file_name: str | None = None
 
 
-class StudyAccess(Answer):
+class StudyAccess(WebhookAnswer):
     """The answer to ``study.access_requested``."""
 
     authorized: bool
     urls: Sequence[str] = ()
     error: str | None = None
     media_urls: Sequence[MediaUrl] | None = None
-    manifest: Manifest | None = None
+    manifest: bytes | None = None
+    """A :class:`Manifest` as it stands in the answer: written once, however often its study is asked for."""
     deferred: int = Field(0, exclude=True)
     """How many of the URLs are of instances that are still on their way."""
     cached: bool = Field(False, exclude=True)
     """Whether the study was there whole before it was asked for."""
+    rule: str = Field("", exclude=True)
+    """Of the hospital's policy, where that forbids it; for the hospital's own record."""
 
     def to_json(self) -> bytes:
-        """As :class:`Answer` has it."""
-        rest: bytes = self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_none=True, exclude={"manifest"})
-        return rest if self.manifest is None else b'%b,"manifest":%b}' % (rest[:-1], self.manifest.as_json)
+        """As :class:`WebhookAnswer` has it. URLs are written as they are: nothing in one of ours is escaped in JSON,
+        and there may be a hundred thousand."""
+        rest = self.__pydantic_serializer__.to_json(
+            self, by_alias=True, exclude_none=True, exclude={"urls", "manifest"}
+        )[1:-1]
+        urls = (b'"', '","'.join(self.urls).encode(), b'"') if self.urls else ()
+        manifest = () if self.manifest is None else (b',"manifest":', self.manifest)
+        return b"".join((b'{"urls":[', *urls, b"],", rest, *manifest, b"}"))
 
     @property
     def outcome(self) -> str:
-        """As :class:`Answer` has it."""
+        """As :class:`WebhookAnswer` has it."""
         if not self.authorized:
-            return f"not authorized: {self.error}"
+            return f"not authorized: {self.error}" + (f" ({self.rule})" if self.rule else "")
         urls = f"authorized, {len(self.urls)} URLs, {self.deferred} of them deferred"
         urls += ", from the cache" if self.cached else ""
         return f"{urls}: {self.error}" if self.error else urls
 
     @property
     def trouble(self) -> bool:
-        """As :class:`Answer` has it."""
+        """As :class:`WebhookAnswer` has it."""
         return self.error is not None
 
 
-class SecondaryCaptureAccess(Answer):
+class SecondaryCaptureAccess(WebhookAnswer):
     """The answer to ``secondary_capture.access_requested``."""
 
     authorized: bool
     upload_urls: Sequence[str] = ()
     error: str | None = None
+    key: str = Field("", exclude=True)
+    """Of the object that the URL may write; for the hospital's own record."""
+    rule: str = Field("", exclude=True)
+    """As :attr:`StudyAccess.rule`."""
 
     @property
     def outcome(self) -> str:
-        """As :class:`Answer` has it."""
-        return f"{len(self.upload_urls)} upload URL" if self.authorized else f"not authorized: {self.error}"
+        """As :class:`WebhookAnswer` has it."""
+        if self.authorized:
+            return f"authorized, an upload URL for {self.key}"
+        return f"not authorized: {self.error}" + (f" ({self.rule})" if self.rule else "")
 
     @property
     def trouble(self) -> bool:
-        """As :class:`Answer` has it."""
+        """As :class:`WebhookAnswer` has it."""
         return not self.authorized
 
 
-class ReportAcknowledged(Answer):
+class ReportAcknowledged(WebhookAnswer):
     """The answer to ``report.delivered``: it is kept."""
 
     success: bool = True
 
     @property
+    def opens(self) -> bool:
+        """As :class:`WebhookAnswer` has it: it has no URL, and the same report again changes nothing."""
+        return False
+
+    @property
     def outcome(self) -> str:
-        """As :class:`Answer` has it."""
+        """As :class:`WebhookAnswer` has it."""
         return "acknowledged: it is kept"

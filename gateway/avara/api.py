@@ -5,7 +5,6 @@ Answers are a stranger's: they are bounded, checked, and fields that nobody here
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 from urllib.parse import quote
@@ -13,9 +12,11 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from yarl import URL
 
 from gateway.avara.events import Identifier, Uid
 from gateway.runtime import GatewayError
+from gateway.web import DIRECT, Outbound
 
 BASE_URL = "https://api.avarasoftware.com"
 
@@ -44,7 +45,7 @@ class ApiUnavailable(ApiError):
     transient = True
 
 
-class _Answer(BaseModel):
+class _ApiAnswer(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True, validate_by_name=True)
 
 
@@ -52,7 +53,7 @@ Text = Annotated[str, BeforeValidator(lambda value: value if value is not None e
 Moment = AwareDatetime | None
 
 
-class Patient(_Answer):
+class Patient(_ApiAnswer):
     """Whom Avara takes a report's patient to be (``snapshotMetadata``). Empty where it does not say."""
 
     patient_name: Text = ""
@@ -62,7 +63,7 @@ class Patient(_Answer):
     facility_name: Text = ""
 
 
-class Report(_Answer):
+class Report(_ApiAnswer):
     """A report, as ``GET …/reports`` lists it."""
 
     report_id: Identifier
@@ -76,14 +77,14 @@ class Report(_Answer):
     snapshot_metadata: Patient = Patient()
 
 
-class StudyReports(_Answer):
+class StudyReports(_ApiAnswer):
     """The reports of a study."""
 
     study_instance_uid: Uid
     reports: list[Report]
 
 
-class User(_Answer):
+class User(_ApiAnswer):
     """Somebody who signs reports."""
 
     first_name: Text = ""
@@ -94,7 +95,7 @@ class User(_Answer):
     npi_number: Text = ""
 
 
-class ReportStatus(_Answer):
+class ReportStatus(_ApiAnswer):
     """A report of a study in a list of studies."""
 
     report_id: Identifier
@@ -102,7 +103,7 @@ class ReportStatus(_Answer):
     """``completed`` once it is signed."""
 
 
-class Study(_Answer):
+class Study(_ApiAnswer):
     """A study, as ``GET …/studies`` lists it."""
 
     study_id: Identifier
@@ -111,7 +112,7 @@ class Study(_Answer):
     report_ids: Annotated[list[ReportStatus], BeforeValidator(lambda value: value or [])] = []
 
 
-class Studies(_Answer):
+class Studies(_ApiAnswer):
     """A page of studies."""
 
     studies: list[Study]
@@ -129,12 +130,19 @@ class AvaraApi:
     """One customer's way to the API."""
 
     def __init__(
-        self, key: str, *, base_url: str = BASE_URL, ca_file: str | None = None, within: float = WITHIN
+        self,
+        key: str,
+        *,
+        base_url: str = BASE_URL,
+        ca_file: str | None = None,
+        within: float = WITHIN,
+        outbound: Outbound = DIRECT,
     ) -> None:
         """*ca_file* is a PEM file that replaces the public CAs; *within* is seconds. Raises OSError."""
         self._key = key
         self._base = base_url.rstrip("/")
-        self._tls = ssl.create_default_context(cafile=ca_file)
+        self._tls = outbound.tls(ca_file)
+        self._outbound = outbound
         self._timeout = aiohttp.ClientTimeout(total=within)
 
     async def reports(self, study_id: str) -> StudyReports:
@@ -158,21 +166,26 @@ class AvaraApi:
                     timeout=self._timeout,
                     trust_env=False,
                     cookie_jar=aiohttp.DummyCookieJar(),
-                    headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
                 ) as http,
-                http.get(f"{self._base}/v1/autoScribe/{path}", params=query, allow_redirects=False) as answer,
+                http.get(
+                    f"{self._base}/v1/autoScribe/{path}",
+                    params=query,
+                    # Not of the session, whose headers a proxy is given, too.
+                    headers={"Authorization": f"Bearer {self._key}", "Accept": "application/json"},
+                    allow_redirects=False,
+                    **self._outbound.way(self._base),
+                ) as answer,
             ):
                 if answer.status != 200:
                     raise _refused(answer.status)
                 content = await _bounded(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            raise ApiUnavailable(
-                f"Avara's API cannot be reached, or does not answer in time ({type(e).__name__})"
-            ) from None
+            host = URL(self._base).host or ""
+            raise ApiUnavailable(f"Avara's API cannot be reached: {self._outbound.why(e, host)}") from None
         try:
             return model.model_validate_json(content)
         except ValidationError:  # not quoted: it names patients
-            raise ApiUnavailable("Avara's API gives an answer that is none") from None
+            raise ApiUnavailable("Avara's API gives an answer that cannot be read") from None
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:

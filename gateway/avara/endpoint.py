@@ -12,15 +12,16 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.avara.answers import Answer
+from gateway.avara.answers import WebhookAnswer
 from gateway.avara.events import DoesNotFit, Event, NotJson, parse_event
 from gateway.avara.remember import Deliveries, Replayed, Response
-from gateway.avara.signature import BadSignature, Delivery, WebhookVerifier
-from gateway.runtime import Seldom, bind
+from gateway.avara.signature import BadSignature, WebhookDelivery, WebhookVerifier
+from gateway.runtime import Seldom, bind, span
 from gateway.web import Turn, Turns, ask_for_body, gone
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ BODY_WITHIN = 10.0
 MARGIN = 0.05
 """Part of ``answer_within`` that is kept for the way of the answer, half a second at most."""
 
-Handler = Callable[[Event, Delivery], Awaitable[Answer]]
+Handler = Callable[[Event, WebhookDelivery], Awaitable[WebhookAnswer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,15 @@ class WebhookEndpoint:
         answer_within: float,
         bodies: Turns,
         account: Account,
+        deliveries: Deliveries | None = None,
     ) -> None:
         """*max_body* is bytes; *answer_within* seconds from the request's headers; *bodies* are the turns of those
-        whose signature is not known yet; *account* is told of every request and must not wait."""
+        whose signature is not known yet; *account* is told of every request and must not wait; *deliveries* has
+        what an earlier start has answered."""
         self._account = account
         self._told = Seldom(log)
         self._bodies = bodies
-        self._deliveries = Deliveries()
+        self._deliveries = Deliveries() if deliveries is None else deliveries
         self._verifier = verifier
         self._handlers = handlers
         self._max_body = max_body
@@ -139,8 +142,9 @@ class WebhookEndpoint:
         bind(webhook=signed.webhook_id, event=event.id)
         if (study := getattr(event.data, "study_instance_uid", None)) is not None:
             bind(study=study)
-        delivery = Delivery(signed.webhook_id, began + self._answer_within)
-        answer, outcome, trouble = await self._once(event, delivery, signed.timestamp)
+        delivery = WebhookDelivery(signed.webhook_id, began + self._answer_within)
+        with span(event.type):
+            answer, outcome, trouble = await self._once(event, delivery, signed.timestamp)
         took = (loop.time() - began) * 1000
         log.info(
             "%s %s: %s; %d in %.0f ms, from %s",
@@ -153,7 +157,7 @@ class WebhookEndpoint:
         )
         return answer
 
-    async def _once(self, event: Event, delivery: Delivery, timestamp: int) -> tuple[web.Response, str, bool]:
+    async def _once(self, event: Event, delivery: WebhookDelivery, timestamp: int) -> tuple[web.Response, str, bool]:
         """The answer, which is the one that was given before where this is a delivery that was answered; what it comes
         to, and whether that is trouble."""
         try:
@@ -164,16 +168,23 @@ class WebhookEndpoint:
         except TimeoutError:
             return _error(503, "this event is being answered; deliver it again"), "still being answered", True
         if given is not None:
-            again = web.Response(status=given.status, body=given.body, content_type="application/json")
-            return again, "answered as before", False
+            return self._sending(given, delivery, timestamp), "answered as before", False
         kept = None
         try:
             answer, outcome, trouble = await self._answer(event, delivery)
-            if answer.status < 300 and isinstance(answer.body, bytes):
-                kept = Response(answer.status, answer.body)
+            if isinstance(answer, WebhookAnswer):
+                kept = Response(200, answer.to_json(), answer.opens)
         finally:
             self._deliveries.end(delivery.webhook_id, kept)
-        return answer, outcome, trouble
+        if isinstance(answer, web.Response):
+            return answer, outcome, trouble
+        assert kept is not None
+        return self._sending(kept, delivery, timestamp), outcome, trouble
+
+    def _sending(self, answer: Response, delivery: WebhookDelivery, timestamp: int) -> web.Response:
+        """*answer* on its way; that it has left is remembered over a restart where it opens something."""
+        sent = partial(self._deliveries.answered, delivery.webhook_id, timestamp) if answer.opens else None
+        return _Answer(answer, sent)
 
     async def _body(self, request: web.Request, turn: Turn) -> bytes:
         body = bytearray()
@@ -187,7 +198,7 @@ class WebhookEndpoint:
             if len(body) > self._max_body:
                 raise _BodyTooLarge
 
-    async def _answer(self, event: Event, delivery: Delivery) -> tuple[web.Response, str, bool]:
+    async def _answer(self, event: Event, delivery: WebhookDelivery) -> tuple[WebhookAnswer | web.Response, str, bool]:
         try:
             async with asyncio.timeout_at(delivery.deadline):
                 answer = await self._handlers[event.type](event, delivery)
@@ -200,7 +211,20 @@ class WebhookEndpoint:
             log.exception("event %s (webhook %s) failed", event.id, delivery.webhook_id)
             failed = _error(500, "the gateway failed to handle this event; its log has the details")
             return failed, "an error of the gateway itself: its log has the details", True
-        return web.Response(body=answer.to_json(), content_type="application/json"), answer.outcome, answer.trouble
+        return answer, answer.outcome, answer.trouble
+
+
+class _Answer(web.Response):
+    """Tells once all of it was handed to a connection that still stood: what died before that is not answered."""
+
+    def __init__(self, answer: Response, sent: Callable[[], None] | None) -> None:
+        super().__init__(status=answer.status, body=answer.body, content_type="application/json")
+        self._tell_sent = sent
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        if self._tell_sent is not None:
+            self._tell_sent()
 
 
 class _BodyTooLarge(Exception):

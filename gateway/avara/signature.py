@@ -37,7 +37,7 @@ class BadSignature(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class WebhookDelivery:
     """One delivery of an event. Avara repeats an unanswered one with the same ``webhook_id``."""
 
     webhook_id: str

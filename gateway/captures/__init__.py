@@ -7,7 +7,7 @@ from gateway.runtime import on_demand
 if TYPE_CHECKING:
     from gateway.captures import accept
     from gateway.captures.accept import can_be_accepted
-    from gateway.captures.check import Policy, UploadChecker
+    from gateway.captures.check import CHECKS_AT_ONCE, Policy, UploadChecker
     from gateway.captures.grant import CaptureAccessHandler
     from gateway.captures.inbox import Inbox
     from gateway.captures.jobs import CHECK, CheckUpload
@@ -16,6 +16,7 @@ else:
 
 __all__ = [
     "CHECK",
+    "CHECKS_AT_ONCE",
     "CaptureAccessHandler",
     "CheckUpload",
     "Inbox",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -14,18 +15,28 @@ from gateway.captures.accept import OTHER_PATIENT
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
 from gateway.captures.jobs import CheckUpload, quarantine_key
+from gateway.captures.removal import UploadRemover
 from gateway.dicom import encode_data_set, file_header
 from gateway.journal import CannotBeDone, Job, JobState, Journal, Slot, Transaction, TryLater, jobs, objects, slots
 from gateway.objects import Fetched, ObjectNotFound, ObjectStore, ObjectTooLarge, StoreError, fetch_to_file, read_file
 from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Questions, Records, StudyRecord, Target
-from gateway.runtime import Spools, bind
+from gateway.runtime import Spools, bind, in_thread
 
 log = logging.getLogger(__name__)
 
+CHECKS_AT_ONCE = 8
+"""Uploads that are being checked at the same time: most of that is waiting for the store, the PACS and the disk."""
+
+LARGE, LARGE_AT_ONCE = 8 * 1024 * 1024, 2
+"""Bytes above which an upload is large, since its header may be; and as many large ones at the same time."""
+
 HEARD_WITHIN = 2.0
 """Seconds in which a target may say whether it holds another object of the same UID."""
+
+STATED_FOR = 2.0
+"""Seconds for which the PACS's word on a study is not asked for again, while captures of the study come in a row."""
 
 CONTENT_TYPE = "application/dicom"
 
@@ -41,6 +52,15 @@ class Policy:
     allowed_sop_classes: Sequence[str]
     coerce_patient: bool
     """Whether a capture of another patient takes the PACS's patient attributes; else it is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What the PACS said of a study."""
+
+    record: StudyRecord
+    at: float
+    """Monotonic seconds, from before it was asked."""
 
 
 class UploadChecker:
@@ -62,9 +82,12 @@ class UploadChecker:
         when a job was added."""
         self._store = store
         self._journal = journal
+        self._remover = UploadRemover(store, journal)
         self._records = Records(pacs)
         self._targets = targets
         self._held = Questions[bool]()
+        self._statements: dict[str, _Statement] = {}
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._outbox = outbox
         self._policy = policy
         self._spools = spools
@@ -75,11 +98,16 @@ class UploadChecker:
         payload = job.read(CheckUpload)
         key = payload.key
         if key is None:
-            raise CannotBeDone("it is not known any more where the upload lies: have it uploaded again")
+            raise CannotBeDone("the record of where the upload lies is lost: have it uploaded again")
         slot = await self._journal.run(lambda c: slots.get(c, payload.slot))
         if slot is None:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         bind(study=slot.study_instance_uid)
+        async with self._large if payload.size > LARGE else contextlib.nullcontext():
+            await self._check(job, payload, slot, key)
+
+    async def _check(self, job: Job, payload: CheckUpload, slot: Slot, key: str) -> None:
+        """Raises TryLater, CannotBeDone."""
         try:
             upload = await fetch_to_file(self._store, key, self._spools, self._policy.max_size)
         except ObjectTooLarge:
@@ -92,18 +120,20 @@ class UploadChecker:
         except OSError as e:
             raise TryLater(f"the upload cannot be written to state_dir/spool: {e.strerror or e}") from e
         with upload.file:
+            moved = True
             try:
                 await self._take(job, payload, slot, upload)
             except (Unacceptable, OtherObject) as e:
-                await self._quarantine(job, payload, slot, upload, str(e))
+                moved = await self._quarantine(job, payload, slot, upload, str(e))
             except StoreError as e:
                 raise TryLater(str(e)) from e
             except OSError as e:
                 raise TryLater(f"the upload cannot be worked on in state_dir/spool: {e.strerror or e}") from e
-        await self._forget(key, job)
+        if moved:
+            await self._forget(key, job)
 
     async def _take(self, job: Job, payload: CheckUpload, slot: Slot, fetched: Fetched) -> None:
-        upload = await asyncio.to_thread(
+        upload = await in_thread(
             examine, fetched.file, fetched.size, spools=self._spools, max_size=self._policy.max_size
         )
         try:
@@ -118,16 +148,14 @@ class UploadChecker:
                 raise Unacceptable("another object was uploaded to the same URL before, and is the one that is stored")
             # Before it is put beside the other one; it is looked at again where it is added.
             holders, unheard = await self._holders(upload)
-            await self._journal.run(lambda c: self._conflicts(c, upload.sop_instance_uid, fetched.sha256, holders))
-            record = await self._record(slot.study_instance_uid)
-            changed = self._amend(upload, record, accepted=bool(payload.accepted_by))
-            size = await self._put(job, upload, fetched.sha256, changed=bool(changed))
-            said = f"checked; {', '.join(changed)}" if changed else "checked"
+            changed = await self._made_fit(upload, slot.study_instance_uid, accepted=bool(payload.accepted_by))
+            size = await self._put(job, upload, fetched.sha256, holders, changed=bool(changed))
+            text = f"checked; {', '.join(changed)}" if changed else "checked"
             added = OutboxObject(
                 upload.study_instance_uid, upload.series_instance_uid, upload.sop_class_uid, upload.sop_instance_uid,
                 upload.transfer_syntax_uid, size, fetched.sha256,
             )  # fmt: skip
-            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, unheard, said))
+            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, unheard, text))
             self._added()
         finally:
             if upload.file is not fetched.file:
@@ -151,6 +179,20 @@ class UploadChecker:
         for target in self._policy.targets:
             if not self._outbox.check(c, target, sop_instance_uid, sha256) and target in holders:
                 raise Unacceptable(holds_another(f"PACS {target}"))
+
+    async def _made_fit(self, upload: Upload, study_instance_uid: str, *, accepted: bool) -> list[str]:
+        """As :meth:`_amend`, by what the PACS says of the study. Raises TryLater, Unacceptable.
+
+        What it said for another capture of the study less than :data:`STATED_FOR` ago counts for this one where that is
+        of the same patient. None is held by it, nor given another patient: before that the PACS is asked anew."""
+        now = self._journal.clock.monotonic()
+        known = self._statements.get(study_instance_uid)
+        if known is not None and now - known.at < STATED_FOR and not accepted and _of_one_patient(upload, known.record):
+            return self._amend(upload, known.record, accepted=False)
+        asked = await self._record(study_instance_uid)
+        self._statements = {uid: r for uid, r in self._statements.items() if now - r.at < STATED_FOR}
+        self._statements[study_instance_uid] = _Statement(asked, now)
+        return self._amend(upload, asked, accepted=accepted)
 
     async def _record(self, study_instance_uid: str) -> StudyRecord:
         """What the PACS says of the study. Raises TryLater, Unacceptable."""
@@ -183,13 +225,13 @@ class UploadChecker:
             raise Unacceptable(f"its attributes cannot be read ({type(e).__name__})") from e
         return changed
 
-    async def _put(self, job: Job, upload: Upload, sha256: str, *, changed: bool) -> int:
-        """Writes the object for each target; its size in bytes. Raises StoreError, Unacceptable."""
+    async def _put(self, job: Job, upload: Upload, sha256: str, holders: Collection[str], *, changed: bool) -> int:
+        """Writes the object for each target; its size in bytes. Raises StoreError, Unacceptable, OtherObject."""
         syntax = upload.transfer_syntax_uid
         rest_from, head = upload.data_offset, b""
         if changed:
             try:
-                head = await asyncio.to_thread(encode_data_set, upload.attributes, syntax)
+                head = await in_thread(encode_data_set, upload.attributes, syntax)
             except Exception as e:  # pydicom meets a stranger's values
                 raise Unacceptable(f"its attributes cannot be written anew ({type(e).__name__})") from e
             rest_from = upload.size if upload.pixel_data is None else upload.data_offset + upload.pixel_data.offset
@@ -202,6 +244,7 @@ class UploadChecker:
                 yield chunk
 
         def reserve(c: Transaction) -> list[str]:
+            self._conflicts(c, upload.sop_instance_uid, sha256, holders)
             return [self._outbox.reserve(c, job, t, upload.sop_instance_uid, sha256) for t in self._policy.targets]
 
         for key in await self._journal.run(reserve):
@@ -216,17 +259,21 @@ class UploadChecker:
         slot: Slot,
         added: OutboxObject,
         unheard: Collection[str],
-        said: str,
+        text: str,
     ) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done."""
         for target in self._policy.targets:
-            self._outbox.add(c, target, added, said=said, source={"slot": slot.id}, unheard=target in unheard)
+            self._outbox.add(c, target, added, text=text, source={"slot": slot.id}, unheard=target in unheard)
         slots.take(c, slot.id, added.sha256)
         done = dataclasses.replace(payload, key=None, sop_instance_uid=added.sop_instance_uid)
-        jobs.end(c, job, JobState.DONE, said, done)
+        put = [key for key in objects.of(c, job.id) if key != payload.key]
+        jobs.end(c, job, JobState.DONE, text, done)
+        # For a target that has it already, or that an earlier attempt still had in its configuration.
+        jobs.clean_unneeded(c, put, after=0.0)
 
-    async def _quarantine(self, job: Job, payload: CheckUpload, slot: Slot, upload: Fetched, reason: str) -> None:
-        """Moves an upload out of the inbox, where another one may overwrite it, and leaves it to an operator."""
+    async def _quarantine(self, job: Job, payload: CheckUpload, slot: Slot, upload: Fetched, reason: str) -> bool:
+        """Moves an upload out of the inbox, where another one may overwrite it, and leaves it to an operator. Whether
+        it lay elsewhere before."""
         key = quarantine_key(slot.id, upload.sha256)
         if payload.key != key:
             await self._journal.run(lambda c: objects.use(c, job.id, [key]))
@@ -239,20 +286,22 @@ class UploadChecker:
         log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
         moved = dataclasses.replace(payload, key=key)
 
-        def leave(c: Transaction) -> None:
-            put = [k for k in objects.of(c, job.id) if k not in (key, payload.key)]
-            jobs.end(c, job, JobState.QUARANTINED, reason, moved)
-            for copy in put:  # made for the PACS, before it was known that none is to have it
-                if objects.user_of(c, copy) is None:
-                    jobs.clean(c, copy, after=0)
-
-        await self._journal.run(leave)
+        # What was put for the PACS, before it was known that none is to have it, goes with this.
+        await self._journal.run(lambda c: jobs.end(c, job, JobState.QUARANTINED, reason, moved))
+        return payload.key != key
 
     async def _forget(self, key: str, job: Job) -> None:
-        now = await self._journal.run(lambda c: jobs.get(c, job.id))
-        if now is None or now.read(CheckUpload).key == key:
-            return
         try:
-            await self._store.delete([key])
+            if key.startswith(slots.INBOX):
+                await self._remover.remove([(key.removeprefix(slots.INBOX), job.subject)])
+            else:
+                await self._store.delete([key])
         except StoreError as e:  # the next look at the inbox removes it
             log.info("what was uploaded as %s is not removed yet: %s", key, e)
+
+
+def _of_one_patient(upload: Upload, record: StudyRecord) -> bool:
+    try:
+        return not identity.differences(amend.patient_of(upload.attributes), amend.patient_in(record))
+    except Exception:  # pydicom meets a stranger's values; what is wrong is told when they are amended
+        return False

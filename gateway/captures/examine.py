@@ -233,7 +233,7 @@ def _check_pixels(upload: Upload) -> None:
             samples = 2
         expected = (int(rows) * int(columns) * samples * frames * bits + 7) // 8
         if min(int(rows), int(columns), samples, frames, bits) <= 0:
-            raise Unacceptable("its pixel attributes are no numbers of an image")
+            raise Unacceptable("its pixel attributes do not describe an image")
     except Unacceptable:
         raise
     except Exception as e:  # attributes of a stranger's: absent, of a wrong kind, or several where one is due

@@ -7,7 +7,8 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from gateway.avara import Delivery, Event, SecondaryCaptureAccess, SecondaryCaptureAccessRequested
+from gateway.access import Refused
+from gateway.avara import Event, SecondaryCaptureAccess, SecondaryCaptureAccessRequested, WebhookDelivery
 from gateway.journal import Journal, JournalError, Slot, slots
 from gateway.objects import Presigner
 from gateway.pacs import PacsError
@@ -17,6 +18,10 @@ log = logging.getLogger(__name__)
 
 TO_ANSWER = 0.5
 """Seconds before the deadline at which the PACS is no longer waited for."""
+
+
+Permit = Callable[[str, str, float], Awaitable[None]]
+"""Is given a study, the event that names it and the answer's deadline; raises Refused where it takes no upload."""
 
 
 class CaptureAccessHandler:
@@ -32,8 +37,11 @@ class CaptureAccessHandler:
         opened: Callable[[], None],
         enabled: bool,
         upload_expiry: int,
+        permit: Permit,
     ) -> None:
-        """*opened* is called when a slot was opened; *upload_expiry* is seconds."""
+        """*opened* is called when a slot was opened; *upload_expiry* is seconds; *permit* asks the hospital's
+        policy."""
+        self._permit = permit
         self._journal = journal
         self._presigner = presigner
         self._pacs = pacs
@@ -42,12 +50,16 @@ class CaptureAccessHandler:
         self._enabled = enabled
         self._upload_expiry = upload_expiry
 
-    async def __call__(self, event: Event, delivery: Delivery) -> SecondaryCaptureAccess:
+    async def __call__(self, event: Event, delivery: WebhookDelivery) -> SecondaryCaptureAccess:
         """The answer to one event."""
         assert isinstance(event, SecondaryCaptureAccessRequested)
         data = event.data
         if not self._enabled:
             return _refused("this hospital's gateway takes no secondary captures")
+        try:
+            await self._permit(data.study_instance_uid, event.id, delivery.deadline)
+        except Refused as e:
+            return SecondaryCaptureAccess(authorized=False, error=str(e), rule=e.rule)
         refusal = await self._refusal(data.study_instance_uid, delivery.deadline)
         if refusal is not None:
             return _refused(refusal)
@@ -74,6 +86,7 @@ class CaptureAccessHandler:
         self._opened()
         return SecondaryCaptureAccess(
             authorized=True,
+            key=slot.key,
             upload_urls=[self._presigner.put_url(slot.key, expires_in=min(left, self._upload_expiry))],
         )
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from gateway.captures.jobs import CHECK, CheckUpload, check_subject
+from gateway.captures.removal import UploadRemover
 from gateway.journal import JobState, Journal, Transaction, jobs, slots
-from gateway.objects import ObjectInfo, ObjectStore, StoreError
-from gateway.runtime import GatewayError, progress
+from gateway.objects import UPLOADS, ObjectInfo, ObjectStore, StoreError
+from gateway.runtime import GatewayError, bound, progress
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,12 @@ LOOKS_EVERY = 1.0
 LOOKS_ANYWAY_EVERY = 300.0
 """Seconds between two listings while none is: for what no slot explains."""
 
+MOST_TOLD = 1000
+"""Uploads that were one too many, and are told of once."""
+
+_TooMany = tuple[slots.Slot, ObjectInfo, str]
+"""With the subject that its job would have."""
+
 TELLS_AGAIN_AFTER = 60.0
 """Seconds before a store that tells of new objects is asked to again, once it has ended that."""
 
@@ -29,10 +37,20 @@ TELLS_AGAIN_AFTER = 60.0
 class Inbox:
     """Watches the inbox and adds a job for every upload that it has not seen."""
 
-    def __init__(self, store: ObjectStore, journal: Journal, *, added: Callable[[], None]) -> None:
-        """*added* is called when a job was added."""
+    def __init__(
+        self,
+        store: ObjectStore,
+        journal: Journal,
+        *,
+        added: Callable[[], None],
+        refused: Callable[[slots.Slot, ObjectInfo], None] = lambda slot, info: None,
+    ) -> None:
+        """*added* is called when a job was added, *refused* of an upload that is one too many through its URL."""
+        self._refused = refused
+        self._too_many: OrderedDict[str, None] = OrderedDict()
         self._store = store
         self._journal = journal
+        self._remover = UploadRemover(store, journal)
         self._added = added
         self._open = asyncio.Event()
         self._news = asyncio.Event()
@@ -93,26 +111,48 @@ class Inbox:
             await self._take(found)
 
     async def _take(self, found: Sequence[ObjectInfo]) -> None:
-        done = await self._journal.run(lambda c: self._note(c, found))
+        done, too_many = await self._journal.run(lambda c: self._note(c, found))
+        for slot, info, subject in too_many:
+            done.append((slot.id, subject))
+            if subject not in self._too_many:  # what cannot be removed yet is found by each listing
+                self._too_many[subject] = None
+                log.warning(
+                    "upload of %d bytes to study %s is not taken: %d others came through its URL before; it is removed",
+                    info.size, slot.study_instance_uid, UPLOADS,
+                )  # fmt: skip
+                self._refused(slot, info)
+        while len(self._too_many) > MOST_TOLD:
+            self._too_many.popitem(last=False)
         if done:
             # What is left of uploads that were dealt with before: the same bytes sent again, or a crash.
-            await self._store.delete(done)
+            await self._remover.remove(done)
 
-    def _note(self, c: Transaction, found: Sequence[ObjectInfo]) -> list[str]:
-        """Adds a job for each upload that is new; the keys of those that have been dealt with."""
-        done, any_new = [], False
-        for info in found:
+    def _note(self, c: Transaction, found: Sequence[ObjectInfo]) -> tuple[list[tuple[str, str]], list[_TooMany]]:
+        """Adds a job for each upload that is new; slot and subject of those that have been dealt with, and what is one
+        too many: a store of the hospital's own takes whatever is sent to a URL for as long as it works, and each other
+        upload is kept for an operator."""
+        done, too_many, any_new = list[tuple[str, str]](), list[_TooMany](), False
+        # Whatever waits to be checked is found again by each listing: that costs a statement, not one for each.
+        subjects = [check_subject(info.key.removeprefix(slots.INBOX), info.etag) for info in found]
+        known = jobs.find_all(c, CHECK, subjects)
+        for info, subject in zip(found, subjects, strict=True):
             slot_id = info.key.removeprefix(slots.INBOX)
-            subject = check_subject(slot_id, info.etag)
-            payload = CheckUpload(slot_id, info.key, info.size)
-            if slots.get(c, slot_id) is None:
-                reason = "nobody was given this upload URL, as far as the journal knows: was it replaced?"
-                _, new = jobs.add(c, CHECK, subject, payload, quarantined=reason)
+            if (job := known.get(subject)) is not None:
+                if job.state is not JobState.RUNNING and job.read(CheckUpload).key != info.key:
+                    done.append((slot_id, subject))
                 continue
-            job, new = jobs.add(c, CHECK, subject, payload, said=f"uploaded, {info.size} bytes")
+            payload = CheckUpload(slot_id, info.key, info.size)
+            slot = slots.get(c, slot_id)
+            if slot is None:
+                reason = "nobody was given this upload URL, as far as the journal knows: was it replaced?"
+                jobs.add(c, CHECK, subject, payload, quarantined=reason)
+                continue
+            if jobs.count_beginning(c, CHECK, check_subject(slot_id, "")) >= UPLOADS:
+                too_many.append((slot, info, subject))
+                continue
+            with bound(webhook=slot.webhook_id):  # which the upload's URL was given to
+                _, new = jobs.add(c, CHECK, subject, payload, text=f"uploaded, {info.size} bytes")
             any_new |= new
-            if not new and job.state is not JobState.RUNNING and job.read(CheckUpload).key != info.key:
-                done.append(info.key)
         if any_new:
             self._added()
-        return done
+        return done, too_many

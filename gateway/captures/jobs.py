@@ -46,7 +46,13 @@ class CheckUpload(Payload):
 
 def check_subject(slot_id: str, etag: str) -> str:
     """What makes an upload the same upload."""
-    return f"{slot_id} {etag}"
+    bare = etag.strip('"')  # quoted in a header, and not in every listing
+    return f"{slot_id} {bare}"
+
+
+def etag_of(subject: str) -> str:
+    """The ETag, without quotes, in what :func:`check_subject` made."""
+    return subject.partition(" ")[2].strip('"')
 
 
 def quarantine_key(slot_id: str, sha256: str) -> str:

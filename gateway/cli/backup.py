@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.audit import record
 from gateway.cli.common import CONFIG, Failed, load_config, run
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def backup(path: Path, folder: Path) -> None:
     \b
     Example: avara-gateway backup /srv/backup/gateway-monday
     """
-    manifest = run(_back_up(load_config(path), folder))
+    config = load_config(path)
+    manifest = run(_back_up(config, folder))
+    record(config, "backup", folder=str(folder), objects=len(manifest.objects))
     click.echo(_summary(manifest) + f" are in {folder}")
     for key in manifest.missing:
         click.echo(f"note: unfinished work names {key}, which the store does not have", err=True)
@@ -52,7 +55,9 @@ def restore(path: Path, folder: Path, replace: bool) -> None:
     \b
     Example: systemctl stop avara-gateway; avara-gateway restore /srv/backup/gateway-monday
     """
-    manifest = run(_restore(load_config(path), folder, replace=replace))
+    config = load_config(path)
+    manifest = run(_restore(config, folder, replace=replace))
+    record(config, "restore", folder=str(folder), objects=len(manifest.objects))
     click.echo(_summary(manifest) + " are back: start the gateway")
 
 
@@ -68,7 +73,9 @@ def roll_back(path: Path, schema: str) -> None:
     \b
     Example: avara-gateway roll-back 0008
     """
-    run(_roll_back(load_config(path), schema))
+    config = load_config(path)
+    run(_roll_back(config, schema))
+    record(config, "roll-back", schema=schema)
     click.echo(f"the journal has schema {schema}: install the version that asked for it")
 
 

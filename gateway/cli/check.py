@@ -106,8 +106,8 @@ class _Teller:
         """That was all."""
         counts = {ok: sum(line["ok"] is ok for line in self._told) for ok in _MARKS}
         if self._as_json:
-            said = {"ok": self.fine, "failed": counts[False], "notes": counts[None], "results": self._told}
-            click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+            document = {"ok": self.fine, "failed": counts[False], "notes": counts[None], "results": self._told}
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         else:
             click.echo(f"{counts[False]} FAIL, {counts[None]} note{'s' * (counts[None] != 1)}, {counts[True]} ok")
 

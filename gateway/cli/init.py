@@ -64,6 +64,7 @@ class _Answer(click.ParamType[str]):
 @CONFIG
 @click.option("--webhook-key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="File with the webhook's key as Avara shows it; else it is asked for, unseen.")  # fmt: skip
+@click.option("--later", is_flag=True, help="The key comes later: its file is left empty, and nothing is tried.")
 @click.option("--public-url", type=_Answer("http", "public_url"), prompt="URL of this gateway for Avara and browsers",
               help="Like https://gateway.example.org.")  # fmt: skip
 @click.option("--pacs-host", type=_Answer("pacs", 0, "host"), prompt="Address of the PACS", help="Name or address.")
@@ -72,7 +73,7 @@ class _Answer(click.ParamType[str]):
 @click.option("--ae-title", type=_Answer("dicom", "ae_title"), prompt="Our AE title", default="AVARAGW",
               show_default=True, help="As the PACS is to know us.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a configuration that is there.")
-def init(path: Path, webhook_key_file: Path | None, force: bool, **answers: str) -> None:
+def init(path: Path, webhook_key_file: Path | None, later: bool, force: bool, **answers: str) -> None:
     """Write a first configuration by asking six questions, and try what was answered.
 
     Every question has an option, so that a script can answer. The key of the webhook goes into a file of its own beside
@@ -87,7 +88,7 @@ def init(path: Path, webhook_key_file: Path | None, force: bool, **answers: str)
     for file in (path, keys):
         if file.exists() and not force:
             raise Failed(f"{file} is there already: change it, or replace it with --force")
-    key = _key(webhook_key_file)
+    key = "" if later else f"{_key(webhook_key_file)}\n"
     if answers["pacs_ae_title"] == answers["ae_title"]:
         raise Failed("the PACS and this gateway cannot have the same AE title: write the PACS's own")
     written = _TEMPLATE.format(
@@ -97,14 +98,15 @@ def init(path: Path, webhook_key_file: Path | None, force: bool, **answers: str)
     )
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        _write(keys, f"{key}\n", shared=False)
+        _write(keys, key, shared=False)
         _write(path, written, shared=True)
     except OSError as e:
         raise Failed(
             f"{e.filename} cannot be written ({e.strerror}): run this as root (sudo), or name another -c"
         ) from e
-    click.echo(f"written: {path}, and the key in {keys}")
-    _try(path)
+    click.echo(f"written: {path}, and the key {'belongs' if later else 'is'} in {keys}")
+    if not later:
+        _try(path)
     click.echo(
         f"next: avara-gateway check -c {path} --for-pacs    what the PACS's administrator has to enter\n"
         f"      avara-gateway check -c {path}               whether everything works\n"

@@ -106,13 +106,14 @@ def show_job(path: Path, number: int, payload: bool) -> None:
     job, history = _with_journal(path, work)
     if job is None:
         raise Failed(f"there is no job {number}: avara-gateway jobs list -c {path} --all shows all")
+    did = "show payload" if payload else "show job"
+    record(load_config(path), did, jobs=[number], study=_about(job).get("study"))
     click.echo(_shown(job))
     for name, value in _about(job).items():
         click.echo(f"  {name.replace('_', ' ')}: {runtime_printable.printable(value)}")
     for entry in history:
         click.echo(f"  {_moment(entry.at)}  {runtime_printable.printable(entry.text)}")
     if payload:
-        record(load_config(path), "show payload", jobs=[number])
         click.echo(json.dumps(json.loads(job.kept), indent=2, ensure_ascii=False))
 
 

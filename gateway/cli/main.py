@@ -16,6 +16,7 @@ from urllib.parse import quote
 import click
 
 from gateway import __version__
+from gateway.cli.alerts import alerts
 from gateway.cli.audit import audit, record
 from gateway.cli.backup import backup, restore, roll_back
 from gateway.cli.canary import test
@@ -25,6 +26,7 @@ from gateway.cli.init import init
 from gateway.cli.jobs import jobs
 from gateway.cli.minio_user import minio_user
 from gateway.cli.password import password
+from gateway.cli.prefetch import prefetch
 from gateway.cli.study import study
 from gateway.cli.trace import trace
 from gateway.runtime import printable as runtime_printable
@@ -98,6 +100,7 @@ def send_event(path: Path, type_: str, data: str | None, webhook_id: str | None,
         except (ValueError, TypeError):
             raise click.BadParameter("not a JSON object", param_hint="--data") from None
     event = {"id": f"whe_{secrets.token_hex(16)}", "type": type_, "data": fields}
+    record(config, f"send-event {type_}", study=fields.get("studyInstanceUid"), event=event["id"])
     here = f"http://{_reachable(config.http.host)}:{config.http.port}"
     if config.http.tls is not None:
         here = config.gateway_url  # whose name the certificate has
@@ -137,15 +140,15 @@ async def _send(config: Config, url: str, event: dict[str, Any], webhook_id: str
             aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=trusted)) as http,
             http.post(url, data=body, headers=headers | {"Content-Type": "application/json"}) as answer,
         ):
-            said = await answer.text()
+            content = await answer.text()
     except (aiohttp.ClientError, TimeoutError, OSError) as e:
         reason = "does not answer" if isinstance(e, TimeoutError) else "cannot be reached"
         raise Failed(f"{url} {reason}: is the gateway running? avara-gateway serve -c FILE") from e
     click.echo(f"{answer.status} in {(time.monotonic() - began) * 1000:.0f} ms")
     try:
-        shown = json.loads(said)
+        shown = json.loads(content)
     except ValueError:
-        shown = said
+        shown = content
     click.echo(json.dumps(shown if full else _shortened(shown), indent=2, ensure_ascii=False))
     if answer.status >= 300:
         raise SystemExit(1)
@@ -264,6 +267,7 @@ def _reachable(host: str) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  (compared, not listened on)
 
 
+main.add_command(alerts)
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(roll_back)
@@ -273,6 +277,7 @@ main.add_command(init)
 main.add_command(jobs)
 main.add_command(minio_user)
 main.add_command(password)
+main.add_command(prefetch)
 main.add_command(study)
 main.add_command(test)
 main.add_command(trace)

@@ -32,13 +32,20 @@ def study() -> None:
 @CONFIG
 @click.argument("study_uid")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-def show(path: Path, study_uid: str, as_json: bool) -> None:
-    """Tell what the cache has of a study: nothing of its patient.
+@click.option("--why", "access", is_flag=True, help="Whether the access policy lets Avara have it, and by which rule.")
+def show(path: Path, study_uid: str, as_json: bool, access: bool) -> None:
+    """Tell what the cache has of a study, or whether Avara may have it: nothing of its patient.
 
     \b
     Example: avara-gateway study show -c gateway.yaml 1.2.840.113619.2.55.3
     """
-    [line] = run(_lines(path, study_uid, "show", ""))
+    [line] = run(_lines(path, study_uid, "access" if access else "show", ""))
+    record(load_config(path, keys_needed=False), "show access" if access else "show study", study=study_uid)
+    if access:
+        if as_json:
+            click.echo(json.dumps(line, indent=2))
+        _end(line, silent=as_json)
+        return
     if as_json:
         click.echo(json.dumps(line, indent=2))
     elif line["ok"]:

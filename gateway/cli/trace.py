@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.cli.audit import record
-from gateway.cli.common import CONFIG, load_config, open_journal, run
+from gateway.cli.common import CONFIG, DEFAULT_FILE, load_config, open_journal, run
 from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
@@ -34,27 +34,29 @@ def trace(path: Path, what: str, as_json: bool) -> None:
              avara-gateway trace -c gateway.yaml ACC-4711 --json
     """
     config = load_config(path)
-    found: Trace = run(_trace(config, what))
-    record(config, "trace", studies=[study.study_instance_uid for study in found.studies])
+    found, hidden = run(_trace(config, what))
+    record(config, "trace", studies=[study.study_instance_uid for study in found.studies], searched=hidden)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _show(found)
+        _show(found, "" if path == DEFAULT_FILE else f" -c {path}")
     if not found.found:
         raise SystemExit(1)
 
 
-async def _trace(config: Config, what: str) -> Trace:
+async def _trace(config: Config, what: str) -> tuple[Trace, str]:
+    """What is known of it, and the key under which it would be kept if it named a patient."""
     from gateway.admin import trace as admin_trace
     from gateway.app import about, kept_secret
     from gateway.journal import EventLog
 
     async with open_journal(config) as journal:
         hidden = EventLog(journal, secret=kept_secret(config.state_dir / "events.key"), keep_for=0).hidden
-        return await admin_trace.trace(journal, what, hidden=hidden, about=about)
+        return await admin_trace.trace(journal, what, hidden=hidden, about=about), hidden(what)
 
 
-def _show(found: Trace) -> None:
+def _show(found: Trace, option: str) -> None:
+    """*option* is what the commands that are shown need to find the same configuration."""
     if not found.found:
         click.echo(
             f"Nothing is known of {found.what}: no webhook named it in the time that events are kept, and no study in "
@@ -78,9 +80,11 @@ def _show(found: Trace) -> None:
             f"\njob {waiting.job} ({waiting.kind}) waits for you: {runtime_printable.printable(waiting.reason)}",
             fg="red",
         )
-        click.echo(f"  avara-gateway jobs show -c FILE {waiting.job}      look at it")
-        click.echo(f"  avara-gateway jobs retry -c FILE {waiting.job}     once that is put right")
-        click.echo(f'  avara-gateway jobs discard -c FILE {waiting.job} --why "…"')
+        if waiting.acceptable:
+            click.echo(f"  avara-gateway jobs accept{option} {waiting.job}     take the patient that the PACS has")
+        click.echo(f"  avara-gateway jobs show{option} {waiting.job}       look at it first")
+        click.echo(f"  avara-gateway jobs retry{option} {waiting.job}      once that is put right")
+        click.echo(f'  avara-gateway jobs discard{option} {waiting.job} --why "…"')
 
 
 def _line(entry: Entry, *, alone: bool) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from gateway.config.values import AETitle
 
@@ -44,6 +44,18 @@ def network(value: str) -> str:
         return str(ipaddress.ip_network(value))
     except ValueError:
         raise ValueError("not a network: write it like 10.1.2.0/24, or 10.1.2.3 for one proxy") from None
+
+
+def bearer_token(value: SecretStr) -> SecretStr:
+    """*value*, if it is one. Raises ValueError where it is none."""
+    if not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("not a bearer token: ASCII without spaces (RFC 6750)")
+    return value
+
+
+def one_or_more(value: object) -> object:
+    """A list, for whoever may write one thing by itself."""
+    return [value] if isinstance(value, str) else value
 
 
 def is_loopback(host: str) -> bool:

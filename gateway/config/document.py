@@ -104,9 +104,9 @@ def _not_yaml(path: Path, text: str, e: MarkedYAMLError) -> Mistake:
             return Mistake(f"{path}:{near + 1}", "", f"a space is missing after the colon of {found[1]}:")
     if number < len(lines) and "\t" in lines[number][: len(lines[number]) - len(lines[number].lstrip())]:
         return Mistake(f"{path}:{number + 1}", "", _PROBLEMS[0][1])
-    said = f"{e.context or ''} {e.problem or ''}"
+    problem = f"{e.context or ''} {e.problem or ''}"
     for pattern, words in _PROBLEMS:
-        if re.search(pattern, said):
+        if re.search(pattern, problem):
             return Mistake(f"{path}:{number + 1}", "", f"not YAML: {words}")
     return Mistake(f"{path}:{number + 1}", "", "not YAML: the line is no key: value that fits the lines above")
 

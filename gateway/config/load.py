@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from gateway.config import document, environment
+from gateway.config.avara import AvaraConfig
 from gateway.config.mistakes import ConfigError, Keys, Mistake, Source
-from gateway.config.models import AvaraConfig, Config
+from gateway.config.models import Config
 from gateway.config.wording import mistake
 
 WEBHOOK_KEY = "AVARA_WEBHOOK_KEY"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from gateway.config.base import Host, PeerPort, Section, is_loopback, network
+from gateway.config.http import HttpTlsConfig
 
 MOST_WORK = 2**20
 """Of scrypt's N times r, so that a hash from elsewhere cannot make a login cost the gateway its memory: 128 MB."""
@@ -66,6 +67,9 @@ class PageConfig(Section):
         description="Address to listen on. Another than this machine's own needs `users` or `proxy`.",
     )
     port: PeerPort | None = Field(None, description="Its port. Left out: there is no page.")
+    tls: HttpTlsConfig | None = Field(
+        None, description="HTTPS without a proxy; left out: HTTP, for this machine or a proxy with HTTPS."
+    )
     users: list[PageUserConfig] = Field(
         [],
         description="Who may log in. Without `users` and `proxy`, who is on this machine may look, and nobody sees "
@@ -86,6 +90,9 @@ class PageConfig(Section):
 
     def warnings(self) -> list[str]:
         """What is allowed and unwise, each with what to do about it."""
-        if self.port is None or is_loopback(self.host):
+        if self.port is None or is_loopback(self.host) or self.tls is not None:
             return []
-        return [f"page.host is {self.host}: it speaks HTTP only; let nothing but a proxy with HTTPS reach it"]
+        return [
+            f"page.host is {self.host}: passwords go to it over HTTP; give it page.tls, or let nothing but a proxy "
+            "with HTTPS reach it"
+        ]

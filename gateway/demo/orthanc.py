@@ -166,10 +166,10 @@ class Orthanc:
 
     async def _ok(self, method: str, path: str, **arguments: Any) -> bytes:
         async with self._session.request(method, path, **arguments) as answer:
-            said = await answer.read()
+            content = await answer.read()
             if answer.status >= 300:
-                raise RuntimeError(f"Orthanc answers {method} {path} with {answer.status}: {said[:300]!r}")
-            return said
+                raise RuntimeError(f"Orthanc answers {method} {path} with {answer.status}: {content[:300]!r}")
+            return content
 
 
 def dies_with_us() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Iterator
@@ -116,12 +117,7 @@ def _axial(
         d = _base(study, series, series_number, modality, sop_class, number, ExplicitVRLittleEndian)
         d.SeriesDescription = description
         _geometry(d, number, size, size)
-        radius = size / 2 * math.sin(math.pi * number / (count + 1))
-        d.PixelData = b"".join(
-            (1100 if math.hypot(x - size / 2, y - size / 2) < radius else 0).to_bytes(2, "little")
-            for y in range(size)
-            for x in range(size)
-        )
+        d.PixelData = _disc(size, size / 2 * math.sin(math.pi * number / (count + 1)))
         if syntax == RLELossless:
             d.PixelData = encapsulate([_rle(d.PixelData)])
             d["PixelData"].is_undefined_length = True
@@ -129,6 +125,17 @@ def _axial(
         yield d
 
 
+@functools.cache  # the same in each study, and most of what making one takes
+def _disc(size: int, radius: float) -> bytes:
+    """A bright disc in a square frame of 16 bits."""
+    return b"".join(
+        (1100 if math.hypot(x - size / 2, y - size / 2) < radius else 0).to_bytes(2, "little")
+        for y in range(size)
+        for x in range(size)
+    )
+
+
+@functools.cache
 def _rle(frame: bytes) -> bytes:
     """A 16-bit frame in RLE Lossless: two segments, high bytes first (PS3.5 Annex G)."""
     segments = [_packed(frame[1::2]), _packed(frame[0::2])]
@@ -155,7 +162,8 @@ def _ultrasound(study: str, series_number: int) -> Dataset:
     d.SeriesDescription, frames, size = "Cine", 12, 48
     d.SamplesPerPixel, d.PhotometricInterpretation, d.NumberOfFrames = 1, "MONOCHROME2", frames
     d.Rows, d.Columns, d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = size, size, 8, 8, 7, 0
-    d.PixelData = b"".join(bytes((i + 8 * f) % 256 for i in range(size * size)) for f in range(frames))
+    ramp = bytes(range(256)) * (size * size // 256 + 1)
+    d.PixelData = b"".join(ramp[8 * f :][: size * size] for f in range(frames))
     return d
 
 

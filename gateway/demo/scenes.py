@@ -7,9 +7,10 @@ import io
 import json
 import secrets
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -36,21 +37,17 @@ class DemoFailed(Exception):
     """The demo did not show what it is to show."""
 
 
-class DemoPacs(Protocol):
+@dataclass(frozen=True, slots=True)
+class DemoPacs:
     """The PACS of the demo, whichever it is."""
 
     what: str
-
-    @property
-    def ae_title(self) -> str:
-        """Its AE title."""
-
-    @property
-    def port(self) -> int:
-        """Its DICOM port on loopback."""
-
-    async def instances(self, study_instance_uid: str) -> dict[str, bytes]:
-        """Its Part 10 files of a study, by SOP Instance UID."""
+    """What it is, in words."""
+    ae_title: str
+    port: int
+    """Its DICOM port on loopback."""
+    instances: Callable[[str], Awaitable[dict[str, bytes]]]
+    """Its Part 10 files of a study, by SOP Instance UID."""
 
 
 class Avara:

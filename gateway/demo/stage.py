@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -23,41 +22,6 @@ from gateway.demo.sample import sample_study
 from gateway.demo.scenes import AE_TITLE, Avara, DemoFailed, DemoPacs, show_capture, show_report, show_study
 from gateway.demo.stand_in import StandInPacs
 from gateway.objects import free_port
-
-
-@dataclass
-class _RealOrthanc:
-    orthanc: Orthanc
-    what: str
-
-    @property
-    def ae_title(self) -> str:
-        return self.orthanc.ae_title
-
-    @property
-    def port(self) -> int:
-        return self.orthanc.dicom_port
-
-    async def instances(self, study_instance_uid: str) -> dict[str, bytes]:
-        return await self.orthanc.instances(study_instance_uid)
-
-
-@dataclass
-class _StandIn:
-    pacs: StandInPacs
-    what: str
-
-    @property
-    def ae_title(self) -> str:
-        return self.pacs.ae_title
-
-    @property
-    def port(self) -> int:
-        return self.pacs.port
-
-    async def instances(self, study_instance_uid: str) -> dict[str, bytes]:
-        return self.pacs.instances(study_instance_uid)
-
 
 MakesPacs = Callable[[int, list[bytes]], AbstractAsyncContextManager[DemoPacs]]
 """(DICOM port of the gateway, Part 10 files) → a PACS that runs, and holds the files."""
@@ -108,18 +72,24 @@ async def _pacs(dicom_port: int, files: list[bytes]) -> AsyncIterator[DemoPacs]:
     except NoOrthanc:
         with StandInPacs(destination=(AE_TITLE, "127.0.0.1", dicom_port)) as stand_in:
             stand_in.add(*files)
-            yield _StandIn(stand_in, "a PACS of ours in memory, since Orthanc is not installed,")
+
+            async def instances(study_instance_uid: str) -> dict[str, bytes]:
+                return stand_in.instances(study_instance_uid)
+
+            what = "a PACS of ours in memory, since Orthanc is not installed,"
+            yield DemoPacs(what, stand_in.ae_title, stand_in.port, instances)
         return
     async with Orthanc() as orthanc:
         await orthanc.register(AE_TITLE, dicom_port)
         await orthanc.add(*files)
-        yield _RealOrthanc(orthanc, "Orthanc")
+        yield DemoPacs("Orthanc", orthanc.ae_title, orthanc.dicom_port, orthanc.instances)
 
 
 def _config(key: str, port: int, dicom_port: int, reports_port: int, pacs: DemoPacs, directory: Path) -> str:
     return f"""\
 http: {{host: 127.0.0.1, port: {port}, public_url: "http://127.0.0.1:{port}"}}
-avara: {{webhook_keys: ["{key}"]}}
+# On a busy machine, too, the first answer is to have the whole small study, and its PDF.
+avara: {{webhook_keys: ["{key}"], answer_patience: 5s}}
 dicom: {{ae_title: {AE_TITLE}, host: 127.0.0.1, port: {dicom_port}, advertised_host: 127.0.0.1}}
 pacs:
   - {{name: demo, ae_title: {pacs.ae_title}, host: 127.0.0.1, port: {pacs.port}}}
@@ -157,7 +127,7 @@ async def _gateway(config: Path, port: int, log: Path) -> AsyncIterator[float]:
 
 
 def _own_group() -> None:
-    os.setpgrp()  # Ctrl-C is for the demo, which then ends the gateway in good order
+    os.setpgrp()  # Ctrl-C is for the demo, which then ends the gateway cleanly
     dies_with_us()
 
 

@@ -6,7 +6,9 @@ It is built on pynetdicom, so that the demo's two sides share no code. Only what
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -112,10 +114,15 @@ class StandInPacs:
             return
         data_sets = [dcmread(BytesIO(content)) for content in self._matching(event.identifier)]
         kinds = {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in data_sets}
-        yield host, port, {"contexts": [build_context(sop_class, syntax) for sop_class, syntax in sorted(kinds)]}
+        contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(kinds)]
+        opened: list[Any] = []  # the association that pynetdicom stores on
+        handlers = [(evt.EVT_ACCEPTED, lambda e: opened.append(e.assoc))]
+        yield host, port, {"contexts": contexts, "evt_handlers": handlers}
         yield len(data_sets)
-        for d in data_sets:
-            yield PENDING, d
+        if opened:
+            with without_reactor(opened[0]):
+                for d in data_sets:
+                    yield PENDING, d
 
     def _store(self, event: Any) -> int:
         self.add(event.encoded_dataset())
@@ -124,3 +131,26 @@ class StandInPacs:
 
 def _header(content: bytes) -> Dataset:
     return dcmread(BytesIO(content), stop_before_pixels=True)
+
+
+@contextmanager
+def without_reactor(assoc: Any) -> Iterator[None]:
+    """Keeps pynetdicom's own thread off an association while this one sends on it.
+
+    Between two `send_*` calls that thread runs for a moment, and on a busy machine it still does when the next
+    response comes in, takes it for an unexpected message and drops it: the sender then waits for its time-out.
+    """
+    checkpoint = assoc._reactor_checkpoint
+    if assoc.is_established:
+        checkpoint.clear()
+        # The thread says that it pauses in each of its rounds: twice in a row, and it stands at the checkpoint.
+        seen, until = 0, time.monotonic() + 10
+        while seen < 2 and assoc.is_established and time.monotonic() < until:
+            time.sleep(0.01)
+            seen = seen + 1 if assoc._is_paused else 0
+    assoc._reactor_checkpoint = threading.Event()  # what `send_*` opens and closes from here on; nobody waits at it
+    try:
+        yield
+    finally:
+        assoc._reactor_checkpoint = checkpoint
+        checkpoint.set()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.dicom import mend, texts
+    from gateway.dicom import mend, tags, texts
     from gateway.dicom.elements import (
         UNDEFINED,
         ElementReader,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from gateway.dicom.encapsulated import syntax_of_code_stream
     from gateway.dicom.encoding import encode_data_set
-    from gateway.dicom.mend import Mended, pieces
+    from gateway.dicom.mend import slack_from
     from gateway.dicom.original import SYSTEM, now, original_attributes
     from gateway.dicom.part10 import (
         IMPLEMENTATION_CLASS_UID,
@@ -45,10 +45,12 @@ if TYPE_CHECKING:
         has_images,
         is_storage_class,
     )
+    from gateway.dicom.stretches import Mended, pieces
     from gateway.dicom.structure import PixelData, read_structure
     from gateway.dicom.syntaxes import (
         COMMONEST_FIRST,
         DEFLATED,
+        DEFLATED_EXPLICIT_LITTLE_ENDIAN,
         EXPLICIT_BIG_ENDIAN,
         EXPLICIT_LITTLE_ENDIAN,
         IMPLICIT,
@@ -68,6 +70,7 @@ __all__ = [
     "COMMONEST_FIRST",
     "COMMON_STORAGE_CLASSES",
     "DEFLATED",
+    "DEFLATED_EXPLICIT_LITTLE_ENDIAN",
     "ENCAPSULATED_PDF",
     "EXPLICIT_BIG_ENDIAN",
     "EXPLICIT_LITTLE_ENDIAN",
@@ -117,8 +120,10 @@ __all__ = [
     "read_file_meta",
     "read_structure",
     "read_tolerantly",
+    "slack_from",
     "string",
     "syntax_of_code_stream",
+    "tags",
     "text",
     "texts",
     "unsigned_short",

@@ -41,17 +41,20 @@ class MalformedDataSet(ValueError):
     """The bytes are no data set in the transfer syntax that they were sent in."""
 
 
-def read_elements(data: memoryview | bytes, transfer_syntax_uid: str, wanted: Collection[int]) -> dict[int, bytes]:
+def read_elements(
+    data: memoryview | bytes, transfer_syntax_uid: str, wanted: Collection[int], *, size: float = math.inf
+) -> dict[int, bytes]:
     """The raw values of the top-level elements in *wanted* (tags as ``0xGGGGEEEE``) that *data* has.
 
-    *data* is the start of an encoded data set; it may end anywhere after the last wanted element. Values
-    are as little endian has them. Raises MalformedDataSet.
+    *data* is the start of an encoded data set; it may end anywhere after the last wanted element. *size* is how many
+    bytes the data set has, where that is known: an element that would reach beyond shows that its reader went astray.
+    Values are as little endian has them. Raises MalformedDataSet.
     """
     if transfer_syntax_uid in DEFLATED:
-        data = inflated(data, INFLATE_LIMIT)
+        data, size = inflated(data, INFLATE_LIMIT), math.inf
     big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
     reader = ElementReader(memoryview(data), explicit=transfer_syntax_uid not in IMPLICIT, big=big)
-    return reader.read(wanted)
+    return reader.read(wanted, size)
 
 
 def inflated(data: memoryview | bytes, limit: int) -> bytes:
@@ -78,8 +81,9 @@ class ElementReader:
         self._tag_length = struct.Struct(order + "HHI").unpack_from
         self._length = struct.Struct(order + "I").unpack_from
 
-    def read(self, wanted: Collection[int]) -> dict[int, bytes]:
-        """The raw values of the top-level elements in *wanted*. Raises MalformedDataSet."""
+    def read(self, wanted: Collection[int], size: float = math.inf) -> dict[int, bytes]:
+        """The raw values of the top-level elements in *wanted*, of a data set of *size* bytes. Raises
+        MalformedDataSet."""
         data, end, last, explicit, tag_vr = self._data, self._end, max(wanted), self._explicit, self._tag_vr
         found: dict[int, bytes] = {}
         at = 0
@@ -90,12 +94,16 @@ class ElementReader:
             else:
                 tag, vr, length, value = self.element(at, explicit=explicit)
             if tag > last:
+                if tag >> 16 == 0xFFFE:
+                    raise MalformedDataSet("an item or a delimiter outside of a sequence")
                 if not self._goes_back(tag, length, value, last):
                     break
                 at = value + length
                 continue
             if length == UNDEFINED:
                 at = self.after_sequence(value, explicit=explicit and vr != b"UN", depth=1)
+                if at == end and self._tag_length(data, end - 8)[:2] != (0xFFFE, 0xE0DD):
+                    at += 1  # it goes on
                 continue
             at = value + length
             if tag in wanted:
@@ -103,6 +111,8 @@ class ElementReader:
                     raise MalformedDataSet(f"element {tag:08X} is longer than the data set")
                 raw = bytes(data[value:at])
                 found[tag] = swapped(raw, SWAPPED[vr]) if self._big and vr in SWAPPED else raw
+        if at > size:
+            raise MalformedDataSet("an element that is longer than the data set")
         return found
 
     def _goes_back(self, tag: int, length: int, value: int, last: int) -> bool:

@@ -46,6 +46,11 @@ def frames_of(
     return [list(fragments[a:b]) for a, b in zip(begins, [*begins[1:], len(fragments)], strict=True)]
 
 
+def begins(start: bytes) -> bool:
+    """Whether a code stream that is known by how it begins does begin with *start*."""
+    return start.startswith(_STARTS)
+
+
 def ends(data: memoryview, fragment: Fragment) -> bool:
     """Whether a code stream that says where it ends ends with *fragment*."""
     tail = bytes(data[fragment.offset + max(fragment.length - 16, 0) : fragment.offset + fragment.length])

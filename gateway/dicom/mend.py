@@ -1,8 +1,8 @@
 """Mends what is certain to be a slip of the writer in an encoded data set (PS3.5 §7, §8, §A.4).
 
-Values of odd length, fragments without their pad byte or their delimiter, bytes behind the data set, RLE frames in
-several fragments: a PACS answers some of these with an error, and others never. What can be put right without a guess
-is, and is told; for what cannot, the error says what is wrong and where.
+Values of odd length, sequences without their delimiters, VRs that there are none of, bytes behind the data set: a PACS
+answers some of these with an error, and others never. What can be put right without a guess is, and is told; for what
+cannot, the error says what is wrong and where. Pixel data have a file of their own (mend_pixels.py).
 
 The data set is walked from end to end and nothing is built, so this is fit for what comes from a stranger.
 """
@@ -10,31 +10,28 @@ The data set is walked from end to end and nothing is built, so this is fit for 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pydicom.datadict import dictionary_VR
 
-from gateway.dicom import encapsulated
 from gateway.dicom.elements import (
     DEPTH_LIMIT,
     ITEM,
     ITEM_END,
+    LONG_VRS,
     SEQUENCE_END,
+    SHORT_VRS,
     UNDEFINED,
     ElementReader,
     MalformedDataSet,
 )
-from gateway.dicom.encapsulated import Fragment
+from gateway.dicom.mend_pixels import GEOMETRY, PixelMender
+from gateway.dicom.stretches import Mended, Pieces, tag_name
 from gateway.dicom.structure import MAX_ELEMENTS, PIXEL_DATA
-from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT, RLE
+from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
 
-SLACK = b"\0\r\n \x1a"
+SLACK = b"\0\r\n \x1a\xff"
 """What writers and transports leave behind a file: padding, line ends, an end-of-file mark."""
-
-SURPLUS = 2
-"""Bytes of zeros that native pixel data may have too many: a writer's idea of padding."""
 
 _WIDTHS = {
     b"AT": 4, b"FD": 8, b"FL": 4, b"OD": 8, b"OF": 4, b"OL": 4, b"OV": 8, b"SL": 4, b"SS": 2, b"SV": 8, b"UL": 4,
@@ -43,54 +40,15 @@ _WIDTHS = {
 """Bytes of one value of a binary VR: one that is cut short cannot be made up."""
 
 _NUL_PADDED = frozenset((b"OB", b"OW", b"UI", b"UN"))
-_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_VRS = LONG_VRS | SHORT_VRS
 
-_ROWS, _COLUMNS, _BITS, _SAMPLES, _FRAMES = 0x00280010, 0x00280011, 0x00280100, 0x00280002, 0x00280008
-_PHOTOMETRIC = 0x00280004
-_GEOMETRY = frozenset((_ROWS, _COLUMNS, _BITS, _SAMPLES, _FRAMES, _PHOTOMETRIC))
+_LONGEST_UIDS = 64 * 1024
+"""Bytes of an element of UIDs that is looked into for blanks."""
+
+_NOT_OF_A_DATA_SET = frozenset((0x0000, 0x0002))
+"""Groups of the command set and of the file meta information."""
+
 EXTENDED_OFFSET_TABLE = 0x7FE00001
-
-
-@dataclass(slots=True)
-class _Pieces:
-    """What an encoded part becomes: stretches of the original, and bytes in between."""
-
-    parts: list[tuple[int, int] | bytes] = field(default_factory=list)
-    length: int = 0
-
-    def keep(self, start: int, end: int) -> None:
-        if end <= start:
-            return
-        last = self.parts[-1] if self.parts else None
-        if isinstance(last, tuple) and last[1] == start:
-            self.parts[-1] = (last[0], end)
-        else:
-            self.parts.append((start, end))
-        self.length += end - start
-
-    def put(self, written: bytes) -> None:
-        if written:
-            self.parts.append(written)
-            self.length += len(written)
-
-    def join(self, other: _Pieces) -> None:
-        for part in other.parts:
-            if isinstance(part, bytes):
-                self.put(part)
-            else:
-                self.keep(*part)
-
-
-@dataclass(frozen=True, slots=True)
-class Mended:
-    """A data set as it should have been written."""
-
-    parts: tuple[tuple[int, int] | bytes, ...]
-    """Stretches (start, end) of the original, and bytes in between."""
-    length: int
-    """Bytes of it all."""
-    notes: tuple[str, ...]
-    """What was mended; empty where nothing had to be."""
 
 
 def mend(data: memoryview, transfer_syntax_uid: str) -> Mended:
@@ -101,24 +59,34 @@ def mend(data: memoryview, transfer_syntax_uid: str) -> Mended:
 class _Mender:
     def __init__(self, data: memoryview, transfer_syntax_uid: str) -> None:
         self._data, self._end = data, len(data)
-        self._syntax = transfer_syntax_uid
         self._explicit = transfer_syntax_uid not in IMPLICIT
         self._big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
+        self._order = ">" if self._big else "<"
         self._reader = ElementReader(data, explicit=self._explicit, big=self._big)
         self._count = 0
         self._notes: dict[str, int] = {}
-        self._geometry: dict[int, bytes] = {}
-        self._has_extended_offsets = False
-        self._pixels_seen = False
-        self._slack_from = _slack_from(data)
+        self._slack_from = slack_from(data)
+        self._pixels = PixelMender(data, transfer_syntax_uid, self._reader, self._slack_from, self._note)
+        self._anew = False
+        """Whether the header that was read last has to be written anew."""
+        self._group_lengths: list[tuple[int, int, int]] = []
+        """Of the data set itself: where each lies, and where it says that its group ends."""
+        self._group_ends: dict[int, int] = {}
 
     def all(self) -> Mended:
         pieces, _ = self._elements(0, self._end, explicit=self._explicit, depth=0)
+        stale = any(self._group_ends.get(at) != says for at, _, says in self._group_lengths)
+        if self._group_lengths and (stale or self._notes):
+            # PS3.5 §7.2: retired, and better absent than wrong.
+            self._note("group lengths left out")
+            pieces = pieces.without([(at, value_end) for at, value_end, _ in self._group_lengths])
         notes = tuple(note if times == 1 else f"{note} ({times} times)" for note, times in self._notes.items())
         return Mended(tuple(pieces.parts), pieces.length, notes)
 
     def _note(self, what: str) -> None:
         self._notes[what] = self._notes.get(what, 0) + 1
+
+    # -- headers
 
     def _header(self, at: int, end: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
         self._count += 1
@@ -126,269 +94,323 @@ class _Mender:
             raise MalformedDataSet(f"more than {MAX_ELEMENTS} elements")
         if at + 8 > end:
             raise MalformedDataSet(f"it ends within an element, at byte {at} of its data set")
+        self._anew = False
+        if explicit and self._tag(at) >> 16 != 0xFFFE:
+            vr = bytes(self._data[at + 4 : at + 6])
+            if vr not in _VRS:
+                return self._odd_vr(at, end, vr)
+            if vr in LONG_VRS and self._number(at + 6, 2) and not self._long_form_fits(at, end):
+                return self._odd_vr(at, end, vr)
         tag, vr, length, value = self._reader.element(at, explicit=explicit)
         if length != UNDEFINED and value + length > end:
-            raise MalformedDataSet(f"element {_name(tag)} is longer than what is left: the file was cut off, or lies")
+            raise MalformedDataSet(
+                f"element {tag_name(tag)} at byte {at} of its data set is longer than what is left: the file was cut "
+                "off, or lies"
+            )
         return tag, vr, length, value
+
+    def _tag(self, at: int) -> int:
+        group, element = struct.unpack_from(self._order + "HH", self._data, at)
+        return int(group) << 16 | int(element)
+
+    def _number(self, at: int, width: int) -> int:
+        return int.from_bytes(self._data[at : at + width], "big" if self._big else "little")
+
+    def _long_form_fits(self, at: int, end: int) -> bool:
+        length = self._number(at + 8, 4)
+        return at + 12 <= end and (length == UNDEFINED or at + 12 + length <= end)
+
+    def _odd_vr(self, at: int, end: int, vr: bytes) -> tuple[int, bytes, int, int]:
+        """An element whose VR there is none of, or that has the header of another one's: of the three forms that a
+        header has (PS3.5 §7.1), the only one behind which another element follows."""
+        tag = self._tag(at)
+        forms = {(self._number(at + 6, 2), at + 8)}
+        if vr not in LONG_VRS:
+            forms |= {(self._number(at + 4, 4), at + 8), (self._number(at + 8, 4), at + 12)}
+        fit = [(length, value) for length, value in forms if self._is_element(value + length, end, after=tag)]
+        kind = vr if vr in LONG_VRS else _dictionary_vr(tag)
+        if len(fit) != 1 or kind == b"SQ":
+            written = vr.decode("ascii") if vr.isalnum() else f"bytes {vr.hex()}"
+            raise MalformedDataSet(
+                f"element {tag_name(tag)} at byte {at} of its data set has no VR that there is ({written}), and where "
+                "it ends is not certain"
+            )
+        self._anew = True
+        self._note(f"the header of element {tag_name(tag)} written as {kind.decode()}")
+        return tag, kind, *fit[0]
+
+    def _is_element(self, at: int, end: int, *, after: int) -> bool:
+        """Whether an element with a VR, or the end of what it is in, lies at *at*, behind the element *after*."""
+        if at >= end:
+            return at == end
+        if at + 8 > end:
+            return False
+        tag = self._tag(at)
+        return tag in (ITEM_END, SEQUENCE_END) or (tag > after and bytes(self._data[at + 4 : at + 6]) in _VRS)
 
     # -- elements
 
     def _elements(
         self, at: int, end: int, *, explicit: bool, depth: int, delimited: bool = False
-    ) -> tuple[_Pieces, int]:
-        """Elements to *end*, or to their delimiter, which is not among them; and the offset after it."""
+    ) -> tuple[Pieces, int]:
+        """Elements to *end*, or to their delimiter, which is among them; and the offset after it."""
         if depth > DEPTH_LIMIT:
             raise MalformedDataSet("sequences nested too deep")
-        out = _Pieces()
+        out = Pieces()
+        seen: dict[int, int] = {}
+        sequence_end = -1  # of the sequence of defined length that was read last
         while at < end:
-            if depth == 0 and self._only_slack(at):
+            if depth == 0 and at >= self._slack_from:
                 self._note(f"{end - at} bytes behind the data set left out")
+                self._group_goes_on(at, -1)
                 return out, end
-            tag, vr, length, value = self._header(at, end, explicit=explicit)
-            if tag == ITEM_END and delimited:
-                return out, value
-            if tag >> 16 == 0xFFFE:
+            start = at
+            if at + 8 <= end and (tag := self._tag(at)) >> 16 == 0xFFFE:
+                if tag == ITEM_END and delimited:
+                    self._delimiter(out, at, ITEM_END)
+                    return out, at + 8
+                if self._is_stray(tag, at, end, sequence_end, depth):
+                    self._note("delimiters where none is due left out")
+                    at += 8
+                    continue
+                if tag in (ITEM, SEQUENCE_END) and delimited:
+                    self._add_delimiter(out, ITEM_END)
+                    return out, at
                 raise MalformedDataSet(f"an item delimiter where an element is due, at byte {at} of its data set")
+            tag, vr, length, value = self._header_behind_pixels(at, end, explicit=explicit, depth=depth)
+            if tag in seen and not (depth == 0 and tag in PIXEL_DATA):
+                at = self._twice(tag, seen[tag], start, length, value)
+                continue
+            seen[tag] = start
+            if depth == 0:
+                self._group_goes_on(at, tag)
+                if self._pixels.seen and 0x0002 < tag >> 16 < 0x7FE0:  # where a reader of the header does not look
+                    raise MalformedDataSet(
+                        f"element {tag_name(tag)} at byte {at} of its data set lies behind the pixel data"
+                    )
+                if tag >> 16 in _NOT_OF_A_DATA_SET and length != UNDEFINED:
+                    self._note(f"element {tag_name(tag)}, which is of no data set, left out")
+                    at = value + length
+                    continue
+                if not tag & 0xFFFF and length == 4:
+                    self._group_lengths.append((at, value + 4, value + 4 + self._number(value, 4)))
             if depth == 0 and tag in PIXEL_DATA:
-                at = self._pixel_data(out, at, tag, vr, length, value)
+                if explicit and length % 2 and length != UNDEFINED:
+                    length += self._has_uncounted_pad(tag, value + length, end)
+                at = self._pixels.mend(out, at, tag, vr, length, value)
             elif length == UNDEFINED:
-                items, after = self._items(
-                    value, end, explicit=explicit and vr != b"UN", depth=depth + 1, delimited=True
-                )
-                out.keep(at, value)
-                out.join(items)
-                at = after
+                at = self._undefined(out, at, end, tag, vr, value, explicit=explicit, depth=depth)
             elif vr == b"SQ" or (not explicit and _dictionary_vr(tag) == b"SQ"):
-                items, after = self._items(value, value + length, explicit=explicit, depth=depth + 1)
-                self._with_length(out, at, value, items, length)
-                at = after
+                items, at = self._items(value, value + length, explicit=explicit, depth=depth + 1, of=tag)
+                self._with_length(out, start, value, items, length)
+                sequence_end = at
             else:
-                self._remember(depth, tag, value, length)
-                self._value(out, at, tag, vr, length, value, explicit=explicit)
-                at = value + length
+                if depth == 0:
+                    self._remember(tag, value, length)
+                at = self._value(out, at, end, tag, vr, length, value, explicit=explicit)
         if delimited:
-            raise MalformedDataSet("an item that does not end")
+            # Where the whole file ends there, more may have followed.
+            if end == self._end:
+                raise MalformedDataSet("an item that does not end")
+            self._add_delimiter(out, ITEM_END)
+        if depth == 0:
+            self._group_goes_on(at, -1)
         return out, at
 
-    def _items(self, at: int, end: int, *, explicit: bool, depth: int, delimited: bool = False) -> tuple[_Pieces, int]:
-        """The items of a sequence, its delimiter among them where it has one; and the offset after it."""
-        out = _Pieces()
+    def _header_behind_pixels(self, at: int, end: int, *, explicit: bool, depth: int) -> tuple[int, bytes, int, int]:
+        try:
+            return self._header(at, end, explicit=explicit)
+        except MalformedDataSet as e:
+            if depth or not self._pixels.seen:
+                raise
+            if bytes(self._data[at + 128 : at + 132]) == b"DICM":
+                raise MalformedDataSet(f"a second file begins at byte {at} of its data set") from e
+            raise MalformedDataSet(
+                f"{end - at} bytes follow its pixel data, at byte {at} of its data set, and are no element ({e})"
+            ) from e
+
+    def _undefined(
+        self, out: Pieces, at: int, end: int, tag: int, vr: bytes, value: int, *, explicit: bool, depth: int
+    ) -> int:
+        """A sequence of undefined length; the offset after it."""
+        unknown = explicit and vr == b"UN"  # its items are in implicit VR (PS3.5 §6.2.2, Note 7)
+        if unknown and self._has_explicit_items(value, end):
+            self._note(f"the VR of element {tag_name(tag)} corrected from UN to SQ")
+            out.put(struct.pack(self._order + "HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, UNDEFINED))
+            unknown = False
+        else:
+            out.keep(at, value)
+        items, after = self._items(
+            value, end, explicit=explicit and not unknown, depth=depth + 1, of=tag, delimited=True
+        )
+        out.join(items)
+        return after
+
+    def _has_explicit_items(self, at: int, end: int) -> bool:
+        """Whether the first element of the first item has a VR, and no length that would fit in its place."""
+        return (
+            at + 16 <= end
+            and self._tag(at) == ITEM
+            and bytes(self._data[at + 12 : at + 14]) in _VRS
+            and at + 16 + self._number(at + 12, 4) > end
+        )
+
+    def _items(
+        self, at: int, end: int, *, explicit: bool, depth: int, of: int, delimited: bool = False
+    ) -> tuple[Pieces, int]:
+        """The items of the sequence *of*, its delimiter among them where it has one; and the offset after it."""
+        out = Pieces()
         while at < end:
-            tag, _, length, value = self._header(at, end, explicit=False)
+            tag = self._tag(at) if at + 8 <= end else 0
             if tag == SEQUENCE_END and delimited:
-                out.keep(at, value)
-                return out, value
+                self._delimiter(out, at, SEQUENCE_END)
+                return out, at + 8
+            if tag == SEQUENCE_END and at + 8 == end and not self._number(at + 4, 4):
+                self._note("delimiters where none is due left out")
+                at += 8
+                continue
+            if delimited and (tag == ITEM_END or (tag >> 16 != 0xFFFE and tag > of)):
+                self._add_delimiter(out, SEQUENCE_END)  # nothing but items is in a sequence (PS3.5 §7.5)
+                return out, at
             if tag != ITEM:
-                raise MalformedDataSet(f"a sequence with something between its items, at byte {at} of its data set")
+                raise MalformedDataSet(
+                    f"the sequence {tag_name(of)} with something between its items, at byte {at} of its data set"
+                )
+            tag, _, length, value = self._header(at, end, explicit=False)
             if length == UNDEFINED:
                 elements, after = self._elements(value, end, explicit=explicit, depth=depth + 1, delimited=True)
                 out.keep(at, value)
                 out.join(elements)
-                out.keep(after - 8, after)  # its delimiter
                 at = after
             else:
                 elements, _ = self._elements(value, value + length, explicit=explicit, depth=depth + 1)
                 self._with_length(out, at, value, elements, length)
                 at = value + length
         if delimited:
-            raise MalformedDataSet("a sequence that does not end")
+            if end == self._end:
+                raise MalformedDataSet(f"the sequence {tag_name(of)} does not end")
+            self._add_delimiter(out, SEQUENCE_END)
         return out, at
 
-    def _with_length(self, out: _Pieces, at: int, value: int, content: _Pieces, length: int) -> None:
+    # -- delimiters
+
+    def _is_stray(self, tag: int, at: int, end: int, sequence_end: int, depth: int) -> bool:
+        """Whether a delimiter ends nothing: one behind an item or a sequence whose length says where it ends."""
+        if self._number(at + 4, 4):
+            return False
+        if tag == ITEM_END:
+            return depth > 0 and at + 8 == end
+        following = self._tag(at + 8) >> 16 if at + 16 <= end else -1
+        return tag == SEQUENCE_END and at == sequence_end and (at + 8 == end or following not in (-1, 0xFFFE))
+
+    def _delimiter(self, out: Pieces, at: int, tag: int) -> None:
+        if self._number(at + 4, 4):
+            self._note("delimiters with a length given none")
+            out.put(self._written(tag))
+        else:
+            out.keep(at, at + 8)
+
+    def _add_delimiter(self, out: Pieces, tag: int) -> None:
+        self._note("delimiters of sequences and items added")
+        out.put(self._written(tag))
+
+    def _written(self, tag: int) -> bytes:
+        return struct.pack(self._order + "HHI", tag >> 16, tag & 0xFFFF, 0)
+
+    # -- values
+
+    def _twice(self, tag: int, first: int, start: int, length: int, value: int) -> int:
+        """The offset after an element that was there before: readers differ in which one counts (PS3.5 §7.1 has none
+        twice)."""
+        size = value + length - start
+        if length == UNDEFINED or self._data[first : first + size] != self._data[start : start + size]:
+            raise MalformedDataSet(
+                f"element {tag_name(tag)} twice, with two values, at bytes {first} and {start} of its data set"
+            )
+        self._note(f"element {tag_name(tag)}, which is there twice, left out once")
+        return value + length
+
+    def _group_goes_on(self, at: int, tag: int) -> None:
+        """An element of the data set itself is at *at*: remembers where the group before it ended."""
+        if not self._group_lengths:
+            return
+        last = self._group_lengths[-1][0]
+        if tag < 0 or tag >> 16 != self._tag(last) >> 16:
+            self._group_ends.setdefault(last, at)
+
+    def _with_length(self, out: Pieces, at: int, value: int, content: Pieces, length: int) -> None:
         """A header whose last four bytes are the length of what follows."""
         if content.length == length:
             out.keep(at, value)
         else:
             out.keep(at, value - 4)
-            out.put(content.length.to_bytes(4, "big" if self._big else "little"))
+            out.put(struct.pack(self._order + "I", content.length))
         out.join(content)
 
-    def _value(self, out: _Pieces, at: int, tag: int, vr: bytes, length: int, value: int, *, explicit: bool) -> None:
-        if not length % 2:
-            out.keep(at, value + length)
-            return
-        kind = vr if explicit else _dictionary_vr(tag)
-        if kind in _WIDTHS:
+    def _value(
+        self, out: Pieces, at: int, end: int, tag: int, vr: bytes, length: int, value: int, *, explicit: bool
+    ) -> int:
+        """An element that is no sequence; the offset after it."""
+        kind, anew = vr if explicit else _dictionary_vr(tag), self._anew
+        if explicit and length % 2 and self._has_uncounted_pad(tag, value + length, end):
+            length, anew = length + 1, True
+        if kind == b"UI" and length <= _LONGEST_UIDS:
+            raw = bytes(self._data[value : value + length])
+            uids = b"\\".join(uid.strip(b" \0\t\r\n") for uid in raw.split(b"\\"))
+            if raw not in (uids, uids + b"\0" * (len(uids) % 2)):
+                # PS3.5 §9.1: digits and dots, padded with one NUL where its length is odd.
+                self._note(f"the UID {tag_name(tag)} freed of what surrounds it")
+                self._write_header(out, at, tag, vr, len(uids) + len(uids) % 2, value, explicit=explicit, anew=anew)
+                out.put(uids + b"\0" * (len(uids) % 2))
+                return value + length
+        if length % 2 and kind in _WIDTHS:
             raise MalformedDataSet(
-                f"element {_name(tag)} at byte {at} of its data set has {length} bytes, which is no number of values "
-                f"of its VR {kind.decode()}"
+                f"element {tag_name(tag)} at byte {at} of its data set has {length} bytes, which is not a whole number "
+                f"of values of its VR {kind.decode()}"
             )
-        if explicit and vr not in _LONG and length == 0xFFFF:
-            raise MalformedDataSet(f"element {_name(tag)} has {length} bytes, and there is no room for one more")
-        self._note(f"element {_name(tag)} padded to an even length")
-        self._write_header(out, at, vr, value, length + 1, explicit=explicit)
+        if not (length % 2 or anew):
+            out.keep(at, value + length)
+            return value + length
+        if explicit and vr not in LONG_VRS and length == 0xFFFF:
+            raise MalformedDataSet(f"element {tag_name(tag)} has {length} bytes, and there is no room for one more")
+        if length % 2:
+            self._note(f"element {tag_name(tag)} padded to an even length")
+        self._write_header(out, at, tag, vr, length + length % 2, value, explicit=explicit, anew=anew)
         out.keep(value, value + length)
-        out.put(b"\0" if kind in _NUL_PADDED else b" ")
-
-    def _write_header(self, out: _Pieces, at: int, vr: bytes, value: int, length: int, *, explicit: bool) -> None:
-        width = 2 if explicit and vr not in _LONG else 4
-        out.keep(at, value - width)
-        out.put(length.to_bytes(width, "big" if self._big else "little"))
-
-    def _remember(self, depth: int, tag: int, value: int, length: int) -> None:
-        if depth == 0 and tag in _GEOMETRY and length <= 64:
-            self._geometry[tag] = bytes(self._data[value : value + length])
-        self._has_extended_offsets |= depth == 0 and tag == EXTENDED_OFFSET_TABLE and length > 0
-
-    def _only_slack(self, at: int) -> bool:
-        """Whether nothing but padding follows."""
-        return at >= self._slack_from
-
-    # -- pixel data
-
-    def _pixel_data(self, out: _Pieces, at: int, tag: int, vr: bytes, length: int, value: int) -> int:
-        if self._pixels_seen:
-            raise MalformedDataSet("pixel data twice")
-        self._pixels_seen = True
-        if length == UNDEFINED:
-            return self._fragments(out, at, value)
-        surplus = self._surplus(tag, length, value)
-        if surplus:
-            self._note(f"{surplus} bytes too many behind the pixels left out")
-        kept = length - surplus
-        if kept != length or kept % 2:
-            if kept % 2:
-                self._note(f"element {_name(tag)} padded to an even length")
-            self._write_header(out, at, vr, value, kept + kept % 2, explicit=self._explicit)
-        else:
-            out.keep(at, value)
-        out.keep(value, value + kept)
-        out.put(b"\0" * (kept % 2))
+        if length % 2:
+            out.put(b"\0" if kind in _NUL_PADDED else b" ")
         return value + length
 
-    def _surplus(self, tag: int, length: int, value: int) -> int:
-        """Bytes of zeros that native pixel data have more than their attributes demand, where these are few."""
-        expected = self._expected_length()
-        if tag != 0x7FE00010 or expected is None:
-            return 0
-        padded = expected + expected % 2
-        surplus = length - padded
-        if not 0 < surplus <= SURPLUS or bytes(self._data[value + padded : value + length]).strip(b"\0"):
-            return 0
-        return surplus
+    def _has_uncounted_pad(self, tag: int, at: int, end: int) -> bool:
+        """Whether the pad byte of a value of odd length is there, and its length leaves it out."""
+        if at >= end or at >= self._slack_from or bytes(self._data[at : at + 1]) not in (b"\0", b" "):
+            return False
+        found = self._is_element(at + 1, end, after=tag) and not self._is_element(at, end, after=tag)
+        if found:
+            self._note(f"the pad byte of element {tag_name(tag)} counted")
+        return found
 
-    def _number(self, tag: int) -> int | None:
-        raw = self._geometry.get(tag, b"")
-        return int.from_bytes(raw, "big" if self._big else "little") if len(raw) in (2, 4) else None
+    def _write_header(
+        self, out: Pieces, at: int, tag: int, vr: bytes, length: int, value: int, *, explicit: bool, anew: bool
+    ) -> None:
+        long = not explicit or vr in LONG_VRS
+        if not anew:
+            out.keep(at, value - (4 if long else 2))
+            out.put(struct.pack(self._order + ("I" if long else "H"), length))
+        elif long:
+            out.put(struct.pack(self._order + "HH2sHI", tag >> 16, tag & 0xFFFF, vr, 0, length))
+        elif length > 0xFFFF:
+            raise MalformedDataSet(f"element {tag_name(tag)} has {length} bytes, more than its VR {vr.decode()} allows")
+        else:
+            out.put(struct.pack(self._order + "HH2sH", tag >> 16, tag & 0xFFFF, vr, length))
 
-    def _frame_count(self) -> int:
-        text = self._geometry.get(_FRAMES, b"").strip(b" \0")
-        return int(text) if text.isdigit() and len(text) < 10 else 1
-
-    def _expected_length(self) -> int | None:
-        numbers = [self._number(tag) for tag in (_ROWS, _COLUMNS, _BITS, _SAMPLES)]
-        if not all(numbers):
-            return None
-        rows, columns, bits, samples = (n or 0 for n in numbers)
-        if self._geometry.get(_PHOTOMETRIC, b"").strip(b" \0") in (b"YBR_FULL_422", b"YBR_PARTIAL_422"):
-            samples = 2
-        return (rows * columns * bits * samples * self._frame_count() + 7) // 8
-
-    def _fragments(self, out: _Pieces, start: int, at: int) -> int:
-        """Encapsulated pixel data, whose first item is at *at*; the offset after them."""
-        first = at
-        table_at: Fragment | None = None
-        fragments: list[Fragment] = []
-        items: list[int] = []
-        notes: list[str] = []
-        while True:
-            if self._only_slack(at) or self._end - at < 8:
-                self._may_end_here(fragments)
-                notes.append("the delimiter behind the fragments of the pixel data added")
-                break
-            tag, _, length, value = self._reader.element(at, explicit=False)
-            if tag == SEQUENCE_END:
-                at = value
-                break
-            if tag != ITEM:
-                if not fragments or tag >> 16 == 0xFFFE or tag <= 0x7FE00010:
-                    raise MalformedDataSet("encapsulated pixel data with something else than fragments")
-                self._may_end_here(fragments)
-                notes.append("the delimiter behind the fragments of the pixel data added")
-                break
-            if length == UNDEFINED or value + length > self._end:
-                raise MalformedDataSet("encapsulated pixel data that do not end: the file was cut off")
-            if table_at is None:
-                table_at = Fragment(value, length)
-                at = first = value + length
-                continue
-            fragments.append(Fragment(value, length))
-            items.append(at - first)
-            at = value + length
-            if length % 2 and not self._item_follows(at) and self._item_follows(at + 1):
-                at += 1  # the pad byte is there, and not counted
-        if table_at is None:
-            raise MalformedDataSet("encapsulated pixel data without a single fragment")
-        self._encapsulate(out, start, at, table_at, fragments, items, notes)
-        return at
-
-    def _item_follows(self, at: int) -> bool:
-        return at + 8 <= self._end and self._reader.element(at, explicit=False)[0] in (ITEM, SEQUENCE_END)
-
-    def _may_end_here(self, fragments: list[Fragment]) -> None:
-        """Whether fragments without their delimiter are all there. Raises MalformedDataSet."""
-        frames = self._frame_count()
-        whole = bool(fragments) and (
-            (len(fragments) == frames and self._syntax == RLE)
-            or (len(fragments) >= frames and encapsulated.ends(self._data, fragments[-1]))
-        )
-        if not whole:
-            raise MalformedDataSet("encapsulated pixel data that do not end: the file was cut off")
-
-    def _encapsulate(
-        self, out: _Pieces, start: int, end: int, table_at: Fragment, fragments: list[Fragment], items: list[int],
-        notes: list[str],
-    ) -> None:  # fmt: skip
-        """Writes the pixel data anew where anything about them has to be mended."""
-        raw = bytes(self._data[table_at.offset : table_at.offset + table_at.length])
-        table = list(struct.unpack(f"<{len(raw) // 4}I", raw[: len(raw) // 4 * 4]))
-        frames = encapsulated.frames_of(self._data, fragments, table, items, self._frame_count()) if fragments else []
-        rle = self._syntax == RLE
-        odd = sum(f.length % 2 for f in fragments)
-        if odd:
-            notes.append(f"{odd} fragments of the pixel data padded to an even length")
-        split = rle and frames is not None and any(len(frame) > 1 for frame in frames)
-        if split:
-            # A frame of RLE is one fragment (PS3.5 §A.4.2); a general writer cuts it like any other.
-            notes.append("RLE frames in several fragments joined")
-        begins = [] if frames is None else _begins(frames, fragments, items)
-        wrong_table = bool(raw) and (bool(len(raw) % 4) or table != begins)
-        if frames is None:
-            if wrong_table and not self._has_extended_offsets:
-                raise MalformedDataSet(
-                    f"{len(fragments)} fragments and {self._frame_count()} frames, and its offset table does not tell "
-                    "which fragment belongs to which frame"
-                )
-            if odd and raw:
-                raise MalformedDataSet("fragments of odd length, and an offset table that cannot be written anew")
-        elif wrong_table and not (odd or split):
-            notes.append("the offset table of the pixel data corrected")
-        unmarked = not raw and frames is not None and len(frames) > 1 and len(frames) != len(fragments) and not split
-        if unmarked and not self._has_extended_offsets:
-            notes.append("the offset table of the pixel data added")
-        if not notes:
-            out.keep(start, end)
-            return
-        if self._has_extended_offsets and (odd or split):
-            raise MalformedDataSet("fragments that have to be written anew beside an Extended Offset Table")
-        for note in notes:
-            self._note(note)
-        groups = frames if frames is not None else [fragments]
-        lengths = [[sum(f.length for f in g)] if rle else [f.length for f in g] for g in groups]
-        even = [[n + n % 2 for n in group] for group in lengths]
-        written = encapsulated.offset_table(even) if (raw or unmarked) and not self._has_extended_offsets else b""
-        out.keep(start, table_at.offset - 8)
-        out.put(_item(len(written)) + written)
-        for group, sizes in zip(groups, even, strict=True):
-            for pieces, size in zip([group] if rle else [[f] for f in group], sizes, strict=True):
-                out.put(_item(size))
-                for fragment in pieces:
-                    out.keep(fragment.offset, fragment.offset + fragment.length)
-                out.put(b"\0" * (size - sum(f.length for f in pieces)))
-        out.put(b"\xfe\xff\xdd\xe0\0\0\0\0")
+    def _remember(self, tag: int, value: int, length: int) -> None:
+        if tag in GEOMETRY and length <= 64:
+            self._pixels.geometry[tag] = bytes(self._data[value : value + length])
+        self._pixels.has_extended_offsets |= tag == EXTENDED_OFFSET_TABLE and length > 0
 
 
-def _slack_from(data: memoryview) -> int:
+def slack_from(data: memoryview) -> int:
     """Where the padding at the end of *data* begins. No element begins with nothing but such bytes."""
     end = len(data)
     while end:
@@ -400,36 +422,9 @@ def _slack_from(data: memoryview) -> int:
     return 0
 
 
-def _begins(frames: list[list[Fragment]], fragments: list[Fragment], items: list[int]) -> list[int]:
-    """Where each frame's first item lies."""
-    at, found = 0, []
-    for frame in frames:
-        found.append(items[at])
-        at += len(frame)
-    return found
-
-
-def _item(length: int) -> bytes:
-    return b"\xfe\xff\x00\xe0" + length.to_bytes(4, "little")
-
-
-def _name(tag: int) -> str:
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
 @lru_cache(maxsize=4096)
 def _dictionary_vr(tag: int) -> bytes:
     try:
         return dictionary_VR(tag)[:2].encode()
     except KeyError:
         return b"LO" if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"
-
-
-def pieces(data: memoryview, mended: Mended, size: int = 1024 * 1024) -> Iterator[memoryview | bytes]:
-    """The mended data set, a piece at a time."""
-    for part in mended.parts:
-        if isinstance(part, bytes):
-            yield part
-        else:
-            for at in range(part[0], part[1], size):
-                yield data[at : min(at + size, part[1])]

@@ -31,25 +31,20 @@ _IMPLEMENTATION = _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode()) + _
 
 
 @lru_cache(maxsize=256)
-def _syntax_and_source(transfer_syntax_uid: str, source_ae_title: str) -> bytes:
-    # Source Application Entity Title (0002,0016); an instance keeps saying which AE it came from.
-    source = source_ae_title.encode("ascii", "replace")
-    return (
-        _element(0x0010, b"UI", transfer_syntax_uid.encode())
-        + _IMPLEMENTATION
-        + (_element(0x0016, b"AE", source) if source else b"")
-    )
+def _syntax(transfer_syntax_uid: str) -> bytes:
+    return _element(0x0010, b"UI", transfer_syntax_uid.encode()) + _IMPLEMENTATION
 
 
-def file_header(
-    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, *, source_ae_title: str = ""
-) -> bytes:
-    """Preamble, prefix and file meta of an instance; its data set follows unaltered (PS3.10 Table 7.1-1)."""
+def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Preamble, prefix and file meta of an instance; its data set follows unaltered (PS3.10 Table 7.1-1).
+
+    No Source Application Entity Title: the same instance is the same file, whichever PACS it comes from, so what comes
+    once more, at times after a crash, changes nothing."""
     meta = (
         _VERSION
         + _element(0x0002, b"UI", sop_class_uid.encode())
         + _element(0x0003, b"UI", sop_instance_uid.encode())
-        + _syntax_and_source(transfer_syntax_uid, source_ae_title)
+        + _syntax(transfer_syntax_uid)
     )
     group_length = _SHORT.pack(0x0002, 0x0000, b"UL", 4) + len(meta).to_bytes(4, "little")
     return b"\0" * 128 + b"DICM" + group_length + meta

@@ -45,13 +45,15 @@ class Structure:
     pixel_data: PixelData | None
 
 
-def read_structure(data: memoryview, transfer_syntax_uid: str) -> Structure:
-    """The structure of a whole data set. Raises MalformedDataSet, which says what is wrong with it."""
-    return _Walk(data, transfer_syntax_uid).all()
+def read_structure(data: memoryview, transfer_syntax_uid: str, padding_from: int | None = None) -> Structure:
+    """The structure of a whole data set, which may have padding behind it, from *padding_from* on. Raises
+    MalformedDataSet, which says what is wrong with it."""
+    return _Walk(data, transfer_syntax_uid, len(data) if padding_from is None else padding_from).all()
 
 
 class _Walk:
-    def __init__(self, data: memoryview, transfer_syntax_uid: str) -> None:
+    def __init__(self, data: memoryview, transfer_syntax_uid: str, padding_from: int) -> None:
+        self._padding_from = padding_from
         self._explicit = transfer_syntax_uid not in IMPLICIT
         self._reader = ElementReader(data, explicit=self._explicit, big=transfer_syntax_uid == EXPLICIT_BIG_ENDIAN)
         self._end = len(data)
@@ -78,6 +80,8 @@ class _Walk:
         if depth > DEPTH_LIMIT:
             raise MalformedDataSet("sequences nested too deep")
         while at < end:
+            if depth == 0 and at >= self._padding_from:
+                break
             start = at
             tag, vr, length, value = self._header(at, end, explicit=explicit)
             if tag == ITEM_END and delimited:
@@ -127,7 +131,7 @@ class _Walk:
             if tag == SEQUENCE_END:
                 break
             if tag != ITEM or length == UNDEFINED or value + length > self._end:
-                raise MalformedDataSet("encapsulated pixel data with something else than fragments")
+                raise MalformedDataSet("encapsulated pixel data with something other than fragments")
             if fragments:
                 size += length
             fragments += 1

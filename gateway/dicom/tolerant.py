@@ -145,11 +145,29 @@ class _Walk:
                     continue
                 yield header
                 if length != UNDEFINED:
-                    at = value + length
+                    at = self._after_value(header)
                 elif tag >= PIXEL_DATA_GROUP:  # encapsulated: fragments, and nothing that is wanted behind them
                     break
                 else:
-                    at = self._after_sequence(value, depth=1)
+                    at = self._after_sequence(value, depth=1, of=tag)
+
+    def _after_value(self, header: Header) -> int:
+        """Where the next element begins: behind the last item where the length of a sequence lies."""
+        tag, _, length, value = header
+        behind = value + length
+        if not self._begins_item(value) or self._begins_element(behind, self._end, after=tag, nested=True):
+            return behind
+        at = value
+        try:
+            while self._begins_item(at):
+                at = self._after_one(at, depth=1)
+        except _Lost:
+            return behind
+        return at if self._surely_begins_element(at, after=tag) else behind
+
+    def _after_one(self, at: int, *, depth: int) -> int:
+        _, _, length, value = self._header(at, self._end, nested=True)
+        return value + length if length != UNDEFINED else self._after_item(value, depth=depth)
 
     def _after_zeros(self, at: int) -> int:
         """Where zeros end that somebody wrote between two elements."""
@@ -208,6 +226,8 @@ class _Walk:
             yield vr, self._long(head, 8)[0], 12
         if vr in _VRS:  # of the others some write a long one as if it were short
             yield vr, self._short(head, 6)[0], 8
+            if vr in SHORT_VRS and len(head) == 12 and head[6:8] == b"\0\0":  # and others the other way round
+                yield vr, self._long(head, 8)[0], 12
         elif vr.isalpha() or not vr.strip(b" \0-?"):  # a later edition's; blank, or a filler
             if len(head) == 12 and head[6:8] == b"\0\0":
                 yield b"", self._long(head, 8)[0], 12
@@ -238,16 +258,30 @@ class _Walk:
         length = self._long(head, 4)[0]
         return tag > after and (length == UNDEFINED or at + 8 + length <= end or not head[4:6].strip(b" \0-?"))
 
-    def _after_sequence(self, at: int, *, depth: int) -> int:
-        """The offset after a sequence of undefined length whose first item is at *at* (PS3.5 §7.5.2)."""
+    def _surely_begins_element(self, at: int, *, after: int) -> bool:
+        """Whether there is nothing at *at*, or an element with a VR of its own, or one behind which the next one is."""
+        head = self._bytes(at, 8)
+        if at == self._end or len(head) < 8:
+            return at == self._end
+        group, number = self._tag(head)
+        tag, length = group << 16 | number, self._long(head, 4)[0]
+        if not after < tag < ITEM:
+            return False
+        if head[4:6] in _VRS:
+            return True
+        behind = self._bytes(at + 8 + length, 4) if at + 8 + length < self._end else b""
+        return at + 8 + length == self._end or (len(behind) == 4 and self._tag(behind) > (group, number))
+
+    def _after_sequence(self, at: int, *, depth: int, of: int = 0) -> int:
+        """The offset after the sequence *of* undefined length whose first item is at *at* (PS3.5 §7.5.2)."""
         try:
-            return self._after_items(at, depth=depth)
+            return self._after_items(at, depth=depth, of=of)
         except _Lost:
             if self._left < 0 or depth > 1:
                 raise
             return self._after_delimiter(at)
 
-    def _after_items(self, at: int, *, depth: int) -> int:
+    def _after_items(self, at: int, *, depth: int, of: int) -> int:
         if depth > DEPTH_LIMIT:
             raise _Lost
         while True:
@@ -255,6 +289,8 @@ class _Walk:
             if tag == SEQUENCE_END:
                 return value
             if tag != ITEM:
+                if depth == 1 and self._surely_begins_element(at, after=of):
+                    return at  # nobody wrote a delimiter
                 raise _Lost
             at = value + length if length != UNDEFINED else self._after_item(value, depth=depth)
 

@@ -5,44 +5,73 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.journal import alerts, commitments, events, jobs, marks, objects, reports, slots, study_reports, tables
-    from gateway.journal.commitments import Answer, Commitment
+    from gateway.journal import (
+        alerts,
+        commitments,
+        deliveries,
+        erasure,
+        events,
+        jobs,
+        marks,
+        objects,
+        prefetches,
+        reports,
+        retention,
+        slots,
+        study_reports,
+        tables,
+    )
+    from gateway.journal.commitments import Commitment, CommitmentAnswer
     from gateway.journal.desk import Jobs, PausedLane
+    from gateway.journal.erasure import SyntheticWork
+    from gateway.journal.errors import JournalError
     from gateway.journal.events import EventKind, EventLog, JournalEvent
+    from gateway.journal.handling import (
+        CannotBeDone,
+        Ended,
+        JobDone,
+        JobStep,
+        Kind,
+        PlaceSilent,
+        Recorded,
+        TryLater,
+    )
     from gateway.journal.jobs import CLEAN, CleanObject, Job, JobLost, JobState, Unfit, get, job_of
     from gateway.journal.journal import (
         CachedStudy,
         Journal,
-        JournalError,
-        OlderSchema,
         StudyState,
         remember_study,
         study_of,
     )
     from gateway.journal.payload import Payload, UnreadablePayload
+    from gateway.journal.prefetches import Cause, Prefetch, PrefetchState, Task
     from gateway.journal.reports import ReportVersion
+    from gateway.journal.schema import OlderSchema
     from gateway.journal.slots import Slot
     from gateway.journal.study_reports import StudyReport
     from gateway.journal.tables import cached_studies, job_history, studies, upload_slots
     from gateway.journal.transaction import Transaction
-    from gateway.journal.worker import CannotBeDone, Done, Ended, Kind, PlaceSilent, Step, TryLater, Worker
+    from gateway.journal.worker import Worker
 else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
     "CLEAN",
-    "Answer",
     "CachedStudy",
     "CannotBeDone",
+    "Cause",
     "CleanObject",
     "Commitment",
-    "Done",
+    "CommitmentAnswer",
     "Ended",
     "EventKind",
     "EventLog",
     "Job",
+    "JobDone",
     "JobLost",
     "JobState",
+    "JobStep",
     "Jobs",
     "Journal",
     "JournalError",
@@ -52,11 +81,15 @@ __all__ = [
     "PausedLane",
     "Payload",
     "PlaceSilent",
+    "Prefetch",
+    "PrefetchState",
+    "Recorded",
     "ReportVersion",
     "Slot",
-    "Step",
     "StudyReport",
     "StudyState",
+    "SyntheticWork",
+    "Task",
     "Transaction",
     "TryLater",
     "Unfit",
@@ -65,6 +98,8 @@ __all__ = [
     "alerts",
     "cached_studies",
     "commitments",
+    "deliveries",
+    "erasure",
     "events",
     "get",
     "job_history",
@@ -72,8 +107,10 @@ __all__ = [
     "jobs",
     "marks",
     "objects",
+    "prefetches",
     "remember_study",
     "reports",
+    "retention",
     "slots",
     "studies",
     "study_of",

@@ -16,7 +16,7 @@ from gateway.journal.tables import jobs as jobs_table
 from gateway.journal.transaction import Transaction
 
 
-class Answer(enum.Enum):
+class CommitmentAnswer(enum.Enum):
     """What a PACS said of one object."""
 
     NONE = "none"
@@ -28,7 +28,7 @@ class Answer(enum.Enum):
 class Commitment:
     """How far storage commitment for one object is."""
 
-    answer: Answer
+    answer: CommitmentAnswer
     reason: str
     """Why the PACS does not commit itself, where it does not."""
     asked: int
@@ -89,9 +89,9 @@ def state(c: Transaction, job_id: int, *, stored_before: int) -> Commitment:
     present = [row for row in rows if row.round == stored_before]
     failed = [row for row in present if row.failure]
     if any(row.answered is not None and not row.failure for row in rows):
-        verdict = Answer.COMMITTED
+        verdict = CommitmentAnswer.COMMITTED
     else:
-        verdict = Answer.FAILED if failed else Answer.NONE
+        verdict = CommitmentAnswer.FAILED if failed else CommitmentAnswer.NONE
     return Commitment(
         verdict, failed[-1].failure if failed else "", len(present), present[0].asked if present else 0.0,
         present[-1].asked if present else 0.0,

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy import delete, func, select, update
 
 from gateway.journal import jobs as table
+from gateway.journal import retention
 from gateway.journal.jobs import CLEAN, Job, JobState, Unfit, job_of
 from gateway.journal.journal import Journal
 from gateway.journal.payload import Payload
 from gateway.journal.tables import job_history, jobs, paused_lanes
 from gateway.journal.transaction import Transaction
+
+AT_ONCE = 1000
+"""Jobs that a transaction forgets: whoever else needs the journal gets in between."""
 
 KEPT_FOR = 90 * 86400.0
 """Seconds for which a job that is done is remembered, and with it that its work need not be done again."""
@@ -52,9 +56,9 @@ class Jobs:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    async def add(self, kind: str, subject: str, payload: Payload, *, said: str = "") -> tuple[Job, bool]:
+    async def add(self, kind: str, subject: str, payload: Payload, *, text: str = "") -> tuple[Job, bool]:
         """As :func:`gateway.journal.jobs.add`."""
-        return await self._journal.run(lambda c: table.add(c, kind, subject, payload, said=said))
+        return await self._journal.run(lambda c: table.add(c, kind, subject, payload, text=text))
 
     async def get(self, job_id: int) -> Job | None:
         """The job of this number."""
@@ -135,12 +139,22 @@ class Jobs:
 
         return await self._journal.run(drop)
 
+    async def size(self) -> int:
+        """Bytes of the journal's file."""
+        return await self._journal.run(retention.size)
+
     async def purge(self, *, keep_for: float = KEPT_FOR) -> int:
         """Forgets jobs that were done or discarded more than *keep_for* seconds ago; how many."""
         over = jobs.c.state.in_([JobState.DONE.value, JobState.DISCARDED.value])
-        return await self._journal.run(
-            lambda c: c.execute(delete(jobs).where(over, jobs.c.ended < c.now - keep_for)).rowcount
-        )
+
+        def some(c: Transaction) -> int:
+            old = select(jobs.c.id).where(over, jobs.c.ended < c.now - keep_for).limit(AT_ONCE)
+            return c.execute(delete(jobs).where(jobs.c.id.in_(old))).rowcount
+
+        gone = 0
+        while number := await self._journal.run(some):
+            gone += number
+        return gone
 
 
 def _known(c: Transaction, job_id: int) -> Job:

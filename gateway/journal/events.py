@@ -21,7 +21,8 @@ from typing import Any
 
 from sqlalchemy import Select, delete, func, insert, select
 
-from gateway.journal.journal import Journal, JournalError
+from gateway.journal.errors import JournalError
+from gateway.journal.journal import Journal
 from gateway.journal.tables import event_keys, events
 from gateway.journal.transaction import Transaction
 from gateway.runtime import SYSTEM_CLOCK, Clock, progress
@@ -39,7 +40,13 @@ AT_ONCE = 500
 
 PURGES_EVERY = 3600.0
 
+MOST_REFUSED = 1000
+"""Refusals that are noted in an hour: anybody can cause them, who finds the door."""
+
 MAX_TEXT, MAX_KEY, MAX_KEYS = 2000, 256, 40
+
+# What runs for each event is built once.
+_NEW, _NEW_KEYS = insert(events), insert(event_keys)
 
 
 class EventKind(enum.Enum):
@@ -53,6 +60,8 @@ class EventKind(enum.Enum):
     """A study came from the PACS, or did not."""
     CACHE = "cache"
     """What lies in the cache was dropped, or replaced."""
+    ALERT = "alert"
+    """People were told that something is wrong, still is, or is over."""
     OPERATOR = "operator"
     """Somebody of the hospital did something by command or page."""
 
@@ -81,6 +90,7 @@ class EventLog:
         self._clock = clock
         self._waiting: deque[JournalEvent] = deque()
         self._let_go = 0
+        self._refused, self._refused_hour = 0, 0
         self._writing = asyncio.Lock()
 
     def note(
@@ -93,12 +103,25 @@ class EventLog:
         trouble: bool = False,
     ) -> None:
         """Something happened. *patient_keys* are accession numbers and patient IDs, of which hashes are kept."""
+        if kind is EventKind.REFUSED and not self._may_be_noted():
+            return
         every = [key[:MAX_KEY] for key in keys if key] + [self.hidden(key) for key in patient_keys if key.strip()]
         if len(self._waiting) >= MOST_WAITING:
             self._waiting.popleft()
             self._let_go += 1
         found = tuple(dict.fromkeys(every))[:MAX_KEYS]
         self._waiting.append(JournalEvent(self._clock.now(), kind, text[:MAX_TEXT], found, trouble))
+
+    def _may_be_noted(self) -> bool:
+        """Whether another refusal may be; where too many come in an hour, the next one tells how many were not."""
+        hour = int(self._clock.now() // 3600)
+        if hour != self._refused_hour:
+            unwritten, self._refused, self._refused_hour = self._refused - MOST_REFUSED, 0, hour
+            if unwritten > 0:
+                told = f"{unwritten} more were refused in an hour, and not noted"
+                self.note(EventKind.REFUSED, told, [], trouble=True)
+        self._refused += 1
+        return self._refused <= MOST_REFUSED
 
     def hidden(self, value: str) -> str:
         """The key under which an accession number or a patient ID is kept."""
@@ -135,10 +158,10 @@ def write(c: Transaction, batch: Sequence[JournalEvent]) -> None:
     """Keeps events."""
     for event in batch:
         row = {"at": event.at, "kind": event.kind.value, "text": event.text, "trouble": event.trouble}
-        inserted = c.execute(insert(events).values(row)).inserted_primary_key
+        inserted = c.execute(_NEW, row).inserted_primary_key
         assert inserted is not None
         if event.keys:
-            c.execute(insert(event_keys).values([{"event_id": inserted[0], "key": key} for key in event.keys]))
+            c.execute(_NEW_KEYS, [{"event_id": inserted[0], "key": key} for key in event.keys])
 
 
 def find(c: Transaction, keys: Collection[str], limit: int) -> list[JournalEvent]:

@@ -8,19 +8,21 @@ A job is added in the transaction that makes it necessary, and its end is record
 from __future__ import annotations
 
 import enum
+import json
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from gateway.journal import objects
 from gateway.journal.payload import Payload
+from gateway.journal.slots import INBOX
 from gateway.journal.tables import job_history, jobs
 from gateway.journal.transaction import Transaction
-from gateway.runtime import GatewayError
+from gateway.runtime import GatewayError, begun_by
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15 * 60.0
 """Seconds between the attempts of a job: twice as long each time."""
@@ -31,7 +33,33 @@ CLEAN = "object.clean"
 MAX_TEXT = 2000
 """Characters of an error or of a line of history."""
 
+SUBJECTS_AT_ONCE = 500
+"""Subjects in one statement; databases bound how many values it may have."""
+
 P = TypeVar("P", bound=Payload)
+
+# What runs for each job is built once. Names that are no column's are asked for, those that are get set.
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
+_BY_SUBJECT = select(jobs).where(jobs.c.kind == bindparam("kind"), jobs.c.subject == bindparam("subject"))
+_BEHIND_ALL = "\U0010ffff"
+"""Sorts behind whatever a subject goes on with."""
+
+_COUNT_BEGINNING = (  # by the index, unlike LIKE
+    select(func.count())
+    .select_from(jobs)
+    .where(jobs.c.kind == bindparam("kind"))
+    .where(jobs.c.subject >= bindparam("first"), jobs.c.subject < bindparam("behind"))
+)
+_BY_SUBJECTS = select(jobs).where(
+    jobs.c.kind == bindparam("kind"), jobs.c.subject.in_(bindparam("subjects", expanding=True))
+)
+_NEW, _NOTE = insert(jobs), insert(job_history)
+_CHANGE = update(jobs).where(
+    jobs.c.id == bindparam("job_id"),
+    # As it was when it was read: neither taken nor ended by anybody else in between.
+    jobs.c.taken == bindparam("read_taken"),
+    jobs.c.state == bindparam("read_state"),
+)
 
 
 class JobState(enum.Enum):
@@ -68,6 +96,8 @@ class Job:
     taken: int
     """How often it was taken: who took it last, and only who did, may record its end."""
     last_error: str
+    log_ids: Mapping[str, str]
+    """The webhook and the event that it was begun by, as far as there is one: what it logs carries them, too."""
 
     def read(self, payload: type[P]) -> P:
         """What it works with, as *payload*, the class of its kind. Raises UnreadablePayload."""
@@ -103,7 +133,7 @@ def add(
     subject: str,
     payload: Payload,
     *,
-    said: str = "",
+    text: str = "",
     quarantined: str = "",
     after: float = 0.0,
 ) -> tuple[Job, bool]:
@@ -114,45 +144,67 @@ def add(
     if known is not None:
         return known, False
     state = JobState.QUARANTINED if quarantined else JobState.WAITING
-    row = {
+    row: dict[str, Any] = {
         "kind": kind, "subject": subject, "lane": payload.lane, "state": state.value, "payload": payload.dump(),
         "attempts": 0, "created": c.now, "since": c.now, "next_at": c.now + after, "pause": after, "taken": 0,
         "last_error": quarantined[:MAX_TEXT], "ended": c.now if quarantined else None,
+        "log_ids": json.dumps(begun_by()),
     }  # fmt: skip
-    inserted = c.execute(insert(jobs).values(row)).inserted_primary_key
+    inserted = c.execute(_NEW, row).inserted_primary_key
     assert inserted is not None
     job_id: int = inserted[0]
     objects.use(c, job_id, payload.keys)
-    note(c, job_id, said or "added")
+    note(c, job_id, text or "added")
     if quarantined:
         note(c, job_id, f"quarantined: {quarantined}")
-    job = get(c, job_id)
-    assert job is not None
-    return job, True
+    return (
+        Job(
+            job_id, kind, subject, payload.lane, state, row["payload"], 0, c.now, c.now, row["next_at"], row["ended"],
+            0, row["last_error"], begun_by(),
+        ),
+        True,
+    )  # fmt: skip
 
 
 def find(c: Transaction, kind: str, subject: str) -> Job | None:
     """The job of this kind and subject."""
-    row = c.execute(select(jobs).where(jobs.c.kind == kind, jobs.c.subject == subject)).one_or_none()
+    row = c.execute(_BY_SUBJECT, {"kind": kind, "subject": subject}).one_or_none()
     return job_of(row) if row is not None else None
+
+
+def find_all(c: Transaction, kind: str, subjects: Sequence[str]) -> dict[str, Job]:
+    """Those jobs of this kind that are there, by their subjects."""
+    found: dict[str, Job] = {}
+    for at in range(0, len(subjects), SUBJECTS_AT_ONCE):
+        some = {"kind": kind, "subjects": subjects[at : at + SUBJECTS_AT_ONCE]}
+        found.update((row.subject, job_of(row)) for row in c.execute(_BY_SUBJECTS, some))
+    return found
+
+
+def count_beginning(c: Transaction, kind: str, subject: str) -> int:
+    """How many jobs of this kind there are whose subject begins so, whatever became of them."""
+    found: int = c.execute(
+        _COUNT_BEGINNING, {"kind": kind, "first": subject, "behind": subject + _BEHIND_ALL}
+    ).scalar_one()
+    return found
 
 
 def get(c: Transaction, job_id: int) -> Job | None:
     """The job of this number."""
-    row = c.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    row = c.execute(_BY_ID, {"job_id": job_id}).one_or_none()
     return job_of(row) if row is not None else None
 
 
-def note(c: Transaction, job_id: int, said: str) -> None:
+def note(c: Transaction, job_id: int, text: str) -> None:
     """Adds a line to a job's history."""
-    c.execute(insert(job_history).values(job_id=job_id, at=c.now, text=said[:MAX_TEXT]))
+    c.execute(_NOTE, {"job_id": job_id, "at": c.now, "text": text[:MAX_TEXT]})
 
 
 def end(
     c: Transaction,
     job: Job,
     state: JobState,
-    said: str,
+    text: str,
     payload: Payload | None = None,
     *,
     clean_after: float | None = None,
@@ -160,24 +212,23 @@ def end(
     """A job is done, or cannot be done. The objects that it needed, and no other job does, are removed *clean_after*
     so many seconds; None: they stay. Raises JobLost."""
     values: dict[str, Any] = {
-        "state": state.value, "ended": c.now, "last_error": said[:MAX_TEXT] if state is JobState.QUARANTINED else "",
+        "state": state.value, "ended": c.now, "last_error": text[:MAX_TEXT] if state is JobState.QUARANTINED else "",
     }  # fmt: skip
     needed = objects.of(c, job.id)
     _change(c, job, values, payload)
-    note(c, job.id, f"{state.value}: {said}" if said else state.value)
+    note(c, job.id, f"{state.value}: {text}" if text else state.value)
     if state is JobState.QUARANTINED:
+        _clean_dropped(c, needed)
         return  # it may go on
     objects.release(c, job.id)
     if clean_after is not None:
-        for key in needed:
-            if objects.user_of(c, key) is None:
-                clean(c, key, after=clean_after)
+        clean_unneeded(c, needed, after=clean_after)
 
 
 def reschedule(
     c: Transaction,
     job: Job,
-    said: str,
+    text: str,
     *,
     failed: bool = False,
     after: float | None = None,
@@ -187,7 +238,7 @@ def reschedule(
     """A job is to go on later: *after* so many seconds; one that *failed*, when its next attempt is due. One that did
     not begins its attempts anew, and unless it only waits for somebody else, a *new_series* of them, whose time
     counts from now. Raises JobLost."""
-    values: dict[str, Any] = {"state": JobState.WAITING.value, "last_error": said[:MAX_TEXT] if failed else ""}
+    values: dict[str, Any] = {"state": JobState.WAITING.value, "last_error": text[:MAX_TEXT] if failed else ""}
     if not failed:
         values |= {"attempts": 0, "ended": None}
         if new_series:
@@ -195,8 +246,10 @@ def reschedule(
         after = after or 0.0
     if after is not None:
         values |= {"next_at": c.now + after, "pause": after}
+    needed = objects.of(c, job.id)
     _change(c, job, values, payload)
-    note(c, job.id, f"attempt {job.attempts} failed: {said}" if failed else said)
+    _clean_dropped(c, needed)
+    note(c, job.id, f"attempt {job.attempts} failed: {text}" if failed else text)
 
 
 def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload | None) -> None:
@@ -206,9 +259,8 @@ def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload |
         objects.release(c, job.id)
         objects.use(c, job.id, payload.keys)
     values |= {"leased_by": None, "leased_until": None, "unclean_ends": 0}
-    # As it was when it was read: neither taken nor ended by anybody else in between.
-    same = (jobs.c.id == job.id) & (jobs.c.taken == job.taken) & (jobs.c.state == job.state.value)
-    if not c.execute(update(jobs).where(same).values(values)).rowcount:
+    same = {"job_id": job.id, "read_taken": job.taken, "read_state": job.state.value}
+    if not c.execute(_CHANGE, values | same).rowcount:
         raise JobLost(f"job {job.id} is not ours any more: another worker took it, or an operator ended it")
 
 
@@ -217,9 +269,17 @@ def clean(c: Transaction, key: str, *, after: float) -> None:
     add(c, CLEAN, f"{key[:200]} {uuid.uuid4().hex}", CleanObject(key), after=after)
 
 
-def user_of(c: Transaction, key: str) -> int | None:
-    """A job that is not over and needs the object *key*."""
-    return objects.user_of(c, key)
+def clean_unneeded(c: Transaction, keys: Collection[str], *, after: float) -> None:
+    """Those of the objects *keys* that no job needs any more are to be removed in *after* seconds."""
+    for key in keys:
+        if objects.user_of(c, key) is None:
+            clean(c, key, after=after)
+
+
+def _clean_dropped(c: Transaction, needed: Collection[str]) -> None:
+    """What a job that goes on *needed* until now, and needs no more, was put by an attempt that did not come to its
+    end. Uploads are left to the inbox: another one may lie under the same key."""
+    clean_unneeded(c, [key for key in needed if not key.startswith(INBOX)], after=0.0)
 
 
 def held(c: Transaction, *, besides: str) -> list[tuple[int, float]]:
@@ -234,11 +294,11 @@ def ended(c: Transaction, kind: str, state: JobState, since: float) -> list[Job]
     return [job_of(row) for row in c.execute(wanted)]
 
 
-def hasten(c: Transaction, job_id: int, said: str) -> None:
+def hasten(c: Transaction, job_id: int, text: str) -> None:
     """What a job waits for has come: it goes on at once if it waits."""
     waiting = (jobs.c.id == job_id) & (jobs.c.state == JobState.WAITING.value)
     c.execute(update(jobs).where(waiting).values(next_at=c.now, pause=0.0))
-    note(c, job_id, said)
+    note(c, job_id, text)
 
 
 class Unfit(ValueError):
@@ -249,5 +309,5 @@ def job_of(row: Any) -> Job:
     """The job in a row of its table."""
     return Job(
         row.id, row.kind, row.subject, row.lane, JobState(row.state), row.payload, row.attempts, row.created, row.since,
-        row.next_at, row.ended, row.taken, row.last_error,
+        row.next_at, row.ended, row.taken, row.last_error, json.loads(row.log_ids),
     )  # fmt: skip

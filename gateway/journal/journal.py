@@ -18,18 +18,16 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.journal import prefetches, schema
+from gateway.journal.errors import JournalError
 from gateway.journal.leases import move_times
 from gateway.journal.tables import cached_studies, studies
 from gateway.journal.transaction import Transaction
-from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError
+from gateway.runtime import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +39,24 @@ BUSY_TIMEOUT = 10.0
 TOGETHER = 32
 """Calls at most that are committed together."""
 
+MOST_WAITING = 10_000
+"""Calls that may wait for a disk that hangs."""
+
 JUMP = 1.0
 """Seconds by which a clock that is being set differs from one that drifts."""
 
+FILE_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+"""Bytes of the database's file, its log of changes aside."""
 
-class JournalError(GatewayError):
-    """The journal cannot be used. The text is for the operator and names the likely fix."""
+WRITTEN_ANEW = 256 * 1024 * 1024
+"""Bytes up to which the file is written anew in the night: a hundredth of a second for a million, in which nothing else
+is written, and as much memory."""
 
-    transient = True
+
+# What runs for each event is built once.
+_STUDY_OF = select(studies.c.study_instance_uid).where(studies.c.study_id == bindparam("avara_id"))
+_STUDY_SEEN = update(studies).where(studies.c.study_id == bindparam("avara_id"))
+_NEW_STUDY = insert(studies)
 
 
 class StudyState(enum.Enum):
@@ -73,6 +81,8 @@ class CachedStudy:
     """Unix seconds."""
     urls_valid_until: float
     """Unix seconds until which a URL that was handed out works; 0 where there is none."""
+    opened: float = 0.0
+    """Unix seconds; when an answer last had URLs of it; 0 where none had, since it was fetched for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +132,25 @@ class Journal:
 
     async def migrate(self, *, wanted: bool = True) -> None:
         """Brings the database to the present schema; raises OlderSchema instead where it is not *wanted*."""
-        await self._run_alone(lambda connection: _migrate(connection, wanted))
+        await self._run_alone(lambda connection: schema.migrate(connection, wanted))
 
     async def roll_back(self, revision: str) -> None:
         """Brings the database to an older schema, for the version of the gateway that had it. Raises JournalError."""
-        await self._run_alone(lambda connection: _roll_back(connection, revision))
+        await self._run_alone(lambda connection: schema.roll_back(connection, revision))
 
-    async def tidy(self) -> None:
-        """Lets the database keep what it knows for its queries up to date, and shortens its log of changes, which else
-        stays as long as it once had to be. Raises JournalError."""
+    async def tidy(self, *, written_anew: int = WRITTEN_ANEW) -> None:
+        """Lets the database keep what it knows for its queries up to date, and rids its files of what was deleted:
+        writes the file anew, if it is no larger than *written_anew* (bytes), and empties its log of changes. Raises
+        JournalError."""
 
         def tidy() -> None:
             try:
-                with closing(self._engine.raw_connection()) as connection:
-                    for pragma in ("optimize", "wal_checkpoint(TRUNCATE)"):
-                        cursor = connection.cursor()
-                        cursor.execute(f"PRAGMA {pragma}")
-                        cursor.fetchall()
-                        cursor.close()
+                with closing(self._engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+                    cursor.execute("PRAGMA optimize").fetchall()
+                    (size,) = cursor.execute(FILE_SIZE).fetchone()
+                    if size <= written_anew:
+                        cursor.execute("VACUUM")
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except (SQLAlchemyError, sqlite3.Error) as e:
                 raise JournalError(f"the journal {self._where} cannot be tidied ({e})") from e
 
@@ -165,6 +176,8 @@ class Journal:
                 self._ahead = ahead
             return result
 
+        if len(self._waiting) >= MOST_WAITING:
+            raise JournalError(f"the journal {self._where} does not answer: {MOST_WAITING} calls wait for its disk")
         mine = _Call(transaction, copy_context(), Future())
         self._waiting.append(mine)
         self._thread.submit(self._work_off)
@@ -196,13 +209,16 @@ class Journal:
         try:
             with self._engine.begin() as connection:
                 for one in batch:
+                    # By statements: begin_nested() costs more than what most calls do in it.
+                    connection.exec_driver_sql("SAVEPOINT one_call")
                     try:
-                        with connection.begin_nested():
-                            ended.append((one, one.context.run(one.call, connection), None))
+                        ended.append((one, one.context.run(one.call, connection), None))
                     except SQLAlchemyError:
                         raise
                     except BaseException as e:
+                        connection.exec_driver_sql("ROLLBACK TO one_call")
                         ended.append((one, None, e))
+                    connection.exec_driver_sql("RELEASE one_call")
         except Exception:
             self._ahead = ahead
             return False
@@ -262,7 +278,8 @@ class Journal:
         def note(c: Transaction) -> None:
             remember_study(c, study_id, study_instance_uid, c.now)
             study = cached_studies.c.study_instance_uid == study_instance_uid
-            c.execute(update(cached_studies).where(study).values(last_used=c.now))
+            c.execute(update(cached_studies).where(study).values(last_used=c.now, opened=c.now))
+            prefetches.opened(c, study_instance_uid)
             longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
             c.execute(update(cached_studies).where(longer).values(urls_valid_until=urls_valid_until))
 
@@ -293,8 +310,11 @@ class Journal:
 def _durable(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # transactions begin where _immediate says, not where the driver guesses
     cursor = connection.cursor()
-    # WAL with FULL: a transaction that has returned is on the disk, and a reader never blocks the writer.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # WAL with FULL: a transaction that has returned is on the disk, and a reader never blocks the writer. What is
+    # deleted is overwritten, and nothing of it goes into other files. What moved from page to page before it was
+    # deleted stays where it was, until tidy().
+    pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON", "temp_store=MEMORY")
+    for pragma in pragmas:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -306,27 +326,22 @@ def _immediate(connection: Connection) -> None:
 
 def remember_study(c: Transaction, study_id: str, study_instance_uid: str, now: float) -> None:
     """As :meth:`Journal.remember_study`, within a transaction; *now* is unix seconds."""
-    known = c.execute(select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)).scalar_one_or_none()
+    known = study_of(c, study_id)
     if known is None:
         c.execute(
-            insert(studies).values(
-                study_id=study_id, study_instance_uid=study_instance_uid, first_seen=now, last_seen=now
-            )
+            _NEW_STUDY,
+            {"study_id": study_id, "study_instance_uid": study_instance_uid, "first_seen": now, "last_seen": now},
         )
         return
     if known != study_instance_uid:
         log.warning("study %s was %s and is now %s, as Avara says", study_id, known, study_instance_uid)
-    c.execute(
-        update(studies)
-        .where(studies.c.study_id == study_id)
-        .values(study_instance_uid=study_instance_uid, last_seen=now)
-    )
+    c.execute(_STUDY_SEEN, {"avara_id": study_id, "study_instance_uid": study_instance_uid, "last_seen": now})
 
 
 def study_of(c: Transaction, study_id: str) -> str | None:
     """The Study Instance UID of what Avara calls *study_id*; None where it never asked for it."""
-    wanted = select(studies.c.study_instance_uid).where(studies.c.study_id == study_id)
-    return c.execute(wanted).scalar_one_or_none()
+    found: str | None = c.execute(_STUDY_OF, {"avara_id": study_id}).scalar_one_or_none()
+    return found
 
 
 def _set(c: Transaction, study_instance_uid: str, **values: Any) -> bool:
@@ -347,47 +362,18 @@ def _add(c: Transaction, study_instance_uid: str, state: StudyState, *, size: in
             instances=instances,
             last_used=c.now,
             urls_valid_until=0.0,
+            opened=0.0,
         )
     )
 
 
 def _cached(row: Any) -> CachedStudy:
     return CachedStudy(
-        row.study_instance_uid, StudyState(row.state), row.size, row.instances, row.last_used, row.urls_valid_until
+        row.study_instance_uid,
+        StudyState(row.state),
+        row.size,
+        row.instances,
+        row.last_used,
+        row.urls_valid_until,
+        row.opened,
     )
-
-
-class OlderSchema(JournalError):
-    """The journal was written by an older version of the gateway, and is not to be migrated here and now."""
-
-
-def _migrations(connection: Connection) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "gateway.journal:migrations")
-    config.attributes["connection"] = connection
-    return config
-
-
-def _roll_back(connection: Connection, revision: str) -> None:
-    config = _migrations(connection)
-    known = [s.revision for s in ScriptDirectory.from_config(config).walk_revisions()]
-    present = MigrationContext.configure(connection).get_current_revision()
-    if revision not in known or present not in known or known.index(revision) < known.index(present):
-        raise JournalError(f"the journal has schema {present}, and cannot be rolled back to {revision}")
-    command.downgrade(config, revision)
-
-
-def _migrate(connection: Connection, wanted: bool) -> None:
-    config = _migrations(connection)
-    script = ScriptDirectory.from_config(config)
-    present = MigrationContext.configure(connection).get_current_revision()
-    if present is not None and present not in {s.revision for s in script.walk_revisions()}:
-        raise JournalError(
-            f"the journal was written by a newer version of the gateway (schema {present}): install that version, "
-            f"or with it roll the journal back first: avara-gateway roll-back {script.get_current_head()}"
-        )
-    if present == script.get_current_head():
-        return
-    if not wanted:
-        raise OlderSchema(f"the journal was written by an older version of the gateway (schema {present})")
-    command.upgrade(config, "head")

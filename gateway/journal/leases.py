@@ -7,25 +7,31 @@ taken from somebody whose clock stood still ends once all the same.
 
 A job can kill the process that does it, by the memory that it takes or a fault in a decoder, and would do so at each
 start. So each time that a worker dies is counted for the jobs that it had. What was there twice goes on alone, so that
-of many jobs it is the one that kills that is there a third time, and that one waits for an operator.
+of many jobs it is the one that kills that is there a third time. Yet where the power comes and goes, many a job is
+there three times that does no harm: it rests before it is tried again, rests longer after the fourth time, and only
+what was there at a fifth end too waits for an operator.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import bindparam, exists, func, select, update
 
-from gateway.journal.jobs import Job, JobState, end, get, job_of, pause_after
+from gateway.journal.jobs import Job, JobState, end, job_of, pause_after
 from gateway.journal.tables import commitments, jobs
 from gateway.journal.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-SUSPECT_AFTER, HELD_AFTER = 2, 3
+SUSPECT_AFTER, HELD_AFTER = 2, 5
 """Ends of workers, one after the other, at which a job was running: from then on no other such job runs beside it; it
 waits for an operator."""
+
+RESTS = {3: 20.0, 4: 60.0}
+"""Ends of workers at which a job was running → seconds for which it rests, while others that may kill are tried."""
 
 _WAITING = jobs.c.state == JobState.WAITING.value
 _RUNNING = jobs.c.state == JobState.RUNNING.value
@@ -37,40 +43,46 @@ _FREE = _WAITING & (
 )
 """Waits, and for its time only."""
 
+# What runs each time that jobs are taken is built once.
+_LANES_THAT_WAIT = (
+    select(jobs.c.kind, jobs.c.lane, func.min(jobs.c.next_at).label("due"))
+    .where(_FREE, jobs.c.kind.in_(bindparam("kinds", expanding=True)))
+    .group_by(jobs.c.kind, jobs.c.lane)
+)
+_DUE = (
+    select(jobs)
+    .where(
+        _FREE, jobs.c.kind == bindparam("kind"), jobs.c.lane == bindparam("lane"), jobs.c.next_at <= bindparam("now")
+    )
+    .order_by(jobs.c.next_at, jobs.c.id)
+    .limit(bindparam("most"))
+)
+# Its state is asked for again: where transactions run side by side, another worker may have been quicker; and one
+# that was taken just now may have to be alone.
+_TAKE = update(jobs).where(jobs.c.id == bindparam("job_id"), _FREE, jobs.c.taken == bindparam("read_taken"))
+
 
 def waiting(c: Transaction, kinds: Collection[str]) -> list[tuple[str, str, float]]:
     """The lanes in which jobs of *kinds* wait: kind, lane, and when the first of them is due."""
-    wanted = (
-        select(jobs.c.kind, jobs.c.lane, func.min(jobs.c.next_at).label("due"))
-        .where(_FREE, jobs.c.kind.in_(kinds))
-        .group_by(jobs.c.kind, jobs.c.lane)
-    )
-    return [(row.kind, row.lane, row.due) for row in c.execute(wanted)]
+    return [(row.kind, row.lane, row.due) for row in c.execute(_LANES_THAT_WAIT, {"kinds": list(kinds)})]
 
 
 def take(c: Transaction, kind: str, lane: str, most: int, owner: str, seconds: float) -> list[Job]:
     """Up to *most* jobs of a lane that are due, those that are for the longest first, for *owner* alone for so many
     *seconds*."""
-    due = (
-        select(jobs)
-        .where(_FREE, jobs.c.kind == kind, jobs.c.lane == lane, jobs.c.next_at <= c.now)
-        .order_by(jobs.c.next_at, jobs.c.id)
-        .limit(most)
-    )
     taken = []
-    for row in c.execute(due).all():
+    for row in c.execute(_DUE, {"kind": kind, "lane": lane, "now": c.now, "most": most}).all():
         attempts, pause = row.attempts + 1, pause_after(row.attempts + 1)
-        # Its state is asked for again: where transactions run side by side, another worker may have been quicker; and
-        # one that was taken just now may have to be alone.
-        still = (jobs.c.id == row.id) & _FREE & (jobs.c.taken == row.taken)
         values = {
             "state": JobState.RUNNING.value, "attempts": attempts, "taken": row.taken + 1, "leased_by": owner,
             "leased_until": c.now + seconds, "next_at": c.now + pause, "pause": pause,
         }  # fmt: skip
-        if c.execute(update(jobs).where(still).values(values)).rowcount:
-            job = get(c, row.id)
-            assert job is not None
-            taken.append(job)
+        if c.execute(_TAKE, values | {"job_id": row.id, "read_taken": row.taken}).rowcount:
+            taken.append(
+                replace(
+                    job_of(row), state=JobState.RUNNING, attempts=attempts, taken=row.taken + 1, next_at=c.now + pause
+                )
+            )
     return taken
 
 
@@ -95,6 +107,9 @@ def release(c: Transaction, owner: str, *, alone: bool) -> None:
     free = {"state": JobState.WAITING.value, "leased_by": None, "leased_until": None}
     if not c.execute(update(jobs).where(over).values(free | {"unclean_ends": jobs.c.unclean_ends + 1})).rowcount:
         return
+    for ends, rest in RESTS.items():
+        rests = _WAITING & (jobs.c.unclean_ends == ends) & (jobs.c.next_at < c.now + rest)
+        c.execute(update(jobs).where(rests).values(next_at=c.now + rest, pause=rest))
     for row in c.execute(select(jobs).where(_WAITING, jobs.c.unclean_ends >= HELD_AFTER)).all():
         why = (
             f"the gateway died {row.unclean_ends} times in a row while it did this: see its log and the system's for "

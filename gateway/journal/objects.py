@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from gateway.journal.tables import job_objects, removals
 from gateway.journal.transaction import Transaction
 from gateway.runtime import GatewayError
+
+# What runs for each job is built once.
+_BY_JOB, _BY_KEY = job_objects.c.job_id == bindparam("job_id"), job_objects.c.key == bindparam("key")
+_REMOVAL = select(removals.c.key).where(removals.c.key == bindparam("key"))
+_KNOWN, _NEW = select(job_objects.c.key).where(_BY_JOB, _BY_KEY), insert(job_objects)
+_OF_JOB, _RELEASED = select(job_objects.c.key).where(_BY_JOB), delete(job_objects).where(_BY_JOB)
+_USER = select(job_objects.c.job_id).where(_BY_KEY).limit(1)
 
 
 class BeingRemoved(GatewayError):
@@ -25,35 +32,32 @@ class BeingRemoved(GatewayError):
 def use(c: Transaction, job_id: int, keys: Collection[str]) -> None:
     """From now on a job that is not over needs the objects *keys*; said before they are put. Raises BeingRemoved."""
     for key in keys:
-        if c.execute(select(removals.c.key).where(removals.c.key == key)).one_or_none() is not None:
+        if c.execute(_REMOVAL, {"key": key}).one_or_none() is not None:
             raise BeingRemoved("an older copy of the object is being removed from the store: it is put anew after that")
-        known = (job_objects.c.job_id == job_id) & (job_objects.c.key == key)
-        if c.execute(select(job_objects.c.key).where(known)).one_or_none() is None:
-            c.execute(insert(job_objects).values(job_id=job_id, key=key))
+        if c.execute(_KNOWN, {"job_id": job_id, "key": key}).one_or_none() is None:
+            c.execute(_NEW, {"job_id": job_id, "key": key})
 
 
 def of(c: Transaction, job_id: int) -> list[str]:
     """The objects that a job needs."""
-    return list(c.execute(select(job_objects.c.key).where(job_objects.c.job_id == job_id)).scalars())
+    return list(c.execute(_OF_JOB, {"job_id": job_id}).scalars())
 
 
 def release(c: Transaction, job_id: int) -> None:
     """A job needs none of its objects any more."""
-    c.execute(delete(job_objects).where(job_objects.c.job_id == job_id))
+    c.execute(_RELEASED, {"job_id": job_id})
 
 
 def user_of(c: Transaction, key: str) -> int | None:
     """A job that needs the object *key*."""
-    found: int | None = c.execute(
-        select(job_objects.c.job_id).where(job_objects.c.key == key).limit(1)
-    ).scalar_one_or_none()
+    found: int | None = c.execute(_USER, {"key": key}).scalar_one_or_none()
     return found
 
 
 def claim(c: Transaction, job_id: int, key: str) -> int | None:
     """Lets a job remove the object *key*: nobody can begin to use it until :func:`removed`. None, or who needs it."""
     user = user_of(c, key)
-    if user is None and c.execute(select(removals.c.key).where(removals.c.key == key)).one_or_none() is None:
+    if user is None and c.execute(_REMOVAL, {"key": key}).one_or_none() is None:
         c.execute(insert(removals).values(key=key, job_id=job_id))
     return user
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from gateway.journal.tables import reports
 from gateway.journal.transaction import Transaction
+
+# What runs for each report is built once.
+_VERSIONS = select(reports).where(reports.c.report_id == bindparam("report_id")).order_by(reports.c.version)
+_VERSION = select(reports).where(
+    reports.c.report_id == bindparam("report_id"), reports.c.version == bindparam("version")
+)
+_NEW = insert(reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +37,18 @@ class ReportVersion:
 
 def versions(c: Transaction, report_id: str) -> list[ReportVersion]:
     """Every version of a report, the first one first."""
-    wanted = select(reports).where(reports.c.report_id == report_id).order_by(reports.c.version)
-    return [_version(row) for row in c.execute(wanted)]
+    return [_version(row) for row in c.execute(_VERSIONS, {"report_id": report_id})]
 
 
 def get(c: Transaction, report_id: str, version: int) -> ReportVersion | None:
     """One version of a report."""
-    wanted = select(reports).where(reports.c.report_id == report_id, reports.c.version == version)
-    row = c.execute(wanted).one_or_none()
+    row = c.execute(_VERSION, {"report_id": report_id, "version": version}).one_or_none()
     return _version(row) if row is not None else None
 
 
 def add(c: Transaction, version: ReportVersion) -> None:
     """From now on this version is known."""
-    c.execute(
-        insert(reports).values(
-            report_id=version.report_id, version=version.version, content=version.content,
-            study_instance_uid=version.study_instance_uid, has_pdf=version.has_pdf, has_text=version.has_text,
-            received=version.received,
-        )
-    )  # fmt: skip
+    c.execute(_NEW, dataclasses.asdict(version))
 
 
 def _version(row: Any) -> ReportVersion:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from gateway.journal.tables import upload_slots
 from gateway.journal.transaction import Transaction
@@ -42,39 +42,50 @@ class Slot:
 INBOX = "inbox/"
 """The prefix of every upload's key."""
 
+# What runs for each upload is built once.
+_BY_ID = select(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
+_BY_WEBHOOK = select(upload_slots).where(upload_slots.c.webhook_id == bindparam("webhook_id"))
+_NEW = insert(upload_slots)
+_TAKE = update(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
+_OPEN = select(upload_slots).where(~upload_slots.c.closed)
+_OVER = ~upload_slots.c.closed & (upload_slots.c.expires < bindparam("before"))
+_CLOSE = update(upload_slots).where(_OVER)
+_FORGET = delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < bindparam("before")))
+
 
 def grant(c: Transaction, slot: Slot) -> Slot:
     """Keeps *slot*; or the one that the same webhook was given before."""
-    known = c.execute(select(upload_slots).where(upload_slots.c.webhook_id == slot.webhook_id)).one_or_none()
+    known = c.execute(_BY_WEBHOOK, {"webhook_id": slot.webhook_id}).one_or_none()
     if known is not None:
         return _slot(known)
     c.execute(
-        insert(upload_slots).values(
-            id=slot.id, webhook_id=slot.webhook_id, study_id=slot.study_id,
-            study_instance_uid=slot.study_instance_uid, series_instance_uid=slot.series_instance_uid,
-            sop_instance_uid=slot.sop_instance_uid, created=slot.created, expires=slot.expires, closed=False,
-        )
+        _NEW,
+        {
+            "id": slot.id, "webhook_id": slot.webhook_id, "study_id": slot.study_id,
+            "study_instance_uid": slot.study_instance_uid, "series_instance_uid": slot.series_instance_uid,
+            "sop_instance_uid": slot.sop_instance_uid, "created": slot.created, "expires": slot.expires,
+            "closed": False,
+        },
     )  # fmt: skip
     return slot
 
 
 def get(c: Transaction, slot_id: str) -> Slot | None:
     """The slot of this id."""
-    row = c.execute(select(upload_slots).where(upload_slots.c.id == slot_id)).one_or_none()
+    row = c.execute(_BY_ID, {"slot_id": slot_id}).one_or_none()
     return _slot(row) if row is not None else None
 
 
 def take(c: Transaction, slot_id: str, sha256: str) -> None:
     """The first valid upload of a slot has won."""
-    c.execute(update(upload_slots).where(upload_slots.c.id == slot_id).values(taken=sha256))
+    c.execute(_TAKE, {"slot_id": slot_id, "taken": sha256})
 
 
 def open_slots(c: Transaction) -> Sequence[Slot]:
     """Slots to which an upload may still come; those whose time has passed are closed."""
-    over = (upload_slots.c.expires < c.now - GRACE) & ~upload_slots.c.closed
-    c.execute(update(upload_slots).where(over).values(closed=True))
-    c.execute(delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < c.now - KEPT_FOR)))
-    return [_slot(row) for row in c.execute(select(upload_slots).where(~upload_slots.c.closed))]
+    c.execute(_CLOSE, {"before": c.now - GRACE, "closed": True})
+    c.execute(_FORGET, {"before": c.now - KEPT_FOR})
+    return [_slot(row) for row in c.execute(_OPEN)]
 
 
 def _slot(row: Any) -> Slot:

@@ -29,6 +29,7 @@ studies = Table(
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
     Index("studies_by_uid", "study_instance_uid"),
+    Index("studies_by_last_seen", "last_seen"),
 )
 """Which of Avara's studies is which of the PACS's: an older ``report.delivered`` names only the former."""
 
@@ -41,9 +42,34 @@ cached_studies = Table(
     Column("instances", Integer, nullable=False),
     Column("last_used", Float, nullable=False),
     Column("urls_valid_until", Float, nullable=False),
+    Column("opened", Float, nullable=False, default=0.0),
     Index("cached_studies_by_use", "last_used"),
 )
-"""What lies in the object store, for eviction."""
+"""What lies in the object store, for eviction; ``opened`` is when an answer last had URLs of it, 0 where none had."""
+
+prefetches = Table(
+    "prefetches",
+    metadata,
+    Column("study_instance_uid", String(MAX_USABLE_LENGTH), primary_key=True),
+    Column("task", String(16), primary_key=True),
+    Column("pacs", String(64), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("rule", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("instances", Integer),
+    Column("added", Float, nullable=False),
+    Column("next_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("started", Float),
+    Column("ended", Float),
+    Column("size", BigInteger, nullable=False),
+    Column("opened", Float),
+    Column("reason", Text, nullable=False),
+    Index("prefetches_by_state", "state", "next_at"),
+    Index("prefetches_by_end", "ended"),
+)
+"""Studies that are, were or will be fetched before anybody asks, and studies whose priors are; what was seen is not
+queued again. ``size`` are the bytes that came, ``opened`` is when somebody opened it first after that."""
 
 jobs = Table(
     "jobs",
@@ -64,14 +90,17 @@ jobs = Table(
     Column("leased_by", String(64)),
     Column("leased_until", Float),
     Column("unclean_ends", Integer, nullable=False, default=0),
+    Column("log_ids", Text, nullable=False, default="{}"),
     Column("last_error", Text, nullable=False),
     UniqueConstraint("kind", "subject", name="jobs_by_subject"),
     Index("jobs_by_lane", "state", "kind", "lane", "next_at"),
 )
+Index("jobs_by_end", jobs.c.state, jobs.c.ended, sqlite_where=jobs.c.ended.is_not(None))
 """Work that has to be done however often it fails; (kind, subject) is what makes it the same work.
 
 ``taken`` grows each time that a job is taken; ``pause`` is how many seconds lay before ``next_at`` when it was set;
-``unclean_ends`` is how many workers in a row died while they had it."""
+``unclean_ends`` is how many workers in a row died while they had it; ``log_ids`` are, as JSON, the ids of what it was
+begun by."""
 
 job_history = Table(
     "job_history",
@@ -156,6 +185,7 @@ reports = Table(
     Column("has_text", Boolean, nullable=False),
     Column("received", Float, nullable=False),
     UniqueConstraint("report_id", "content", name="reports_by_content"),
+    Index("reports_by_time", "received"),
 )
 """Versions of reports that are, or were, delivered; ``content`` is a SHA-256 over what they say."""
 
@@ -171,6 +201,7 @@ study_reports = Table(
     Column("text_key", String(1024)),
     Index("study_reports_by_study", "study_instance_uid"),
     Index("study_reports_by_avaras_study", "study_id"),
+    Index("study_reports_by_time", "received"),
 )
 """Every report that was acknowledged, among the others of its study. ``ordinal`` is 1 for the first, from 2 on for what
 was added to it, and 0 while that is not decided; ``original`` is the report that it adds to, where it is known."""
@@ -182,6 +213,15 @@ marks = Table(
     Column("value", Text),
 )
 """How far something has come that goes on over restarts."""
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("timestamp", BigInteger, nullable=False),
+    Index("deliveries_by_time", "timestamp"),
+)
+"""Webhooks that were answered, for as long as their signature is good: a hash of the id, and when it was signed."""
 
 alerts = Table(
     "alerts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Executable
@@ -15,6 +16,10 @@ class Transaction:
         self.now = now
         """Unix seconds: the moment at which everything in it happens."""
 
-    def execute(self, statement: Executable) -> CursorResult[Any]:
-        """What the database answers to a statement."""
-        return self.connection.execute(statement)
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """What the database answers to a statement. One that runs for each job or upload is built once, with
+        *parameters* by name: to build it anew takes several times as long as to run it. Of several it is run for
+        each."""
+        return self.connection.execute(statement, parameters)

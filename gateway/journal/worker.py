@@ -7,21 +7,32 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from sqlalchemy import delete, insert
 
 from gateway.journal import jobs as table
 from gateway.journal import leases
 from gateway.journal.desk import KEPT_FOR, Jobs
+from gateway.journal.errors import JournalError
+from gateway.journal.handling import (
+    CannotBeDone,
+    Ended,
+    JobDone,
+    JobStep,
+    Kind,
+    NotDone,
+    PlaceSilent,
+    Recorded,
+    TryLater,
+)
 from gateway.journal.jobs import Job, JobLost, JobState
-from gateway.journal.journal import Journal, JournalError
+from gateway.journal.journal import Journal
 from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
 from gateway.journal.payload import Payload
 from gateway.journal.tables import paused_lanes
 from gateway.journal.transaction import Transaction
-from gateway.runtime import GatewayError, bind, progress, said_by_the_other_side, step, wait_for
+from gateway.runtime import GatewayError, bind, progress, remark_of, span, step, wait_for
 
 log = logging.getLogger(__name__)
 
@@ -44,60 +55,6 @@ LEAST_ATTEMPTS = 10
 
 GIVEN_UP_AT_ONCE = 200
 """Jobs of a silent place that are left to an operator in one transaction; the others with the next attempt."""
-
-
-class _NotDone(Exception):
-    """A handler's job is not done. The text is for the operator; *payload*, where given, replaces the job's."""
-
-    def __init__(self, text: str, payload: Payload | None = None) -> None:
-        super().__init__(text)
-        self.payload = payload
-
-
-class TryLater(_NotDone):
-    """A handler failed at what may go well later."""
-
-
-class PlaceSilent(TryLater):
-    """The place that a job is for cannot be reached, or does not answer: nor would it for another job."""
-
-
-class CannotBeDone(_NotDone):
-    """A handler found that its job cannot be done as things are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A job is done."""
-
-    said: str
-    payload: Payload | None = None
-    """What the record is to keep in place of the job's payload."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A job took a step, which is recorded, and goes on *after* so many seconds."""
-
-    said: str
-    payload: Payload
-    after: float = 0.0
-
-
-Ended = Done | Step | None
-"""How a handler's job ended; None: the handler has recorded it itself, in a transaction of its own."""
-
-Handler = Callable[[Job], Awaitable[Ended]]
-"""May raise TryLater or CannotBeDone; any other GatewayError is one of them by what it says of itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of job: who does it, how many at once for each place, and for how many seconds it is tried."""
-
-    handler: Handler
-    at_once: int
-    retry_for: float
 
 
 class Worker:
@@ -235,9 +192,9 @@ class Worker:
 
     async def _do(self, job: Job) -> None:
         kind = self._kinds[job.kind]
-        bind(job=job.id)
+        bind(**job.log_ids, job=job.id)
         try:
-            with step(log, "job %d (%s), attempt %d", job.id, job.kind, job.attempts):
+            with step(log, "job %d (%s), attempt %d", job.id, job.kind, job.attempts), span(job.kind):
                 ended = await self._outcome(job, kind)
         except asyncio.CancelledError:
             # Given back at once, so that the next start need not wait for the lease to run out.
@@ -275,7 +232,7 @@ class Worker:
 
     def _learn(self, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost) -> Change:
         match ended:
-            case None | Done() | Step():
+            case None | JobDone() | JobStep() | Recorded():
                 change = self._lanes.learn(_lane(job), Outcome.ANSWERED)
             case PlaceSilent():
                 change = self._lanes.learn(_lane(job), Outcome.SILENT, str(ended))
@@ -306,19 +263,21 @@ class Worker:
         match ended:
             case None:
                 pass
+            case Recorded(record):
+                record(c)
             case JobLost():
                 log.warning("%s", ended)
-            case Done(said, payload):
-                log.info("job %d (%s) is done: %s", job.id, job.kind, said)
-                table.end(c, job, JobState.DONE, said, payload)
-            case Step(said, payload, after):
-                table.reschedule(c, job, said, payload=payload, after=after)
+            case JobDone(text, payload):
+                log.info("job %d (%s) is done: %s", job.id, job.kind, text)
+                table.end(c, job, JobState.DONE, text, payload)
+            case JobStep(text, payload, after):
+                table.reschedule(c, job, text, payload=payload, after=after)
             case CannotBeDone():
                 self._quarantine(c, job, str(ended), ended.payload)
             case TryLater():
                 self._failed(c, job, ended, kind)
-        if isinstance(ended, _NotDone) and (said := said_by_the_other_side(ended)):
-            table.note(c, job.id, f"the other side said: {said}")
+        if isinstance(ended, NotDone) and (remark := remark_of(ended)):
+            table.note(c, job.id, f"the other side said: {remark}")
         self._record_lane(c, job, kind, change)
         now = table.get(c, job.id)
         return None if now is None or now.state in (JobState.WAITING, JobState.RUNNING) else now

@@ -5,20 +5,22 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.objects.client import CHUNK, ObjectInfo, ObjectStore
+    from gateway.objects.client import TRANSFER_CHUNK, ObjectStore
     from gateway.objects.embedded import EmbeddedStore, free_port
     from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
     from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
     from gateway.objects.front import StoreFront
+    from gateway.objects.info import ObjectInfo
     from gateway.objects.minio_user import make_user
     from gateway.objects.serving import OnOpened, Opened, serve_object
     from gateway.objects.sigv4 import Credentials, Presigner
-    from gateway.objects.uploads import UploadQuota
+    from gateway.objects.uploads import UPLOADS, UploadQuota
 else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
-    "CHUNK",
+    "TRANSFER_CHUNK",
+    "UPLOADS",
     "Credentials",
     "EmbeddedStore",
     "Fetched",

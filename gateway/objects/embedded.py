@@ -29,6 +29,7 @@ from gateway.objects.errors import StoreError, StoreUnavailable
 from gateway.objects.grpc_tls import write_security
 from gateway.objects.lock import StoreLock
 from gateway.objects.sigv4 import Credentials
+from gateway.objects.sockets import Sockets
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class EmbeddedStore:
         self._bucket = bucket
         self._allowed_origins = allowed_origins
         self._lock = StoreLock(self._directory / "lock")
+        self._sockets = Sockets(self._directory / "ports.json")
         self._process: asyncio.subprocess.Process | None = None
         self._secrets: dict[str, str] = {}
         self._ports: dict[str, int] = {}
@@ -128,6 +130,7 @@ class EmbeddedStore:
         """Stops it; what it has acknowledged is on its disk."""
         try:
             await self._terminate()
+            self._sockets.clean()
         finally:
             self._lock.release()
 
@@ -158,7 +161,9 @@ class EmbeddedStore:
         program = _program()
         # It re-applies what it finds here, silently, over its command line.
         (self._directory / "mini.options").unlink(missing_ok=True)
+        self._sockets.clean()
         self._ports = _free_ports(self._ports)
+        self._sockets.note(self._ports)
         log_file = self._log_file
         if log_file.exists() and log_file.stat().st_size > LOG_LIMIT:
             log_file.replace(log_file.with_suffix(".log.1"))

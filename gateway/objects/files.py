@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from io import FileIO
 
-from gateway.objects.client import CHUNK, ObjectStore
+from gateway.objects.client import TRANSFER_CHUNK, ObjectStore
 from gateway.runtime import SpoolFile, Spools, in_thread
 
 
@@ -62,7 +62,7 @@ def _write(file: FileIO, chunk: bytes) -> None:
 async def read_file(file: FileIO, start: int, end: int) -> AsyncIterator[bytes]:
     """The bytes of a file from *start* to *end*, a piece at a time. Raises OSError."""
     while start < end:
-        chunk = await in_thread(os.pread, file.fileno(), min(CHUNK, end - start), start)
+        chunk = await in_thread(os.pread, file.fileno(), min(TRANSFER_CHUNK, end - start), start)
         if not chunk:
             raise OSError("a spool file that is shorter than it was")
         start += len(chunk)

@@ -16,16 +16,19 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from gateway.objects.client import CHUNK, ObjectInfo, ObjectStore
+from gateway.objects.client import TRANSFER_CHUNK, ObjectStore
 from gateway.objects.errors import ObjectNotFound, StoreError
+from gateway.objects.info import ObjectInfo
 from gateway.objects.serving import OnOpened, Opened, serve_object
 from gateway.objects.sigv4 import PresignedCheck
 from gateway.objects.uploads import UploadQuota
+from gateway.runtime import Seldom
+from gateway.runtime import printable as runtime_printable
 from gateway.web import METHODS, Cors, Turn, WebServer, ask_for_body, expects_later, gone
 
 log = logging.getLogger(__name__)
 
-_ASKED = ("If-None-Match", "If-Match", "Content-Type", "Content-Length", "Content-MD5")
+_ASKED = ("If-None-Match", "If-Match", "If-Unmodified-Since", "Content-Type", "Content-Length", "Content-MD5")
 _TOLD = ("ETag", "Last-Modified")
 
 SILENCE = 60.0
@@ -45,9 +48,11 @@ class StoreFront:
         quota: UploadQuota,
         uploaded: Callable[[ObjectInfo], None],
         opened: OnOpened,
+        signed_for: str = "",
     ) -> None:
-        """*store* has connections of its own for this; *max_upload* is bytes; *uploaded* is told of each upload once
-        the store has it, *opened* of each request, however it ended."""
+        """*signed_for* is the host of the URLs that are given out. *store* has connections of its own for this;
+        *max_upload* is bytes; *uploaded* is told of each upload once the store has it, *opened* of each request,
+        however it ended."""
         self._store = store
         self._server = server
         self._check = PresignedCheck(store.credentials, store.region, store.bucket)
@@ -56,6 +61,8 @@ class StoreFront:
         self._quota = quota
         self._uploaded = uploaded
         self._opened = opened
+        self._signed_for = signed_for
+        self._told = Seldom(log)
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> StoreFront:
@@ -86,6 +93,7 @@ class StoreFront:
         key = unquote(request.rel_url.raw_path.split("/", 2)[2])
         if not self._check.allows(request.method, request.host, key, request.rel_url.raw_query_string):
             self._opened(Opened(request.method, key, request.remote or "", 403, 0))
+            self._tell_of_a_proxy(request, key)
             return _error(403, "this URL is not signed, has expired, or was altered", _last(request, allowed))
         try:
             if request.method == "PUT":
@@ -99,6 +107,16 @@ class StoreFront:
             if request.writer.output_size:
                 raise ConnectionResetError("too late for another status: the browser sees a short body") from e
             return _error(503, "the store is not available now", allowed)
+
+    def _tell_of_a_proxy(self, request: web.Request, key: str) -> None:
+        """Where a URL would be right under the host that it was signed for, a proxy on the way has changed that."""
+        query = request.rel_url.raw_query_string
+        if self._signed_for and self._check.allows(request.method, self._signed_for, key, query):
+            self._told.warning(
+                "a URL that is right was refused: it is signed for %s, and the proxy says that it was asked for as %s: "
+                "have the proxy pass the Host header on as it came (nginx: proxy_set_header Host $http_host)",
+                self._signed_for, runtime_printable.printable(request.host[:100]),
+            )  # fmt: skip
 
     async def _take(self, request: web.Request, key: str, allowed: dict[str, str]) -> web.StreamResponse:
         refused = _last(request, allowed)
@@ -115,7 +133,7 @@ class StoreFront:
             return _error(507, "the gateway has no room for uploads now", refused | {"Retry-After": "60"})
         async with self._server.uploads.take(request.remote or "", gone=gone(request)) as turn:
             if not self._quota.take(key, size):
-                return _error(429, "this URL has had its uploads", refused)
+                return _error(429, "this URL has been used for as many uploads as it allows", refused)
             stored, status = False, 0
             try:
                 await ask_for_body(request)
@@ -161,7 +179,7 @@ class _Body:
         while True:
             try:
                 with self._turn.client_moves():
-                    chunk = await self._content.read(CHUNK)
+                    chunk = await self._content.read(TRANSFER_CHUNK)
             except Exception:
                 self.failed = True
                 raise

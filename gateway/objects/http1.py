@@ -20,7 +20,7 @@ IDLE_FOR = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PutAnswer:
     """A whole answer."""
 
     status: int
@@ -40,7 +40,9 @@ class PutConnections:
         self._server = ""
         self._idle: list[_Connection] = []
 
-    async def put(self, server: str, head: str, body: Sequence[bytes | memoryview], *, within: float) -> Answer | None:
+    async def put(
+        self, server: str, head: str, body: Sequence[bytes | memoryview], *, within: float
+    ) -> PutAnswer | None:
         """Sends a request to *server* (``host:port``): *head* is its request line and headers but for the last,
         empty line. None where the connection was lost, or the answer is for somebody who understands more.
 
@@ -83,7 +85,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[Answer | None] | None = None
+        self._answer: asyncio.Future[PutAnswer | None] | None = None
         self._received = b""
         self.reusable = False
         self.used = 0.0
@@ -113,11 +115,11 @@ class _Connection(asyncio.Protocol):
         if not self.reusable:
             self.abort()
 
-    def _end(self, answer: Answer | None) -> None:
+    def _end(self, answer: PutAnswer | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    async def request(self, head: str, body: Sequence[bytes | memoryview]) -> Answer | None:
+    async def request(self, head: str, body: Sequence[bytes | memoryview]) -> PutAnswer | None:
         self.reusable = False
         if self._transport is None:
             return None
@@ -133,7 +135,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-def _read(received: bytes) -> Answer | None:
+def _read(received: bytes) -> PutAnswer | None:
     """The answer that *received* is; None where it has not all come. Raises ValueError where it is another kind."""
     end = received.find(b"\r\n\r\n")
     if end < 0:
@@ -156,4 +158,4 @@ def _read(received: bytes) -> Answer | None:
     missing = end + 4 + length - len(received)
     if missing < 0:
         raise ValueError("more than was said")
-    return None if missing else Answer(int(status), received[end + 4 :], keeps)
+    return None if missing else PutAnswer(int(status), received[end + 4 :], keeps)

@@ -82,4 +82,4 @@ def _locked(descriptor: int) -> bool:
 
 
 def _written(descriptor: int) -> str:
-    return os.pread(descriptor, 100, 0).decode("ascii", "replace") or "a process that did not say its number"
+    return os.pread(descriptor, 100, 0).decode("ascii", "replace") or "a process whose number is not known"

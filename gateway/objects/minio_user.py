@@ -15,6 +15,7 @@ from minio.error import MinioAdminException
 
 from gateway.objects.errors import StoreError
 from gateway.objects.sigv4 import Credentials
+from gateway.runtime import reason
 
 WITHIN = 10.0
 """Seconds for each call."""
@@ -63,4 +64,4 @@ def make_user(endpoint: str, root: Credentials, user: Credentials, bucket: str, 
             "new secret 8 characters at least?"
         ) from None
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as e:
-        raise StoreError(f"the MinIO at {endpoint} cannot be reached ({type(e).__name__}): is it up?") from None
+        raise StoreError(f"the MinIO at {endpoint} cannot be reached ({reason(e)}): is it up?") from None

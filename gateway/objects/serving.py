@@ -10,9 +10,10 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from gateway.objects.client import ObjectInfo, ObjectStore
+from gateway.objects.client import ObjectStore
 from gateway.objects.content import harmless
 from gateway.objects.errors import ObjectNotFound, StoreError, StoreUnavailable
+from gateway.objects.info import ObjectInfo
 from gateway.web import CONDITIONS, Content, Turn, Verdict, judge
 
 
@@ -30,6 +31,8 @@ class Opened:
     size: int
     """Bytes that the client took, or gave."""
 
+
+_DECIDING = ("Range", *CONDITIONS)
 
 OnOpened = Callable[[Opened], None]
 """Must not wait."""
@@ -64,13 +67,13 @@ async def serve_object(
 async def _serve(
     request: web.Request, store: ObjectStore, key: str, turn: Turn, allowed: dict[str, str]
 ) -> web.StreamResponse:
-    if request.method == "GET" and not any(name in request.headers for name in ("Range", *CONDITIONS)):
+    if request.method == "GET" and not any(name in request.headers for name in _DECIDING):
         async with store.open(key) as whole:
             return await _send(request, whole.info, Verdict(200, 0, whole.info.size), allowed, whole.chunks, turn)
     info = await store.head(key)
     if info is None:
         raise ObjectNotFound(f"{store} has no object {key}")
-    verdict = judge(request.method, request.headers, Content(info.size, info.etag, info.last_modified))
+    verdict = judge(request.method, _asked(request), Content(info.size, info.etag, info.last_modified))
     if verdict.status == 416:
         outside = allowed | {"Content-Range": f"bytes */{info.size}"}
         return web.json_response({"error": "the range lies outside the object"}, status=416, headers=outside)
@@ -83,6 +86,11 @@ async def _serve(
         if part.info.etag != info.etag:
             raise StoreUnavailable(f"{store}: {key} was replaced while it was asked for")
         return await _send(request, info, verdict, allowed, part.chunks, turn)
+
+
+def _asked(request: web.Request) -> dict[str, str]:
+    """The fields that decide; one that stands in several lines is the list of their values (RFC 9110 §5.3)."""
+    return {name: ", ".join(request.headers.getall(name)) for name in _DECIDING if name in request.headers}
 
 
 @functools.lru_cache(maxsize=256)

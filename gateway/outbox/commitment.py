@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Collection
 
-from gateway.journal import Answer, Commitment, Job, Journal, Transaction, commitments, jobs
+from gateway.journal import Commitment, CommitmentAnswer, Job, Journal, Transaction, commitments, jobs
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs.scu import CommitmentResult, PacsClient, request_commitment
 
@@ -81,7 +81,7 @@ def _wait(c: Transaction, job: Job, stored: StoreObject) -> None:
         job,
         "asked for storage commitment",
         # It may have come while the association was still open.
-        after=wait if known.answer is Answer.NONE else 0.0,
+        after=wait if known.answer is CommitmentAnswer.NONE else 0.0,
         new_series=False,
     )
 

@@ -18,15 +18,16 @@ from io import FileIO
 from pydicom.uid import UID
 
 from gateway.journal import (
-    Answer,
     CannotBeDone,
+    CommitmentAnswer,
     Ended,
     Job,
     JobState,
+    JobStep,
     Journal,
     Kind,
     PlaceSilent,
-    Step,
+    Recorded,
     Transaction,
     TryLater,
     jobs,
@@ -37,12 +38,12 @@ from gateway.outbox.commitment import Commitments, overdue
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs import AssociationRejected, Body, PacsError
 from gateway.pacs.scu import CannotTranscode, OutgoingInstance, Stored, Target, data_set_of, transcoded
-from gateway.runtime import Spools, bind
+from gateway.runtime import Spools, bind, span, step
 
 log = logging.getLogger(__name__)
 
 TIMES_STORED = 5
-"""Times that an object is stored in a PACS that then does not commit itself to it, before an operator decides."""
+"""Times that an object is stored in a PACS that then does not commit to it, before an operator decides."""
 
 AT_ONCE = 4
 """Objects that are being stored in one PACS at the same time."""
@@ -156,7 +157,7 @@ class Outbox:
         target: str,
         added: OutboxObject,
         *,
-        said: str,
+        text: str,
         source: Mapping[str, str],
         unheard: bool = False,
     ) -> Job:
@@ -171,7 +172,7 @@ class Outbox:
             unheard=unheard,
         )  # fmt: skip
         self.check(c, target, added.sop_instance_uid, added.sha256)
-        return jobs.add(c, self.store_kind, _subject(target, added.sop_instance_uid), payload, said=said)[0]
+        return jobs.add(c, self.store_kind, _subject(target, added.sop_instance_uid), payload, text=text)[0]
 
     async def _do(self, job: Job) -> Ended:
         """Stores one object, or goes on with its commitment. Raises TryLater, CannotBeDone, UnreadablePayload."""
@@ -201,11 +202,11 @@ class Outbox:
         """Asks before the first attempt what could not be asked before; after it, it would be told of our own."""
         if await target.holds(payload.study_instance_uid, payload.series_instance_uid, payload.sop_instance_uid):
             raise CannotBeDone(holds_another(str(target)))
-        return Step("the PACS holds no other instance of its UID", dataclasses.replace(payload, unheard=False))
+        return JobStep("the PACS holds no other instance of its UID", dataclasses.replace(payload, unheard=False))
 
     async def _store(self, job: Job, payload: StoreObject, target: Target) -> Ended:
         if payload.key is None:
-            raise CannotBeDone("it is not known any more where our copy lies: have the object sent to us again")
+            raise CannotBeDone("the record of where our copy lies is lost: have the object sent to us again")
         try:
             fetched = await fetch_to_file(self._objects, payload.key, self._spools)
         except ObjectNotFound as e:
@@ -215,15 +216,18 @@ class Outbox:
             body = data_set_of(file, fetched.size)
             try:
                 instance = OutgoingInstance(payload.sop_class_uid, payload.sop_instance_uid, syntax, body)
-                stored = await target.store(payload.study_instance_uid, instance, lambda to: self._transcoded(file, to))
+                with step(log, "storing instance %s in %s", payload.sop_instance_uid, target.name), span("store"):
+                    stored = await target.store(
+                        payload.study_instance_uid, instance, lambda to: self._transcoded(file, to)
+                    )
             finally:
                 body.close()
             log.info("instance %s is stored in %s", payload.sop_instance_uid, target.name)
             await self._tell(payload, data_set_of(file, fetched.size))
-        said = f"stored in {target}" + _with(stored, syntax)
+        text = f"stored in {target}" + _with(stored, syntax)
         if self._with_commitment and target.committer is not None:
-            return Step(said, dataclasses.replace(payload, stored=True))
-        return await self._done(job, payload, said)
+            return JobStep(text, dataclasses.replace(payload, stored=True))
+        return self._done(job, payload, text)
 
     async def _transcoded(self, file: FileIO, transfer_syntax_uid: str) -> Body:
         """One at a time: decoding takes a core, and room on the disk."""
@@ -241,21 +245,20 @@ class Outbox:
             # The PACS has it, and the next access compares the cache with the PACS.
             log.exception("instance %s is stored; the cache does not show it yet", stored.sop_instance_uid)
 
-    async def _done(self, job: Job, payload: StoreObject, said: str) -> Ended:
+    def _done(self, job: Job, payload: StoreObject, text: str) -> Ended:
         done = dataclasses.replace(payload, key=None)
-        await self._journal.run(lambda c: jobs.end(c, job, JobState.DONE, said, done, clean_after=self._keep_for))
-        return None
+        return Recorded(lambda c: jobs.end(c, job, JobState.DONE, text, done, clean_after=self._keep_for))
 
     async def _commit(self, job: Job, payload: StoreObject, target: Target) -> Ended:
         known = await self._commitments.state(job, payload)
-        if known.answer is Answer.COMMITTED:
-            return await self._done(job, payload, f"stored and committed by {target}")
-        if known.answer is Answer.NONE:
+        if known.answer is CommitmentAnswer.COMMITTED:
+            return self._done(job, payload, f"stored and committed by {target}")
+        if known.answer is CommitmentAnswer.NONE:
             if target.committer is None:
-                return await self._done(job, payload, f"stored; {target} is not asked for storage commitment any more")
+                return self._done(job, payload, f"stored; {target} is not asked for storage commitment any more")
             if overdue(known, job.since, self._journal.clock.now(), self._retry_for):
                 raise CannotBeDone(
-                    f"{target} has it, was asked {known.asked} times to commit itself to it, and has not answered "
+                    f"{target} has it, was asked {known.asked} times to commit to it, and has not answered "
                     "in all this time: does it report to our AE title, at our host and port?"
                 )
             await self._commitments.ask(job, payload, target.committer)
@@ -263,8 +266,8 @@ class Outbox:
         vain = payload.stored_in_vain + 1
         again = dataclasses.replace(payload, stored=False, stored_in_vain=vain)
         if vain >= TIMES_STORED:
-            raise CannotBeDone(f"{target} took it {vain} times and does not commit itself to it: {known.reason}", again)
-        return Step(f"not committed: {known.reason}; it is stored again", again, after=jobs.pause_after(vain + 2))
+            raise CannotBeDone(f"{target} took it {vain} times and does not commit to it: {known.reason}", again)
+        return JobStep(f"not committed: {known.reason}; it is stored again", again, after=jobs.pause_after(vain + 2))
 
 
 def holds_another(pacs: str) -> str:
@@ -281,5 +284,5 @@ def _subject(target: str, sop_instance_uid: str) -> str:
 
 def _with(stored: Stored, syntax: str) -> str:
     converted = "" if stored.transfer_syntax_uid == syntax else f", as {UID(stored.transfer_syntax_uid).name}"
-    quoted = f" ({stored.said})" if stored.said else ""  # it goes into the job's history only
+    quoted = f" ({stored.remark})" if stored.remark else ""  # it goes into the job's history only
     return converted + (f", with a warning: {stored.warning}{quoted}" if stored.warning else "")

@@ -6,7 +6,7 @@ from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
     from gateway.pacs.breaker import Breaker
-    from gateway.pacs.certificates import ANY, is_named, names_of
+    from gateway.pacs.certificate_names import ANY, is_named, names_of
     from gateway.pacs.errors import (
         AssociationRejected,
         HungUp,
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
         ProtocolViolation,
         RequestRefused,
         UnknownMoveDestination,
+        UnreachableMoveDestination,
         WrongCertificate,
     )
-    from gateway.pacs.lanes import ECHO, STORING, Claim, Lane, Lanes, Urgency, Urgent, ahead, opened
+    from gateway.pacs.lanes import ECHO, STORING, Claim, Lane, Lanes, Urgency, Urgent, background, interactive
     from gateway.pacs.peer import Peer, Timeouts
     from gateway.pacs.receiver import (
         AllowsAssociation,
@@ -64,12 +65,13 @@ __all__ = [
     "Status",
     "Timeouts",
     "UnknownMoveDestination",
+    "UnreachableMoveDestination",
     "Urgency",
     "Urgent",
     "WrongCertificate",
-    "ahead",
+    "background",
+    "interactive",
     "is_local",
     "is_named",
     "names_of",
-    "opened",
 ]

@@ -31,11 +31,12 @@ class Breaker:
         self._since = 0.0
         self._next = 0.0
         self._latest = ""
-        self._answered = float("-inf")
+        self._answered: float | None = None
 
-    def answered_within(self, seconds: float) -> bool:
-        """Whether it did what it was asked for, not longer ago than that."""
-        return self._clock.monotonic() - self._answered <= seconds
+    @property
+    def answered_ago(self) -> float | None:
+        """Seconds since when it last did what it was asked for; None where it never did."""
+        return None if self._answered is None else self._clock.monotonic() - self._answered
 
     @property
     def silent_for(self) -> float:
@@ -53,7 +54,7 @@ class Breaker:
     @contextmanager
     def attempt(self, claim: Claim) -> Iterator[None]:
         """One request to it. Raises PacsUnreachable at once where it is not to be asked now."""
-        if self._failures >= AFTER and claim.urgency() is Urgency.AHEAD:
+        if self._failures >= AFTER and claim.urgency() is Urgency.BACKGROUND:
             left = self._next - self._clock.monotonic()
             if left > 0:
                 raise PacsUnreachable(f"{self._name} is left alone for {left:.0f} s: {self.trouble}")

@@ -28,6 +28,11 @@ class HungUp(PacsUnreachable):
     """The PACS took our request, and ended the association instead of answering."""
 
 
+class UnreachableMoveDestination(PacsUnreachable):
+    """The PACS took a C-MOVE and was silent, and opened no association to our Storage SCP meanwhile: as long as nobody
+    changes anything between the two, the next one ends likewise (field note 7)."""
+
+
 class AssociationRejected(PacsError):
     """The PACS answered A-ASSOCIATE-RJ (PS3.8 §9.3.4); permanent rejections are ours to configure."""
 
@@ -55,11 +60,11 @@ class OperationFailed(PacsError):
     """A DIMSE response of status failure (PS3.7 Annex C). Its Error Comment, *said*, is no part of the text: PACS write
     patients' names into it."""
 
-    def __init__(self, message: str, *, status: int, transient: bool, said: str = "") -> None:
+    def __init__(self, message: str, *, status: int, transient: bool, remark: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.transient = transient
-        self.said = said
+        self.remark = remark
 
 
 class UnknownMoveDestination(OperationFailed):

@@ -41,4 +41,4 @@ class Peer:
     """With TLS: names of which its certificate has one, lower case."""
 
     def __str__(self) -> str:
-        return f"PACS {self.name} ({self.ae_title} at {self.host}:{self.port})"
+        return f"PACS {self.name} ({self.ae_title} at {self.host}:{self.port})" if self.host else f"PACS {self.name}"

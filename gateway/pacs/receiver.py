@@ -27,7 +27,7 @@ class Body(Protocol):
 
     def read(self, offset: int, limit: int) -> bytes:
         """Up to *limit* bytes from *offset*. Cheap in memory; a spool file's bytes come from the disk,
-        so call it with :func:`asyncio.to_thread` for a spooled body."""
+        so call it with :func:`gateway.runtime.in_thread` for a spooled body."""
 
     @property
     def spooled(self) -> bool:
@@ -59,6 +59,8 @@ class IncomingInstance:
     answers: str = ""
     """Study Instance UID of the request that it came in answer to, on one connection (C-GET, WADO-RS); empty where
     that cannot be told (C-MOVE)."""
+    by: str = ""
+    """The method of that request: ``C-GET``, ``WADO-RS``; empty as well where it came to our Storage SCP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Sender:
     host: str
     """The address that they come from."""
     answers: str = ""
-    """As :attr:`IncomingInstance.answers`."""
+    """As :attr:`IncomingInstance.answers`; so too ``by``."""
+    by: str = ""
 
 
 InstanceHandler = Callable[[IncomingInstance], Coroutine[Any, Any, int]]

@@ -15,9 +15,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from gateway.pacs.certificates import is_named
+from gateway.pacs.certificate_names import is_named
 from gateway.runtime import SYSTEM_CLOCK, progress
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,7 @@ class Senders:
             await self.look_up()
 
 
+@lru_cache(maxsize=1024)
 def _address(host: str) -> Address | None:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

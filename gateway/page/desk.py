@@ -16,6 +16,7 @@ from gateway.journal import EventKind, Job, JobLost, JobState, Unfit
 from gateway.objects import StoreError
 from gateway.pacs import PacsError
 from gateway.pacs.scu import StudyRecord
+from gateway.page.acts import Act, OnAct
 from gateway.page.preview import Element, NoPreview, Previews
 from gateway.page.server import FORM, VISITOR
 from gateway.page.views import Views, render
@@ -32,6 +33,9 @@ MAX_REASON = 500
 
 MOST_PAGES = 10_000
 
+LINKS = 100
+"""Pages of an object that links lead to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patient:
@@ -42,6 +46,8 @@ class Patient:
     """Why the PACS's word is missing."""
     header: tuple[Element, ...]
     header_failure: str
+    pages: int
+    """Frames or pages that there are to see of it; 0 where none can be."""
 
 
 class Desk:
@@ -56,11 +62,10 @@ class Desk:
         object_of: Callable[[Job], str | None],
         record_of: Callable[[str], Awaitable[StudyRecord | None]],
         wake: Callable[[], None],
-        on_act: Callable[[str, str, int, str], None],
+        on_act: OnAct,
     ) -> None:
         """*object_of* gives the key of a job's object, *record_of* what the PACS says of a study; it raises PacsError.
-        *wake* is called when a job may go on; *on_act* is told of all that somebody does: their name, what, the job's
-        number and its study, which may be empty."""
+        *wake* is called when a job may go on; *on_act* is told of all that somebody does or is shown."""
         self._on_act = on_act
         self._parts = parts
         self._views = views
@@ -81,7 +86,11 @@ class Desk:
         ]
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        return await self._page(request, await self._views.job(request))
+        job = await self._views.job(request)
+        [line] = await self._views.lines([job])
+        # Its history has what the other side said, as it said it.
+        self._tell(request, line, "looked at the job")
+        return await self._page(request, job)
 
     async def _page(
         self, request: web.Request, job: Job, *, mistake: str = "", patient: Patient | None = None
@@ -102,10 +111,11 @@ class Desk:
     async def _patient(self, request: web.Request) -> web.StreamResponse:
         visitor, job = _operator(request), await self._views.job(request)
         [line] = await self._views.lines([job])
-        self._note(visitor, line, "looked at whose it is")
+        self._note(request, visitor, line, "looked at whose it is")
         record, failure = await self._record(line.study)
         header, header_failure = await self._header(job)
-        return await self._page(request, job, patient=Patient(record, failure, header, header_failure))
+        patient = Patient(record, failure, header, header_failure, await self._pages(job))
+        return await self._page(request, job, patient=patient)
 
     async def _record(self, study: str) -> tuple[StudyRecord | None, str]:
         if not study:
@@ -128,6 +138,13 @@ class Desk:
         except (NoPreview, StoreError) as e:
             return (), str(e)
 
+    async def _pages(self, job: Job) -> int:
+        key = self._object_of(job)
+        try:
+            return min(await self._previews.pages(key), LINKS) if key is not None else 0
+        except (NoPreview, StoreError):
+            return 0
+
     async def _picture(self, request: web.Request) -> web.StreamResponse:
         visitor, job = _operator(request), await self._views.job(request)
         page = request.query.get("page", "0")
@@ -135,7 +152,9 @@ class Desk:
         if key is None or not page.isdecimal() or int(page) > MOST_PAGES:
             raise web.HTTPNotFound(text="There is no picture of it.\n")
         [line] = await self._views.lines([job])
-        self._note(visitor, line, "looked at a picture of it")
+        self._note(
+            request, visitor, line, "looked at a picture of it" + (f", page {int(page) + 1}" if int(page) else "")
+        )
         try:
             picture = await self._previews.picture(key, int(page))
         except (NoPreview, StoreError) as e:
@@ -148,7 +167,7 @@ class Desk:
         if key is None:
             raise web.HTTPNotFound(text="It has no object any more.\n")
         [line] = await self._views.lines([job])
-        self._note(visitor, line, "saved its object")
+        self._note(request, visitor, line, "saved its object")
         ending = "pdf" if key.endswith(".pdf") else "dcm"
         name = f'attachment; filename="job-{job.id}.{ending}"'
         response = web.StreamResponse(headers={"Content-Disposition": name, "Content-Type": "application/octet-stream"})
@@ -191,12 +210,16 @@ class Desk:
                 await self._parts.journal.run(lambda c: assign(c, job.id, study, by=by))
         except (Unfit, JobLost) as e:
             return await self._page(request, job, mistake=str(e))
-        self._on_act(visitor.name, what, job.id, line.study)
+        self._tell(request, line, what)
         self._wake()
         raise web.HTTPSeeOther(f"/jobs/{job.id}")
 
-    def _note(self, visitor: Visitor, job: JobLine, did: str) -> None:
-        self._on_act(visitor.name, did, job.id, job.study)
+    def _tell(self, request: web.Request, job: JobLine, did: str) -> None:
+        studies = (job.study,) if job.study else ()
+        self._on_act(Act(request[VISITOR].name, did, (job.id,), studies, request.remote or ""))
+
+    def _note(self, request: web.Request, visitor: Visitor, job: JobLine, did: str) -> None:
+        self._tell(request, job, did)
         keys = [f"job:{job.id}", f"study:{job.study}" if job.study else None]
         self._parts.events.note(EventKind.OPERATOR, f"job {job.id}: {visitor.name} {did}, on the page", keys)
 

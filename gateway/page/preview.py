@@ -51,6 +51,10 @@ class Previews:
         """The header of a DICOM object. Raises NoPreview, StoreError, OSError."""
         return [Element(*element) for element in json.loads(await self._made(key, "header"))]
 
+    async def pages(self, key: str) -> int:
+        """How many frames, or pages of a PDF, it has. Raises NoPreview, StoreError, OSError."""
+        return int(await self._made(key, "pages"))
+
     async def picture(self, key: str, page: int) -> bytes:
         """A frame, or a page of a PDF, as JPEG. Raises NoPreview, StoreError, OSError."""
         return await self._made(key, "picture", str(page))

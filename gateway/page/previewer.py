@@ -1,5 +1,6 @@
 """Makes of a stranger's file what an operator can look at: its header as JSON, or a picture as JPEG. Run as a program
-of its own by :mod:`gateway.page.preview`: ``previewer header``, ``previewer picture PAGE``, with the file as its input.
+of its own by :mod:`gateway.page.preview`, with the file as its input: ``previewer header``, ``previewer pages`` for how
+many pictures there are, ``previewer picture PAGE``.
 
 It imports nothing of the gateway.
 """
@@ -38,14 +39,31 @@ def header(file: BinaryIO) -> str:
     return json.dumps(found)
 
 
+def pages(file: BinaryIO) -> int:
+    """How many frames or pages there are to see."""
+    import pypdfium2
+    from pydicom import dcmread
+
+    content = _pdf(file)
+    if content is None:
+        attributes = dcmread(file, stop_before_pixels=True, force=True)
+        if "EncapsulatedDocument" not in attributes:
+            return int(attributes.get("NumberOfFrames") or 1)
+        content = bytes(attributes.EncapsulatedDocument)
+    return len(pypdfium2.PdfDocument(content))
+
+
+def _pdf(file: BinaryIO) -> bytes | None:
+    """All of it, where it is a PDF as it is; the file is at its beginning otherwise."""
+    is_pdf = file.read(1024).find(b"%PDF-") >= 0
+    file.seek(0)
+    return file.read() if is_pdf else None
+
+
 def picture(file: BinaryIO, page: int) -> bytes:
     """One frame or page, as JPEG."""
-    if file.read(1024).find(b"%PDF-") >= 0:
-        file.seek(0)
-        image = _page(file.read(), page)
-    else:
-        file.seek(0)
-        image = _frame(file, page)
+    content = _pdf(file)
+    image = _frame(file, page) if content is None else _page(content, page)
     image.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=QUALITY)
@@ -94,7 +112,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     file = open(0, "rb", closefd=False)  # noqa: SIM115  (standard input, which lasts as long as we do)
     what = sys.argv[1]
-    made = header(file).encode() if what == "header" else picture(file, int(sys.argv[2]))
+    if what == "header":
+        made = header(file).encode()
+    elif what == "pages":
+        made = str(pages(file)).encode()
+    else:
+        made = picture(file, int(sys.argv[2]))
     sys.stdout.buffer.write(made)
 
 

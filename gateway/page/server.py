@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from aiohttp import web
 from gateway.config import is_loopback
 from gateway.journal import JournalError
 from gateway.page import words
+from gateway.page.acts import Login, OnLogin
 from gateway.page.visitors import NotNow, Visitor, Visitors
 from gateway.web import Bounds, Busy, Clients, Cors, TooSlow, WebServer, gone
 
@@ -62,11 +64,21 @@ _HERE = Path(__file__).parent
 class PageServer:
     """The page's listener, with what guards it."""
 
-    def __init__(self, visitors: Visitors, *, host: str, port: int, clients: Clients) -> None:
-        """*clients* tells addresses apart; it trusts nobody where a proxy says who somebody is, since its own address
-        is then what counts."""
+    def __init__(
+        self,
+        visitors: Visitors,
+        *,
+        host: str,
+        port: int,
+        clients: Clients,
+        on_login: OnLogin,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """With *tls* it speaks HTTPS only. *clients* tells addresses apart; it trusts nobody where a proxy says who
+        somebody is, since its own address is then what counts. *on_login* is told of each attempt to log in."""
+        self._on_login = on_login
         self.visitors = visitors
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, tls
         bounds = Bounds(CONNECTIONS, downloads=8, uploads=4, waiting=4, bodies=8)
         self._server = WebServer(bounds, clients, Cors([]))
         application = self._server.application
@@ -90,7 +102,7 @@ class PageServer:
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
-        await self._server.start(self._host, self._port, drain_for=DRAIN)
+        await self._server.start(self._host, self._port, drain_for=DRAIN, tls=self._tls)
 
     async def stop(self) -> None:
         """Listens no more."""
@@ -165,11 +177,14 @@ class PageServer:
             mistake = "" if cookie else "That name and password do not belong together."
         except NotNow as e:
             cookie, mistake = None, str(e)
+        remote = request.remote or ""
+        self._on_login(Login("" if mistake else form.get("name", ""), remote, mistake))
         if cookie is None:
             context = {"mistake": mistake}
             return aiohttp_jinja2.render_template("login.html", request, context, status=401)
         response = web.HTTPSeeOther("/")
-        secure = request.headers.get("X-Forwarded-Proto", "") == "https"
+        # Where anything says HTTPS: a browser that came by HTTP would not keep the cookie, and harm only itself.
+        secure = request.secure or request.headers.get("X-Forwarded-Proto", "") == "https"
         response.set_cookie(COOKIE, cookie, httponly=True, samesite="Strict", secure=secure, path="/")
         return response
 

@@ -5,47 +5,13 @@ Pure: what was observed goes in, what an operator reads comes out.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.admin import CertificateEnd
+from gateway.admin import REFUSED, Answer, CertificateEnd, Mark, Trouble, of_certificate, of_pacs, of_part
 from gateway.journal import PausedLane
+from gateway.page.prefetched import PrefetchSeen, in_words
 from gateway.runtime import LoopState
-
-SOON = 21 * 86400.0
-"""Seconds before its end at which a certificate is spoken of: time enough to have a new one made."""
-
-SILENT_AFTER = 24 * 3600.0
-"""Seconds without a webhook after which that is told."""
-
-
-class Mark(enum.Enum):
-    """How something is."""
-
-    WELL = "well"
-    TROUBLE = "trouble"
-    """Radiologists or reports feel it now, or will."""
-    WAITS = "waits"
-    """It waits for an operator, and nothing else suffers meanwhile."""
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something that is not as it should be."""
-
-    key: str
-    """What makes it the same trouble the next time that is looked."""
-    what: str
-    why: str
-    mend: str
-    """What to do about it."""
-    since: float | None = None
-    """Unix seconds; None where it is not known from before it was first seen."""
-    mark: Mark = Mark.TROUBLE
-    link: str = ""
-    """A page that shows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +27,6 @@ class PartState:
 
 
 @dataclass(frozen=True, slots=True)
-class PacsSeen:
-    """A PACS, as it was last seen."""
-
-    name: str
-    title: str
-    """Its AE title and address."""
-    trouble: str
-    """What its breaker says; empty where it answers."""
-    echoed: float | None = None
-    """Unix seconds of the last C-ECHO that it answered."""
-    milliseconds: float | None = None
-    failure: str = ""
-    """Why the latest C-ECHO was not answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class AvaraSeen:
-    """Avara's side."""
-
-    last_webhook: float | None
-    """Unix seconds of the last webhook whose signature was right; None where none is remembered."""
-    refused: int
-    """Webhooks that were refused since then, of the last that are remembered."""
-    refusal: str
-    """The latest refusal, in words."""
-    refused_at: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Observed:
     """What was seen of a running gateway."""
 
@@ -97,17 +34,24 @@ class Observed:
     """Unix seconds."""
     probes: Mapping[str, str | None]
     """What ``/health`` proves, by name: None where it works, else why not, or nothing where the log says it."""
+    since: Mapping[str, float]
+    """Unix seconds since when each of these fails that does."""
     loops: Sequence[LoopState]
-    pacs: Sequence[PacsSeen]
+    pacs: Sequence[Answer]
+    judged: Sequence[Trouble]
+    """What else is wrong, by the judgement of :mod:`gateway.admin`."""
     paused: Sequence[PausedLane]
     held: int
     """Jobs that wait for an operator."""
-    avara: AvaraSeen
-    disk: str
-    """How much room ``state_dir`` has; empty where that cannot be told."""
+    last_webhook: float | None
+    """Unix seconds of the last webhook whose signature was right; None where none is remembered."""
+    room: str
+    """How much of it ``state_dir`` has; empty where that cannot be told."""
     cached: int
     """Bytes in the cache."""
     certificates: Sequence[CertificateEnd] = ()
+    prefetch: PrefetchSeen | None = None
+    """None where nothing is prefetched, or that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +81,13 @@ class Memory:
         self.first = {key: at for key, at in self.first.items() if key in keys}
 
 
-PROBES = {
-    "store": (
-        "The object store does not work",
-        "Look whether it runs and has room: avara-gateway check says what it answers. Studies that are not yet cached "
-        "cannot be opened until then.",
-    ),
-    "dicom_listener": (
-        "Our own DICOM listener does not answer",
-        "Look in the log for what keeps it, and restart the gateway. No PACS can send to us until then.",
-    ),
-    "journal": (
-        "The journal cannot be read",
-        "Look whether the disk of state_dir has room and is in order (df -h, dmesg), and restart the gateway. Reports "
-        "and captures are not acknowledged until then, so Avara sends them again.",
-    ),
-    "state_dir": (
-        "The gateway's own disk cannot be written to",
-        "Free space on it, or put it in order. Reports and captures are not acknowledged until then.",
-    ),
-}
-"""What is said of a failing probe, and what to do about it."""
+PREFETCH_LOOP = "prefetch"
+"""The loop that works off what is to be prefetched."""
 
-PLACES = {"store": "Store", "dicom_listener": "DICOM listener", "journal": "Journal", "state_dir": "Disk"}
+PLACES = {
+    "store": "Store", "dicom_listener": "DICOM listener", "journal": "Journal", "state_dir": "Disk",
+    "cache": "Cache", "audit": "Audit trail", "access": "Access policy",
+}  # fmt: skip
 
 
 def judge(seen: Observed, memory: Memory) -> Standing:
@@ -180,34 +108,16 @@ def judge(seen: Observed, memory: Memory) -> Standing:
 
 def _troubles(seen: Observed, memory: Memory) -> list[Trouble]:
     return [
-        *_of_pacs(seen, memory), *_of_probes(seen, memory), *_of_loops(seen), *_of_lanes(seen), *_of_avara(seen),
-        *_of_certificates(seen), *_of_jobs(seen, memory),
+        *_of_pacs(seen), *_of_probes(seen), *_of_loops(seen), *_of_lanes(seen), *seen.judged, *_of_jobs(seen, memory),
     ]  # fmt: skip
 
 
-def _of_pacs(seen: Observed, memory: Memory) -> list[Trouble]:
-    return [
-        Trouble(
-            key := f"pacs {pacs.name}",
-            f"PACS {pacs.name} does not answer",
-            pacs.trouble or pacs.failure,
-            f"Look whether it runs at {pacs.title}, and whether a firewall lies between. It is asked again by itself; "
-            "what is cached can be opened meanwhile.",
-            memory.since(key, seen.at),
-        )
-        for pacs in seen.pacs
-        if pacs.trouble or pacs.failure
-    ]
+def _of_pacs(seen: Observed) -> list[Trouble]:
+    return [trouble for pacs in seen.pacs if (trouble := of_pacs(pacs))]
 
 
-def _of_probes(seen: Observed, memory: Memory) -> list[Trouble]:
-    found = []
-    for name, why in seen.probes.items():
-        if why is not None:
-            what, mend = PROBES.get(name, (f"{name} does not work", "The log says why."))
-            key = f"probe {name}"
-            found.append(Trouble(key, what, why or "the log has the details", mend, memory.since(key, seen.at)))
-    return found
+def _of_probes(seen: Observed) -> list[Trouble]:
+    return [of_part(name, why, seen.since.get(name)) for name, why in seen.probes.items() if why is not None]
 
 
 def _of_loops(seen: Observed) -> list[Trouble]:
@@ -235,57 +145,6 @@ def _of_lanes(seen: Observed) -> list[Trouble]:
     ]  # fmt: skip
 
 
-def _of_avara(seen: Observed) -> list[Trouble]:
-    avara = seen.avara
-    found = []
-    if avara.refused:
-        times = "The last webhook was" if avara.refused == 1 else f"The last {avara.refused} webhooks were"
-        found.append(
-            Trouble(
-                "avara refused",
-                f"{times} refused",
-                avara.refusal,
-                "Compare avara.webhook_keys with the key that Avara shows, and this machine's clock with the time. "
-                "Where it was not Avara that asked, nothing is to be done.",
-                avara.refused_at,
-                Mark.WAITS,
-            )
-        )
-    silent = seen.at - avara.last_webhook if avara.last_webhook is not None else 0.0
-    if silent > SILENT_AFTER:
-        found.append(
-            Trouble(
-                "avara silent",
-                "Avara has not asked for anything for a day",
-                "no webhook with a right signature came",
-                "Where that is not usual: look whether http.public_url is reached from outside, and whether Avara has "
-                "that URL.",
-                avara.last_webhook,
-                Mark.WAITS,
-            )
-        )
-    return found
-
-
-def _of_certificates(seen: Observed) -> list[Trouble]:
-    found = []
-    for certificate in seen.certificates:
-        key, where = f"certificate {certificate.what}", certificate.what
-        if certificate.ends < seen.at:
-            found.append(
-                Trouble(key, f"The certificate of {where} has expired", "connections that need it are refused",
-                        "Have a new one made, put it in its place, and restart the gateway.", certificate.ends)
-            )  # fmt: skip
-        elif certificate.ends < seen.at + SOON:
-            days = (certificate.ends - seen.at) / 86400
-            found.append(
-                Trouble(key, f"The certificate of {where} ends in {days:.0f} days", "it is refused from then on",
-                        "Have a new one made, put it in its place, and restart the gateway.",
-                        certificate.ends - SOON, Mark.WAITS)
-            )  # fmt: skip
-    return found
-
-
 def _of_jobs(seen: Observed, memory: Memory) -> list[Trouble]:
     if not seen.held:
         return []
@@ -295,41 +154,48 @@ def _of_jobs(seen: Observed, memory: Memory) -> list[Trouble]:
     return [Trouble("held", what, why, mend, memory.since("held", seen.at), Mark.WAITS, "/jobs")]
 
 
-def _pacs(pacs: PacsSeen) -> PartState:
-    facts = (("address", pacs.title), ("last C-ECHO", pacs.echoed))
-    if pacs.trouble or pacs.failure:
-        return PartState(pacs.name, Mark.TROUBLE, pacs.trouble or pacs.failure, facts)
-    if pacs.echoed is None:
+def _pacs(pacs: Answer) -> PartState:
+    facts = (("address", pacs.where), ("last answer", pacs.answered))
+    if pacs.failure:
+        return PartState(pacs.name, Mark.TROUBLE, pacs.failure, facts)
+    if pacs.answered is None:
         return PartState(pacs.name, Mark.UNKNOWN, "not asked yet", facts)
-    return PartState(pacs.name, Mark.WELL, f"answers in {pacs.milliseconds or 0:.0f} ms", facts)
+    took = "" if pacs.milliseconds is None else f" in {pacs.milliseconds:.0f} ms"
+    return PartState(pacs.name, Mark.WELL, f"answers{took}", facts)
 
 
 def _parts(seen: Observed) -> list[PartState]:
-    parts = [_avara(seen.avara)]
+    parts = [_avara(seen)]
     for name, why in seen.probes.items():
-        well = {"state_dir": seen.disk or "can be written to", "store": f"{seen.cached / 1e9:.1f} GB of studies"}
+        well = {"state_dir": seen.room or "can be written to", "store": f"{seen.cached / 1e9:.1f} GB of studies"}
         text = well.get(name, "works") if why is None else why or "does not work: see the log"
         parts.append(PartState(PLACES.get(name, name), Mark.WELL if why is None else Mark.TROUBLE, text))
     down = [state.name for state in seen.loops if not state.running]
     text = f"not running: {', '.join(down)}" if down else f"all {len(seen.loops)} run"
     parts.append(PartState("Loops", Mark.TROUBLE if down else Mark.WELL, text))
+    if seen.prefetch is not None:
+        mark = Mark.TROUBLE if PREFETCH_LOOP in down else Mark.WELL
+        parts.append(PartState("Prefetch", mark, in_words(seen.prefetch)))
     if seen.certificates:
         parts.append(_certificates(seen))
     return parts
 
 
-def _avara(avara: AvaraSeen) -> PartState:
-    facts = (("last webhook", avara.last_webhook),)
-    if avara.refused:
-        return PartState("Avara", Mark.WAITS, f"{avara.refused} refused since the last good webhook", facts)
-    if avara.last_webhook is None:
+def _avara(seen: Observed) -> PartState:
+    facts = (("last webhook", seen.last_webhook),)
+    for trouble in seen.judged:
+        if trouble.key == REFUSED:
+            return PartState("Avara", trouble.mark, f"{trouble.what[0].lower()}{trouble.what[1:]}", facts)
+    if seen.last_webhook is None:
         return PartState("Avara", Mark.UNKNOWN, "no webhook has come yet", facts)
     return PartState("Avara", Mark.WELL, "signatures are right", facts)
 
 
 def _certificates(seen: Observed) -> PartState:
     first = min(certificate.ends for certificate in seen.certificates)
-    mark = Mark.WELL if first > seen.at + SOON else Mark.WAITS if first > seen.at else Mark.TROUBLE
+    judged = [of_certificate(certificate, seen.at) for certificate in seen.certificates]
+    marks = {trouble.mark for trouble in judged if trouble}
+    mark = next((m for m in (Mark.TROUBLE, Mark.WAITS) if m in marks), Mark.WELL)
     return PartState("Certificates", mark, f"{len(seen.certificates)} in use", (("the first ends", first),))
 
 

@@ -11,8 +11,10 @@ from aiohttp import web
 from gateway import __version__
 from gateway.admin import About
 from gateway.admin import trace as admin_trace
+from gateway.alerts import history
 from gateway.journal import Job, JobState, JournalError
 from gateway.page import work
+from gateway.page.acts import Act, OnAct
 from gateway.page.server import VISITOR
 from gateway.page.standing import kind_in_words
 from gateway.page.watch import Parts, Watch
@@ -38,7 +40,9 @@ GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 class Views:
     """The pages that anybody who may look sees."""
 
-    def __init__(self, parts: Parts, watch: Watch, about: About) -> None:
+    def __init__(self, parts: Parts, watch: Watch, about: About, on_act: OnAct) -> None:
+        """*on_act* is told of whoever searches."""
+        self._on_act = on_act
         self._parts = parts
         self._watch = watch
         self._about = about
@@ -51,6 +55,7 @@ class Views:
             web.get("/studies", self._studies),
             web.get("/parts/studies", self._studies_part),
             web.get("/jobs", self._jobs),
+            web.get("/alerts", self._alerts),
             web.get("/search", self._search),
         ]
 
@@ -92,6 +97,11 @@ class Views:
         context = {"jobs": await self.lines(found), "group": group, "groups": GROUPS, "every": every, "most": MOST}
         return render("jobs.html", request, context)
 
+    async def _alerts(self, request: web.Request) -> web.StreamResponse:
+        found = await self._parts.journal.run(lambda c: history(c, MOST))
+        context = {"alerts": found, "now": self._parts.journal.clock.now(), "most": MOST}
+        return render("alerts.html", request, context)
+
     async def job(self, request: web.Request) -> Job:
         """The job that an address names. Raises HTTPNotFound."""
         number = int(request.match_info["number"])
@@ -113,6 +123,9 @@ class Views:
             found = await admin_trace.trace(
                 self._parts.journal, what, hidden=self._parts.events.hidden, about=self._about
             )
+            studies = tuple(study.study_instance_uid for study in found.studies)
+            hidden = self._parts.events.hidden(what)
+            self._on_act(Act(request[VISITOR].name, "search", (), studies, request.remote or "", hidden))
         return render("search.html", request, {"what": what, "found": found})
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.page import passwords
-from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError
+from gateway.runtime import SYSTEM_CLOCK, Clock, GatewayError, in_thread
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Logins:
         self._waiting += 1
         try:
             async with self._turns:
-                right = await asyncio.to_thread(passwords.fits, password[:1024], kept)
+                right = await in_thread(passwords.fits, password[:1024], kept)
         finally:
             self._waiting -= 1
         if account is None or not right:

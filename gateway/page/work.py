@@ -52,7 +52,7 @@ def _fetching(flight: Flight) -> Fetching:
 
 
 def _asked_by(flight: Flight) -> str:
-    if flight.urgency() is Urgency.AHEAD:
+    if flight.urgency() is Urgency.BACKGROUND:
         return "nobody yet: the PACS sends it"
     if event := flight.log_ids.get("event"):
         return f"Avara ({event})"

@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.reports.delivery import Delivery
+    from gateway.reports.delivery import ReportDelivery
     from gateway.reports.dicom.deliver import PacsDelivery
     from gateway.reports.fetch import AskAgain, ReportFetcher, assign
-    from gateway.reports.folder.deliver import Folder, FolderDelivery
+    from gateway.reports.folder.deliver import Folder
     from gateway.reports.hl7 import mllp
-    from gateway.reports.hl7.deliver import Hl7Delivery, Hl7Receiver
-    from gateway.reports.hl7.message import Addendum, FieldMap, Profile, TextForm
+    from gateway.reports.hl7.deliver import Hl7Receiver
+    from gateway.reports.hl7.field_map import FieldMap
+    from gateway.reports.hl7.message import Addendum, Profile, TextForm
     from gateway.reports.inquiry import Inquiry
     from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS, DeliverReport, FetchReport
     from gateway.reports.missed import MissedReports
-    from gateway.reports.pdf.download import PdfDownload, ask_avara
+    from gateway.reports.pdf.download import PdfDownload
+    from gateway.reports.pdf.fresh_url import ask_avara
+    from gateway.reports.place import PlaceDelivery
     from gateway.reports.receive import ReportHandler
 else:
     __getattr__ = on_demand(__name__)
@@ -28,18 +31,17 @@ __all__ = [
     "Addendum",
     "AskAgain",
     "DeliverReport",
-    "Delivery",
     "FetchReport",
     "FieldMap",
     "Folder",
-    "FolderDelivery",
-    "Hl7Delivery",
     "Hl7Receiver",
     "Inquiry",
     "MissedReports",
     "PacsDelivery",
     "PdfDownload",
+    "PlaceDelivery",
     "Profile",
+    "ReportDelivery",
     "ReportFetcher",
     "ReportHandler",
     "TextForm",

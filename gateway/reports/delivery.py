@@ -1,7 +1,7 @@
 """What the deliveries of a report have in common, whatever each makes of it; they live in the rooms beside this file.
 
-``report.pacs`` is in :mod:`gateway.reports.dicom.deliver`, ``report.hl7`` in :mod:`gateway.reports.hl7.deliver`,
-``report.folder`` in :mod:`gateway.reports.folder.deliver`. Each place has its own job, so that one that is down keeps
+``report.pacs`` is in :mod:`gateway.reports.dicom.deliver`, ``report.hl7`` and ``report.folder`` in
+:mod:`gateway.reports.place`, which calls the place itself. Each place has its own job, so that one that is down keeps
 no other from its report.
 """
 
@@ -18,7 +18,7 @@ from gateway.reports.report import Report, signing_of, worded
 from gateway.runtime import bind
 
 
-class Delivery:
+class ReportDelivery:
     """What every delivery has in common: the report and its study, and how its job ends."""
 
     def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[Finder], keep_for: float) -> None:
@@ -70,9 +70,9 @@ class Delivery:
                 raise TryLater(str(e)) from e
         return found
 
-    def end(self, c: Transaction, job: Job, payload: DeliverReport, said: str) -> None:
+    def end(self, c: Transaction, job: Job, payload: DeliverReport, text: str) -> None:
         """The job is done: what it held of the patient goes."""
-        jobs.end(c, job, JobState.DONE, said, payload.record, clean_after=self._keep_for)
+        jobs.end(c, job, JobState.DONE, text, payload.record, clean_after=self._keep_for)
 
 
 def no_such_place(what: str, payload: DeliverReport) -> CannotBeDone:

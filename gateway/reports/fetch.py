@@ -20,9 +20,9 @@ from gateway.journal import (
     Ended,
     Job,
     JobState,
+    JobStep,
     Journal,
     ReportVersion,
-    Step,
     StudyReport,
     Transaction,
     TryLater,
@@ -44,6 +44,7 @@ from gateway.reports.jobs import DeliverReport, FetchReport
 from gateway.reports.pdf.check import check_pdf
 from gateway.reports.pdf.download import UrlExpired
 from gateway.reports.report import worded
+from gateway.runtime import span, step
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ class ReportFetcher:
 
     async def _bring(self, job: Job, payload: FetchReport) -> Ended:
         try:
-            content = await self._content(payload)
+            with step(log, "fetching the PDF of report %s", payload.report), span("pdf"):
+                content = await self._content(payload)
         except ReportError as e:
             if not e.transient:
                 raise CannotBeDone(str(e), await self._without_pdf(job, payload, str(e))) from e
@@ -137,16 +139,18 @@ class ReportFetcher:
         await self._journal.run(lambda c: objects.use(c, job.id, [key]))
         await self._objects.put(key, content, content_type=PDF)
         here = dataclasses.replace(payload, key=key, sha256=sha256, url=None)
-        return Step(f"its PDF is here, {len(content)} bytes", here)
+        return JobStep(f"its PDF is here, {len(content)} bytes", here)
 
     async def _content(self, payload: FetchReport) -> bytes:
         try:
             if payload.url is None:
                 raise UrlExpired("no webhook has brought a URL of the report's PDF")
             return await self._download(payload.url)
-        except UrlExpired:
+        except UrlExpired as e:
             if self._ask_again is None:
-                raise
+                raise UrlExpired(
+                    f"{e}: have Avara deliver the report again; with avara.api_key another URL is asked for by itself"
+                ) from None
         url = await self._ask_again(payload.study_id, payload.report)
         return await self._download(url)
 
@@ -161,8 +165,8 @@ class ReportFetcher:
                 raise TryLater(str(e)) from e
             told = lacking(str(e))
         lacks = told.signing.lacks
-        said = f"it goes out without what Avara does not tell: {lacks}" if lacks else "Avara has told who signed it"
-        return Step(said, dataclasses.replace(payload, told=told.to_json()))
+        text = f"it goes out without what Avara does not tell: {lacks}" if lacks else "Avara has told who signed it"
+        return JobStep(text, dataclasses.replace(payload, told=told.to_json()))
 
     async def _which_study(self, payload: FetchReport) -> str | None:
         """The study that a report is of: as the event, an operator or an access says, else as Avara's API does, else
@@ -267,11 +271,10 @@ class ReportFetcher:
             return False
         unknown = alerts.unknown_study(payload, job.id)
         end_alert(c, self._channels, dataclasses.replace(unknown, at=c.now))
-        said = self._deliver(c, payload, study, pdf=True)
-        jobs.end(c, job, JobState.DONE, said, payload.record(study))
-        for key in payload.keys:
-            if jobs.user_of(c, key) is None:  # else it goes once the last delivery has ended
-                jobs.clean(c, key, after=self._keep_for)
+        text = self._deliver(c, payload, study, pdf=True)
+        jobs.end(c, job, JobState.DONE, text, payload.record(study))
+        # What a delivery needs goes once the last of them has ended.
+        jobs.clean_unneeded(c, payload.keys, after=self._keep_for)
         return True
 
     def _deliver(self, c: Transaction, payload: FetchReport, study: str, *, pdf: bool) -> str:
@@ -307,7 +310,7 @@ class ReportFetcher:
                     version.received, worded(payload.text), payload.key if pdf else None, place.ordinal, place.original,
                     told.get("signing"),
                 )  # fmt: skip
-                jobs.add(c, kind, subject, added, said=f"version {version.version}")
+                jobs.add(c, kind, subject, added, text=f"version {version.version}")
                 places.append(f"{kind.partition('.')[2]} {destination}")
         named = "the report" if place.ordinal == 1 else f"the report, which adds to {place.original or 'another one'},"
         return f"version {version.version} of {named} goes to {', '.join(places) or 'nowhere: none is configured'}"
@@ -332,5 +335,5 @@ def _key(report_id: str, sha256: str, ending: str) -> str:
 
 
 def _content_of(payload: FetchReport, *, pdf: bool) -> str:
-    said = [payload.sha256 if pdf else None, payload.text or "", payload.critical]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+    parts = [payload.sha256 if pdf else None, payload.text or "", payload.critical]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -14,7 +14,7 @@ from gateway.reports.report import Signer, Signing
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportFacts:
     """What Avara told of a report."""
 
     signing: Signing
@@ -30,9 +30,9 @@ class Told:
         return dataclasses.asdict(self)
 
 
-def lacking(reason: str) -> Told:
+def lacking(reason: str) -> ReportFacts:
     """What is told of a report where nothing could be asked, for *reason*."""
-    return Told(Signing(lacks=reason))
+    return ReportFacts(Signing(lacks=reason))
 
 
 class Inquiry:
@@ -43,17 +43,17 @@ class Inquiry:
         self._api = api
         self._organization = organization
 
-    async def ask(self, study_id: str, report_id: str, *, last: bool) -> Told:
+    async def ask(self, study_id: str, report_id: str, *, last: bool) -> ReportFacts:
         """What Avara tells of a report; the *last* time, what can be had of it. Raises ApiError."""
         answer = await self._api.reports(study_id)
         report = next((r for r in answer.reports if r.report_id == report_id), None)
         if report is None:
-            return Told(Signing(lacks="Avara's API does not list this report"), answer.study_instance_uid)
+            return ReportFacts(Signing(lacks="Avara's API does not list this report"), answer.study_instance_uid)
         signer, lacks = await self._signer(report, last=last)
         if report.signed_at is None:
             lacks = lacks or "Avara's API does not say when it was signed"
         patient = report.snapshot_metadata
-        return Told(
+        return ReportFacts(
             Signing(
                 report.signed_at.timestamp() if report.signed_at is not None else None,
                 signer,

@@ -47,7 +47,7 @@ class FetchReport(Payload):
     sha256: str | None = None
     """Of the PDF, in hex."""
     told: Mapping[str, Any] | None = None
-    """What Avara's API tells of it (:class:`gateway.reports.inquiry.Told`); None until it was asked."""
+    """What Avara's API tells of it (:class:`gateway.reports.inquiry.ReportFacts`); None until it was asked."""
     assigned: bool = False
     """An operator has said which study it is of."""
     text_sent: bool = False

@@ -162,7 +162,7 @@ class MissedReports:
             text=worded(report.report_plain_text),
         )  # fmt: skip
         subject = names.subject(report.report_id, "missed")
-        _, new = jobs.add(c, names.FETCH, subject, payload, said="signed in Avara, and no webhook has brought it")
+        _, new = jobs.add(c, names.FETCH, subject, payload, text="signed in Avara, and no webhook has brought it")
         if new and report.is_critical:
             raise_alert(c, self._channels, alerts.critical(payload))
 

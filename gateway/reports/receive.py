@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from gateway.alerts import raise_alert
-from gateway.avara import Delivery, Event, Refusal, ReportAcknowledged, ReportDelivered
+from gateway.avara import Event, Refusal, ReportAcknowledged, ReportDelivered, WebhookDelivery
 from gateway.journal import Journal, JournalError, StudyReport, Transaction, jobs, remember_study, study_reports
 from gateway.reports import alerts
 from gateway.reports import jobs as names
@@ -29,7 +29,7 @@ class ReportHandler:
         self.critical = 0
         """Critical reports that were acknowledged since the start."""
 
-    async def __call__(self, event: Event, delivery: Delivery) -> ReportAcknowledged:
+    async def __call__(self, event: Event, delivery: WebhookDelivery) -> ReportAcknowledged:
         """Acknowledges one event. Raises Refusal where it cannot be kept: Avara then delivers it again."""
         assert isinstance(event, ReportDelivered)
         if not self._enabled:
@@ -55,7 +55,7 @@ class ReportHandler:
             text=worded(data.plain_text), url=data.presigned_url, patient_id=data.external_patient_id,
         )  # fmt: skip
         study_reports.know(c, StudyReport(data.report_id, data.study_id, data.study_instance_uid, now))
-        _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, said="acknowledged")
+        _, new = jobs.add(c, names.FETCH, names.subject(data.report_id, webhook_id), payload, text="acknowledged")
         if new and data.is_critical:
             raise_alert(c, self._channels, alerts.critical(payload))
         return new

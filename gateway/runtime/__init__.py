@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from gateway.runtime.clock import SYSTEM_CLOCK, Clock, wait_for
     from gateway.runtime.confined import Ended, Limits, run_confined
     from gateway.runtime.descriptors import raise_limit
-    from gateway.runtime.errors import GatewayError, said_by_the_other_side
+    from gateway.runtime.errors import GatewayError, remark_of
     from gateway.runtime.lifecycle import Part, loop, opened, running
-    from gateway.runtime.log_ids import bind, bound, current, next_association, step
+    from gateway.runtime.log_ids import PARENT, begun_by, bind, bound, current, next_association, step
     from gateway.runtime.network import reason
     from gateway.runtime.seldom import Seldom
     from gateway.runtime.signals import StopSignals
+    from gateway.runtime.spans import span, trace_by
     from gateway.runtime.spools import NoRoom, SpoolFile, Spools
     from gateway.runtime.supervise import Loop, LoopEnded, LoopState, Supervisor, progress
     from gateway.runtime.systemd import ServiceManager
@@ -24,6 +25,7 @@ else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "PARENT",
     "SYSTEM_CLOCK",
     "AcceptLoop",
     "Clock",
@@ -42,6 +44,7 @@ __all__ = [
     "Spools",
     "StopSignals",
     "Supervisor",
+    "begun_by",
     "bind",
     "bound",
     "current",
@@ -55,9 +58,11 @@ __all__ = [
     "progress",
     "raise_limit",
     "reason",
+    "remark_of",
     "run_confined",
     "running",
-    "said_by_the_other_side",
+    "span",
     "step",
+    "trace_by",
     "wait_for",
 ]

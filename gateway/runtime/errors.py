@@ -22,7 +22,7 @@ class GatewayError(Exception):
     no presigned URL. It is never shown outside the hospital.
     """
 
-    said = ""
+    remark = ""
     """What the other side said of it in its own words, which may name a patient: for whoever asks for it (``jobs
     show``), never for a log or a list."""
 
@@ -33,10 +33,10 @@ class GatewayError(Exception):
     """Whether it could not be reached, or did not answer; nor would it if it were asked for anything else."""
 
 
-def said_by_the_other_side(e: BaseException | None) -> str:
+def remark_of(e: BaseException | None) -> str:
     """The other side's own words in an error, or in what led to it; may name a patient."""
     while e is not None:
-        if isinstance(e, GatewayError) and e.said:
-            return e.said
+        if isinstance(e, GatewayError) and e.remark:
+            return e.remark
         e = e.__cause__
     return ""

@@ -31,7 +31,7 @@ class Part:
     """Bears that the part was not started, or not to the end."""
     within: float = 0.5
     """Seconds for stopping; what takes longer is cut off, so that one part that hangs does not keep the others from
-    ending in good order before the service manager's patience is over."""
+    ending cleanly before the service manager's patience is over."""
 
 
 def loop(loops: Supervisor, name: str, run: Loop, **how: Any) -> Part:
@@ -82,4 +82,4 @@ async def _stop(part: Part) -> None:
 
 def _report(part: Part, ended: asyncio.Future[object]) -> None:
     if not ended.cancelled() and (error := ended.exception()) is not None:
-        log.error("%s did not stop in good order", part.name, exc_info=error)
+        log.error("%s did not stop cleanly", part.name, exc_info=error)

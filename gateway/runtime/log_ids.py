@@ -1,7 +1,8 @@
 """What a log line is about: ids that are bound once, where an event, a fetch, an association or a job begins, and that
 every line below carries, however deep it is told. Ids only: never a patient's name, number or date.
 
-A task that is begun takes over what is bound where it is begun, so a fetch carries the webhook that asked for it.
+A task that is begun takes over what is bound where it is begun, so a fetch carries the webhook that asked for it. A job
+keeps it (:func:`begun_by`), and binds it again whenever it runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from contextvars import ContextVar
 ORDER = ("webhook", "event", "study", "association", "job")
 """In which they are shown: from what was asked for to what is done about it."""
 
+BEGINNINGS = ("webhook", "event")
+"""Of these, what all the rest follows from."""
+
+PARENT = "traceparent"
+"""A trace and a span of it (W3C Trace Context); bound where traces are taken, and never shown in the log."""
+
 _bound: ContextVar[Mapping[str, str]] = ContextVar("log_ids", default={})  # noqa: B039  (never changed in place)
 
 _associations = itertools.count(1)
@@ -23,13 +30,13 @@ _associations = itertools.count(1)
 
 def bind(**ids: object) -> None:
     """What this task tells from now on is about these, too."""
-    _bound.set({**_bound.get(), **{name: _shown(value) for name, value in ids.items()}})
+    _bound.set({**_bound.get(), **{name: str(value) for name, value in ids.items()}})
 
 
 @contextmanager
 def bound(**ids: object) -> Iterator[None]:
     """As :func:`bind`, for a while."""
-    token = _bound.set({**_bound.get(), **{name: _shown(value) for name, value in ids.items()}})
+    token = _bound.set({**_bound.get(), **{name: str(value) for name, value in ids.items()}})
     try:
         yield
     finally:
@@ -38,9 +45,20 @@ def bound(**ids: object) -> Iterator[None]:
 
 
 def current() -> dict[str, str]:
-    """What is bound here, in :data:`ORDER`."""
+    """What is bound here, in :data:`ORDER`, each in one printable word."""
     ids = _bound.get()
-    return {name: ids[name] for name in (*ORDER, *(ids.keys() - set(ORDER))) if name in ids}
+    return {name: _shown(ids[name]) for name in (*ORDER, *(ids.keys() - {*ORDER, PARENT})) if name in ids}
+
+
+def with_parent() -> Mapping[str, str]:
+    """What is bound here, and :data:`PARENT` with it."""
+    return _bound.get()
+
+
+def begun_by() -> dict[str, str]:
+    """The webhook and the event that are bound here, as they came: for what goes on beyond this task."""
+    ids = _bound.get()
+    return {name: ids[name] for name in (*BEGINNINGS, PARENT) if name in ids}
 
 
 def next_association() -> int:
@@ -65,6 +83,5 @@ def step(log: logging.Logger, what: str, *details: object) -> Iterator[None]:
     log.debug("%s: took %.0f ms", told, (time.monotonic() - began) * 1e3, stacklevel=3)
 
 
-def _shown(value: object) -> str:
-    text = str(value)
+def _shown(text: str) -> str:
     return text if text.isprintable() and " " not in text else repr(text)

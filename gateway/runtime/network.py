@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 _MEANT = {
     errno.ECONNREFUSED: "nothing listens on that port",
-    errno.EHOSTUNREACH: "there is no way to that host",
-    errno.ENETUNREACH: "there is no way to its network",
+    errno.EHOSTUNREACH: "no route to that host",
+    errno.ENETUNREACH: "no route to its network",
     errno.ECONNRESET: "it closed the connection",
     errno.EPIPE: "it closed the connection",
     errno.EADDRNOTAVAIL: "no such address on this machine",
@@ -21,8 +21,10 @@ def reason(e: BaseException) -> str:
     """What is behind *e*: never the name of a class, and nothing of what was sent."""
     causes = list(_causes(e))
     for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # aiohttp's own error is one, too, and knows nothing: what it wraps does.
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
             return f"its certificate cannot be trusted: {_distrust(cause)}"
+    for cause in causes:
         if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
             return "it does not speak TLS on that port"
         if isinstance(cause, ssl.SSLError):
@@ -34,8 +36,8 @@ def reason(e: BaseException) -> str:
             return "it does not answer in time"
         if isinstance(cause, OSError) and cause.errno in _MEANT:
             return _MEANT[cause.errno]
-    said = next((c.strerror for c in causes if isinstance(c, OSError) and c.strerror), None)
-    return said or "it closed the connection, or its answer cannot be read"
+    text = next((c.strerror for c in causes if isinstance(c, OSError) and c.strerror), None)
+    return text or "it closed the connection, or its answer cannot be read"
 
 
 def _distrust(e: ssl.SSLCertVerificationError) -> str:
@@ -43,7 +45,7 @@ def _distrust(e: ssl.SSLCertVerificationError) -> str:
     if e.verify_code == 10:
         return "it has expired"
     if e.verify_code in (18, 19, 20, 21):
-        return "its authority is not one that is trusted here"
+        return "it was not issued by an authority that is trusted here"
     return e.verify_message
 
 
@@ -56,5 +58,6 @@ def _causes(e: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(cause))
         yield cause
-        kept = (cause.__cause__, cause.__context__, *(getattr(cause, n, None) for n in ("reason", "os_error")))
+        named = (getattr(cause, name, None) for name in ("reason", "os_error", "certificate_error"))
+        kept = (cause.__cause__, cause.__context__, *named)
         left += [one for one in (*kept, *cause.args) if isinstance(one, BaseException)]

@@ -1,7 +1,7 @@
 """Text from outside, made safe to show: what a line says is one line, and moves no cursor.
 
 AE titles, webhook ids and error texts are whatever somebody sent. With a line break in them they would forge a line of
-the log, and with escapes they would have an operator's terminal show something else than is there.
+the log, and with escapes they would have an operator's terminal show something other than is there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the process is asked to end: the first SIGTERM or Ctrl-C ends it in good order, the second at once."""
+"""How the process is asked to end: the first SIGTERM or Ctrl-C ends it cleanly, the second at once."""
 
 from __future__ import annotations
 

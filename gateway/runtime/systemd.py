@@ -65,7 +65,7 @@ class ServiceManager:
                 sender.setblocking(False)
                 sender.sendto(what.encode(), address)
         except OSError as e:
-            log.warning("the service manager cannot be told %s: %s", what.partition("=")[0], e.strerror or e)
+            log.warning("the service manager cannot be sent %s: %s", what.partition("=")[0], e.strerror or e)
 
 
 def _watchdog(environment: Mapping[str, str]) -> float | None:

@@ -1,18 +1,27 @@
-"""Threads: for calls that may hang for ever, such as those to a network share, which harm nobody but who made the call;
-and for calls that end, whose files stay open until then.
+"""Threads, each kind of call on those of its own, so that none waits behind what another one hangs in.
 
-The threads of asyncio's executors are joined when the process ends, so one call that hangs blocks the exit; and who
-shares an executor with it waits behind it.
+- Calls to elsewhere that may hang, such as those to a network share or to the store, are on :class:`DaemonThreads` of
+  that place.
+- Calls that end, such as those to the local disk and those that compute, are on the gateway's own (:func:`in_thread`).
+- asyncio's executor is left to what asyncio itself puts there: it looks up host names, and a name server that is silent
+  holds up who looks up a name, and nobody else.
+
+The threads of executors are joined when the process ends, so one call that hangs blocks the exit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from contextvars import copy_context
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -56,12 +65,20 @@ class DaemonThreads:
         return await result
 
 
-async def in_thread(call: Callable[..., T], *args: object) -> T:
+_WORK = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4), thread_name_prefix="work")
+"""As many as asyncio's own would have."""
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """*call*'s result, from a thread. Whoever waits for it and is cancelled is so only once it has returned, so that
     what it works on, a file say, is not closed under it: for calls that end, such as those to a local disk."""
-    running = asyncio.ensure_future(asyncio.to_thread(call, *args))
+    begun = _WORK.submit(copy_context().run, functools.partial(call, *args, **kwargs))
+    running = asyncio.wrap_future(begun)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        if not begun.cancel():  # else no thread has taken it yet, nor will one
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # nobody is told of it any more
         raise

@@ -24,10 +24,14 @@ if TYPE_CHECKING:
         Unconfirmed,
         Unreachable,
     )
-    from gateway.studies.refusals import Refusals
-    from gateway.studies.retrieval import Pacs
-    from gateway.studies.said import in_words
+    from gateway.studies.pacs import Pacs
+    from gateway.studies.permission import StudyPermission
+    from gateway.studies.refusals import Refusals, names_of
+    from gateway.studies.samples import Samples
+    from gateway.studies.statement import in_words
     from gateway.studies.upkeep import Upkeep
+    from gateway.studies.verify import Verification
+    from gateway.studies.watch import Watch
 else:
     __getattr__ = on_demand(__name__)
 
@@ -50,12 +54,17 @@ __all__ = [
     "Pacs",
     "Partial",
     "Refusals",
+    "Samples",
     "StudyAccessHandler",
     "StudyCache",
     "StudyIndex",
+    "StudyPermission",
     "Unconfirmed",
     "Unreachable",
     "Upkeep",
+    "Verification",
+    "Watch",
     "in_words",
+    "names_of",
     "rejected",
 ]

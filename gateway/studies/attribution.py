@@ -11,7 +11,6 @@ it, or it came in the answer to that flight's own request.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -104,21 +103,23 @@ def as_listed(flight: Flight, sop_instance_uid: str, study_instance_uid: str, re
         notes.append("its header cannot be read")
     elif not read.series_instance_uid:
         notes.append("it has no Series Instance UID")
-    described = not notes
+    described, own_uid = not notes, ""
     if study_instance_uid not in ("", flight.study_instance_uid):
         notes.append(f"the file has another Study Instance UID: {study_instance_uid}")
     if read.sop_instance_uid not in ("", sop_instance_uid):
         notes.append(f"the file has another SOP Instance UID: {read.sop_instance_uid}")
-        described = False  # a viewer finds it under the one in the file
+        own_uid = read.sop_instance_uid
     if notes:
-        log.warning(
+        flight.noted += 1
+        log.log(
+            logging.WARNING if flight.noted == 1 else logging.DEBUG,  # a PACS that does so does it with all of a study
             "instance %s of study %s is taken in as the PACS lists it: %s",
             sop_instance_uid, flight.study_instance_uid, "; ".join(notes),
         )  # fmt: skip
-    return dataclasses.replace(
-        read,
+    return read._replace(
         sop_instance_uid=sop_instance_uid,
         series_instance_uid=read.series_instance_uid or expected.get(sop_instance_uid, ""),
         note="; ".join(notes),
         described=described,
+        own_uid=own_uid,
     )

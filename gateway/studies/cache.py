@@ -1,8 +1,8 @@
 """The cache of studies in the object store: what is in it, and how it stays within its budget.
 
 The journal's ledger says what lies in the store and when it was last of use; the store holds the
-objects and, written last, each study's index. Least recently used goes first; a study with URLs that
-are still valid, or one in flight, never goes.
+objects and, written last, each study's index. What nobody has opened goes first, then the least recently used; a study
+with URLs that are still valid, or one in flight, never goes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
@@ -33,6 +34,9 @@ DELETED_SPACE_RETURNS_AFTER = 20 * 60.0
 minutes (docs/object-store.md): until then, what was evicted counts as free although the disk does not
 show it, or the whole cache would be evicted for a disk that is about to have room."""
 
+
+OPENED_LATELY = 7 * 86400.0
+"""Seconds for which a study that was opened does not go for one that nobody has asked for."""
 
 FULL_FOR = 3600.0
 """Seconds for which a cache that had to refuse a study counts as full, unless it takes one meanwhile."""
@@ -85,6 +89,18 @@ class StudyCache:
     def size(self) -> int:
         """Bytes in the store, instances in flight included."""
         return self._total
+
+    @property
+    def number(self) -> int:
+        """Studies in the store, those in flight included."""
+        return len(self._sizes)
+
+    def capacity(self) -> int:
+        """Bytes that may lie in the store, by its own limit and by what its disk leaves, where that can be seen."""
+        if self._budget.free_space is None:
+            return self._budget.max_size
+        on_disk = self._total + self._budget.free_space() - self._budget.min_free
+        return max(min(self._budget.max_size, on_disk), 0)
 
     def _count(self, study_instance_uid: str, size: int) -> None:
         self._total += size - self._sizes.get(study_instance_uid, 0)
@@ -148,7 +164,7 @@ class StudyCache:
     async def superseded(self, index: StudyIndex) -> None:
         """What *index* names is not given any more, and is there until it is removed. Raises StoreError."""
         await self._journal.filling(index.study_instance_uid)
-        await self._write(dataclasses.replace(index, instances={}, complete=False, said=None))
+        await self._write(dataclasses.replace(index, instances={}, complete=False, statement=None))
 
     async def _write(self, index: StudyIndex) -> None:
         key = keys.index(index.study_instance_uid)
@@ -179,15 +195,17 @@ class StudyCache:
         while len(self._indexes) > 1 and sum(len(i.instances) for i in self._indexes.values()) > INDEXES_IN_MEMORY:
             self._indexes.popitem(last=False)
 
-    async def reserve(self, study_instance_uid: str, size: int) -> None:
-        """Makes room for *size* bytes of a study and counts them. Raises CacheFull."""
+    async def reserve(self, study_instance_uid: str, size: int, *, for_nobody: bool = False) -> None:
+        """Makes room for *size* bytes of a study and counts them. *for_nobody* is what is fetched before anybody asks:
+        nothing that was opened lately goes for it. Raises CacheFull."""
         try:
             if self._lacks(size):
                 async with self._evicting:
                     if self._lacks(size):
-                        await self._evict(size)
+                        await self._evict(size, for_nobody=for_nobody)
         except CacheFull as e:
-            self._full = time.monotonic(), str(e)
+            if not for_nobody:
+                self._full = time.monotonic(), str(e)
             raise
         self._full = None
         self._count(study_instance_uid, self._sizes.get(study_instance_uid, 0) + size)
@@ -219,11 +237,14 @@ class StudyCache:
             f"{self._budget.min_free / 1e9:.1f} GB: free space on it, or lower cache.min_free or cache.max_size"
         )
 
-    async def _evict(self, size: int) -> None:
-        """Evicts the least recently used until *size* bytes fit."""
-        for study in await self._journal.cached_studies():
+    async def _evict(self, size: int, *, for_nobody: bool) -> None:
+        """Evicts until *size* bytes fit: first what nobody has opened, then the least recently used."""
+        spared_since = self._journal.clock.now() - OPENED_LATELY if for_nobody else math.inf
+        for study in sorted(await self._journal.cached_studies(), key=lambda one: one.opened > 0):
             if not self._lacks(size):
                 return
+            if study.opened > spared_since:
+                continue
             # The ledger was read a while ago, and a URL may have been handed out since.
             now = await self._journal.cached_study(study.study_instance_uid)
             if (
@@ -236,6 +257,8 @@ class StudyCache:
         if lacks := self._lacks(size):
             if lacks > self._total + size:
                 raise CacheFull(self._short_of_disk())
+            if for_nobody:
+                raise CacheFull("the cache is full of studies that were opened lately: raise cache.max_size")
             raise CacheFull(
                 f"the cache holds {self.size / 1e9:.1f} GB of {self._budget.max_size / 1e9:.1f} GB, and every study "
                 "in it has valid URLs or is being fetched: raise cache.max_size, or lower cache.url_expiry"

@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from gateway.dicom import WINDOW, with_uids
+from gateway.dicom import WINDOW, tags, with_uids
 from gateway.pacs import Body, IncomingInstance
-from gateway.studies.header import SERIES_INSTANCE_UID, SOP_INSTANCE_UID, STUDY_INSTANCE_UID
 from gateway.studies.index import Instance
 
+PUT_IN = "the UIDs that the PACS lists were put in"
+
 NAMES = {
-    STUDY_INSTANCE_UID: "Study Instance UID",
-    SERIES_INSTANCE_UID: "Series Instance UID",
-    SOP_INSTANCE_UID: "SOP Instance UID",
+    tags.STUDY_INSTANCE_UID: "Study Instance UID",
+    tags.SERIES_INSTANCE_UID: "Series Instance UID",
+    tags.SOP_INSTANCE_UID: "SOP Instance UID",
 }
 
 
@@ -27,9 +28,9 @@ def differing(read: Instance, read_study: str, listed: Instance, study: str, ser
     if not (read_study and read.sop_instance_uid):
         return {}
     pairs = {
-        SOP_INSTANCE_UID: (read.sop_instance_uid, listed.sop_instance_uid),
-        STUDY_INSTANCE_UID: (read_study, study),
-        SERIES_INSTANCE_UID: (read.series_instance_uid, series),
+        tags.SOP_INSTANCE_UID: (read.sop_instance_uid, listed.sop_instance_uid),
+        tags.STUDY_INSTANCE_UID: (read_study, study),
+        tags.SERIES_INSTANCE_UID: (read.series_instance_uid, series),
     }
     return {tag: (former, new) for tag, (former, new) in pairs.items() if new and former != new}
 
@@ -45,7 +46,12 @@ def corrected(incoming: IncomingInstance, uids: Mapping[int, tuple[str, str]]) -
 def told(uids: Mapping[int, tuple[str, str]]) -> str:
     """What the index notes of it."""
     former = ", ".join(f"{NAMES[tag]} {old or 'absent'}" for tag, (old, _) in uids.items())
-    return f"the UIDs that the PACS lists were put in; the file had {former}"
+    return f"{PUT_IN}; the file had {former}"
+
+
+def was_corrected(instance: Instance) -> bool:
+    """Whether its bytes are other ones than the PACS sent."""
+    return PUT_IN in instance.note
 
 
 class _Spliced:

@@ -17,12 +17,14 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.access import Purpose, Refused
 from gateway.objects import ObjectNotFound, ObjectStore, OnOpened, Opened, StoreError, serve_object
 from gateway.runtime import SYSTEM_CLOCK, Clock
 from gateway.studies import keys
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
 from gateway.studies.index import Instance, rejected
+from gateway.studies.permission import CANNOT_TELL, StudyPermission
 from gateway.web import Cors, WebServer, gone
 
 log = logging.getLogger(__name__)
@@ -60,8 +62,8 @@ class DeferredUrls:
         return hmac.compare_digest(right, signature) and self._clock.now() < int(expires)
 
     def _sign(self, study: str, instance: str, expires: int) -> str:
-        said = f"{study}/{instance}/{expires}".encode()
-        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()
+        message = f"{study}/{instance}/{expires}".encode()
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
 
 class DeferredInstances:
@@ -77,9 +79,11 @@ class DeferredInstances:
         cors: Cors,
         server: WebServer,
         opened: OnOpened,
+        permission: StudyPermission,
     ) -> None:
         """*store* has connections of its own for browsers; *opened* is told of each request, however it ended."""
         self._opened = opened
+        self._permission = permission
         self._urls = urls
         self._fetcher = fetcher
         self._cache = cache
@@ -104,6 +108,13 @@ class DeferredInstances:
             self._opened(Opened(request.method, "/".join(parts), request.remote or "", 403, 0))
             return _error(403, "this URL has expired, or was altered", allowed)
         key = keys.instance(study, uid)
+        try:
+            # It was allowed when the URL was given; what holds now is what counts.
+            await self._permission.ask(study, Purpose.OPEN)
+        except Refused as e:
+            status = 403 if e.rule else 503 if str(e) == CANNOT_TELL else 404
+            self._opened(Opened(request.method, key, request.remote or "", status, 0))
+            return _error(status, str(e), allowed)
         try:
             async with self._cache.pinned(study):
                 async with self._server.waiting.take(request.remote or "", gone=gone(request)):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from gateway.pacs import Urgency
 from gateway.pacs.scu import InstanceRef, StudyRecord
-from gateway.runtime import current
+from gateway.runtime import begun_by
 from gateway.studies.compare import Differences
 from gateway.studies.index import Instance, StudyIndex, rejected
 from gateway.studies.listed import series_place
 from gateway.studies.outcome import Outcome
 from gateway.studies.queue import SeriesQueue
-from gateway.studies.said import Said
+from gateway.studies.statement import StudyStatement
 from gateway.studies.waits import Waits
 
 WANTED_AHEAD = 1000
@@ -32,7 +31,7 @@ class Flight:
 
     def __init__(self, study_instance_uid: str) -> None:
         self.study_instance_uid = study_instance_uid
-        self.log_ids = {name: value for name, value in current().items() if name in ("webhook", "event")}
+        self.log_ids = begun_by()
         """Who asked for it first: what comes on associations of the PACS's own is told as theirs, too."""
         self.began = time.monotonic()
         """Monotonic seconds."""
@@ -52,19 +51,32 @@ class Flight:
         """Names of the PACS that may have a part of it and could not be asked, where it is merged of several."""
         self.came: set[str] = set()
         """SOP Instance UIDs that reached the store during this flight."""
+        self.brought: dict[str, tuple[int, int]] = {}
+        """By method, ``push`` for what came unasked: instances and bytes that reached the store during this flight,
+        each as often as it came."""
+        self.asked_again: dict[str, int] = {}
+        """By method: requests for what an earlier one did not bring."""
         self.taken: set[str] = set()
         """SOP Instance UIDs that are not taken a second time unless they are asked for again."""
+        self.begun = asyncio.Event()
+        """Set once the first of :attr:`taken` has come."""
+        self.came_again = 0
+        """How often one of them came all the same."""
+        self.noted = 0
+        """How often an instance came that is taken in as it is listed, since its file says otherwise, or nothing."""
         self.sop_classes: dict[str, set[str]] = {}
         """Series Instance UID → SOP Class UIDs in it, as far as the PACS lists them."""
         self.waits = Waits()
         """What somebody waits for."""
+        self.asked_beside: set[str] = set()
+        """SOP Instance UIDs that are being asked for by themselves while the study is on its way."""
         self.series = SeriesQueue()
         """What is still to be asked for, where the study is retrieved series by series."""
         self.expected_count: int | None = None
         """Number of Study Related Instances (0020,1208), where the PACS says it."""
         self.record: StudyRecord | None = None
         """What the PACS that serves it says of the study; None while none has answered."""
-        self.said: Said | None = None
+        self.statement: StudyStatement | None = None
         """The same, to be compared; that of :attr:`held` while none has answered."""
         self.pacs = ""
         """Name of the PACS that serves it."""
@@ -76,6 +88,8 @@ class Flight:
         """Where in the store what comes is put: a place of its own where it replaces something."""
         self.anew = False
         """Whether the whole study is to come once more although it is held."""
+        self.gone = False
+        """Whether what was held is removed, since no PACS has it any more."""
         self.corrected: tuple[str, ...] = ()
         """The attributes of patient and study that the PACS has changed since what was held had come."""
         self.old_copy: set[str] = set()
@@ -90,6 +104,8 @@ class Flight:
         """What may be given of :attr:`held` where this flight brings nothing."""
         self.first_arrival: float | None = None
         """Monotonic seconds; when the first instance was in the store; None before that."""
+        self.waited_for_store = 0.0
+        """Seconds for which instances of it waited, one after the other, since the store took none."""
         self.last_arrival = time.monotonic()
         """Monotonic seconds; when the latest instance came in."""
         self.held: StudyIndex | None = None
@@ -100,12 +116,18 @@ class Flight:
         """By SOP Instance UID: what was taken in and is not yet in the store."""
         self.asked_for = asyncio.Event()
         """Set once somebody waits for it; a study that is merely pushed to us is not."""
+        self.prefetched = False
+        """Whether it was begun to have the study before anybody asks."""
+        self.may_ask: Callable[[str], bool] = lambda pacs: True
+        """Whether a PACS, by its name, may be asked for instances while nobody waits for them."""
         self.grew = False
         """Whether an instance reached the store during this flight."""
         self.refused = asyncio.Event()
         """Set together with :attr:`refusal`."""
         self.refusal: str | None = None
         """Why no further instance can be kept, where that ends the fetch: no room."""
+        self.gave_way = False
+        """Whether that is because somebody waits for something else."""
         self.refusals: dict[str, str] = {}
         """SOP Instance UID → why the gateway itself did not take it, of what did not come later after all."""
         self.store_failure: str | None = None
@@ -117,7 +139,7 @@ class Flight:
     def begin_from(self, held: StudyIndex) -> None:
         """What was there before is what this flight adds to."""
         self.held = self.still_held = held
-        self.said = held.said
+        self.statement = held.statement
         self.stored.update(held.instances)
         self.rejected = rejected(held.instances)
         if self.asked_for.is_set():
@@ -151,9 +173,14 @@ class Flight:
     def urgency(self) -> Urgency:
         """Who waits for it now."""
         if not self.asked_for.is_set():
-            return Urgency.AHEAD
+            return Urgency.BACKGROUND
         as_it_was = self.held is not None and self.held.complete and not self.outgrown
-        return Urgency.COMPARED if as_it_was else Urgency.OPENED
+        return Urgency.REVALIDATION if as_it_was else Urgency.INTERACTIVE
+
+    @property
+    def for_nobody(self) -> bool:
+        """Whether it was begun to have the study before anybody asks, and nobody has asked since."""
+        return self.prefetched and not self.asked_for.is_set()
 
     @property
     def outcome(self) -> Outcome | None:
@@ -221,8 +248,11 @@ class Flight:
         elif len(self._wanted) < WANTED_AHEAD:
             self._wanted.add(sop_instance_uid)
 
-    def arrived(self, instance: Instance) -> None:
-        """An instance is in the store."""
+    def arrived(self, instance: Instance, by: str = "") -> None:
+        """An instance is in the store; *by* is the method that brought it, empty where it came to our Storage SCP."""
+        method = by or ("C-MOVE" if self.sources else "push")
+        number, size = self.brought.get(method, (0, 0))
+        self.brought[method] = number + 1, size + instance.size
         self.stored[instance.sop_instance_uid] = instance
         self.came.add(instance.sop_instance_uid)
         if self.first_arrival is None:
@@ -253,6 +283,11 @@ class Flight:
         return [*self.came, *(uid for uid in self.puts if uid not in self.came)]
 
     @property
+    def has_begun_to_come(self) -> bool:
+        """Whether any instance was taken in during this flight: asked with each C-MOVE response, so it lists none."""
+        return bool(self.came or self.puts)
+
+    @property
     def coming_in(self) -> bool:
         """Whether an instance is taken and not in the store yet."""
         return any(uid not in self.stored for uid in self.taken)
@@ -274,6 +309,17 @@ class Flight:
         self.refusal = reason
         self.refused.set()
 
+    def give_way(self, reason: str) -> None:
+        """Somebody waits for something else: what came stays, and the rest is left for later."""
+        self.gave_way = True
+        self.refuse(reason)
+
+    def go_on(self) -> None:
+        """It gave way, and now somebody waits for it."""
+        self.gave_way = False
+        self.refusal = None
+        self.refused.clear()
+
     def described(self, *, now: float) -> Collection[Instance]:
         """What is stored, with what the PACS's list says of it; *now* is unix seconds."""
         return [self._described(i, now) for i in self.stored.values()]
@@ -281,12 +327,14 @@ class Flight:
     def _described(self, instance: Instance, now: float) -> Instance:
         uid = instance.sop_instance_uid
         fingerprint = self.fingerprints.get(uid, instance.fingerprint)
-        since = 0.0
+        since, series = 0.0, instance.listed_series
         if uid not in (self.expected or ()):
             since = instance.unlisted_since or (now if uid in self.came else 0.0)
-        if (fingerprint, since) == (instance.fingerprint, instance.unlisted_since):
+        elif self.expected is not None:
+            series = self.expected[uid] if self.expected[uid] != instance.series_instance_uid else ""
+        if (fingerprint, since, series) == (instance.fingerprint, instance.unlisted_since, instance.listed_series):
             return instance
-        return dataclasses.replace(instance, fingerprint=fingerprint, unlisted_since=since)
+        return instance._replace(fingerprint=fingerprint, unlisted_since=since, listed_series=series)
 
     @property
     def missing(self) -> tuple[str, ...]:

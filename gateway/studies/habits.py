@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from gateway.journal import Journal, JournalError, marks
+from gateway.pacs.scu import InstanceList
 from gateway.runtime import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -20,16 +21,25 @@ LONGEST_SETTLE = 60.0
 KEPT_FOR = 30 * 86400.0
 """Seconds for which a habit counts that was not seen again: a PACS is mended, or replaced, some day."""
 
+A_DAY = 86400.0
+"""Seconds for one that leaves something unnoticed while it is believed."""
+
 DOUBTFUL_FOR = 3600.0
 """Seconds for one that is costly to believe in vain, and quickly seen again."""
 
-LATE, CUT, SHORT, NONE, WHOLE = "late", "cut", "short", "none", "whole"
+LATE, CUT, SHORT, NONE, WHOLE, SINGLE, VARIES = "late", "cut", "short", "none", "whole", "single", "varies"
+TIMELESS = "timeless"
 
 _TOLD: Mapping[str, Callable[[float], str]] = {
     LATE: lambda s: f"answers a C-MOVE before its instances have come; {s:g} s are waited for them",
     CUT: lambda n: f"lists {n:g} instances to a query at most; the others are asked for by Instance Number",
     SHORT: lambda _: "lists fewer instances than it counts; what arrives is compared with its count",
     WHOLE: lambda _: "sends no instances by themselves (IMAGE level) while it sends their study",
+    SINGLE: lambda _: "answers no query for several studies at once; each is asked for by itself",
+    VARIES: lambda _: "sends an instance with other bytes each time; one that was replaced is not known by them",
+    TIMELESS: lambda _: (
+        "takes a Study Time that is asked for for the whole day; it is asked for new studies less often"
+    ),
     NONE: lambda _: "lists no instances (IMAGE level); what arrives is compared with its count",
 }
 
@@ -56,7 +66,7 @@ class Habits:
 
     def _value(self, habit: str) -> float | None:
         seen = self._seen.get(habit)
-        kept_for = DOUBTFUL_FOR if habit == WHOLE else KEPT_FOR
+        kept_for = {WHOLE: DOUBTFUL_FOR, TIMELESS: DOUBTFUL_FOR, VARIES: A_DAY}.get(habit, KEPT_FOR)
         return seen.value if seen is not None and self._clock.now() - seen.at < kept_for else None
 
     def _learn(self, habit: str, value: float = 0.0) -> None:
@@ -79,30 +89,51 @@ class Habits:
         """Whether it may be asked for instances by themselves while it sends their study."""
         return self._value(WHOLE) is None
 
-    def came_late(self, seconds: float) -> None:
-        """An instance came so long after the PACS said that it had sent all."""
+    @property
+    def takes_uid_lists(self) -> bool:
+        """Whether it may be asked for several studies at once."""
+        return self._value(SINGLE) is None
+
+    def takes_no_uid_lists(self) -> None:
+        """It did not answer when it was asked for several studies at once, and did for each."""
+        self._learn(SINGLE)
+
+    @property
+    def sends_the_same(self) -> bool:
+        """Whether an instance that it sends twice is thought to be the same one, byte for byte."""
+        return self._value(VARIES) is None
+
+    def sends_others_each_time(self) -> None:
+        """It sent one instance with other bytes each time."""
+        self._learn(VARIES)
+
+    def came_late(self, seconds: float, sop_instance_uids: Collection[str] = ()) -> None:
+        """Instances came until so long after the PACS said that it had sent all."""
         self._learn(LATE, max(self.settle, min(2 * seconds, LONGEST_SETTLE)))
 
-    def cuts(self, answers: int) -> None:
-        """It ended its answers to a query after so many, though there were more."""
-        self._learn(CUT, answers)
-
-    def sends_no_instances(self) -> None:
-        """It brought none that were asked for by themselves while it sent their study."""
+    def sends_no_instances(self, sop_instance_uids: Collection[str] = ()) -> None:
+        """It brought none of those that were asked for by themselves while it sent their study."""
         self._learn(WHOLE)
 
-    def lists_short(self) -> None:
-        """It listed fewer instances than it counts."""
-        self._learn(SHORT)
-
-    def lists_none(self) -> None:
-        """It could not be made to list instances."""
-        self._learn(NONE)
-
-    def lists(self) -> None:
-        """It listed every instance of a study."""
-        if self._seen.pop(NONE, None) is not None:
+    def listed(self, listing: InstanceList) -> None:
+        """What its list of a study's instances tells of it: that it was cut, is shorter than its count, or is none."""
+        if listing.cut_at is not None:
+            self._learn(CUT, listing.cut_at)
+        if listing.short:
+            self._learn(SHORT)
+        elif not listing.instances and listing.reason:
+            self._learn(NONE)
+        elif listing.complete and self._seen.pop(NONE, None) is not None:
             self.on_learnt()
+
+    @property
+    def ignores_time(self) -> bool:
+        """Whether it answers with the whole day where a Study Time is asked for."""
+        return self._value(TIMELESS) is not None
+
+    def ignores_the_time(self) -> None:
+        """It answered with studies of another time of the day than was asked for."""
+        self._learn(TIMELESS)
 
     @property
     def told(self) -> str:
@@ -127,7 +158,7 @@ class Habits:
                 if habit in _TOLD
             }
         except (ValueError, TypeError, KeyError, AttributeError):
-            log.warning("what was learnt of PACS %s cannot be read, and is learnt anew", self._pacs)
+            log.warning("what was learnt about PACS %s cannot be read, and is learnt again", self._pacs)
             return
         self._seen = seen | self._seen
 
@@ -162,7 +193,7 @@ class KeptHabits:
             if self._learnt.is_set():
                 await self._save()
         except JournalError as e:
-            log.warning("what was learnt of the PACS is not kept: %s", e)
+            log.warning("what was learnt about the PACS is not kept: %s", e)
 
     async def _save(self) -> None:
         self._learnt.clear()

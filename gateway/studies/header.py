@@ -18,6 +18,7 @@ from gateway.dicom import (
     read_elements,
     read_tolerantly,
     string,
+    tags,
     text,
     unsigned_short,
 )
@@ -28,40 +29,28 @@ HEADER_LIMIT = 512 * 1024
 """Bytes of a data set that the quick way reads. All that is wanted has tags below (0028,1054), and nearly always
 comes before anything large."""
 
-CHARACTER_SET = 0x00080005
-SOP_INSTANCE_UID = 0x00080018
-MODALITY = 0x00080060
-SERIES_DESCRIPTION = 0x0008103E
-STUDY_INSTANCE_UID = 0x0020000D
-SERIES_INSTANCE_UID = 0x0020000E
-SERIES_NUMBER = 0x00200011
-INSTANCE_NUMBER = 0x00200013
-IMAGE_POSITION = 0x00200032
-IMAGE_ORIENTATION = 0x00200037
-SAMPLES_PER_PIXEL = 0x00280002
-PHOTOMETRIC_INTERPRETATION = 0x00280004
-NUMBER_OF_FRAMES = 0x00280008
-ROWS = 0x00280010
-COLUMNS = 0x00280011
-BITS_ALLOCATED = 0x00280100
-BITS_STORED = 0x00280101
-HIGH_BIT = 0x00280102
-PIXEL_REPRESENTATION = 0x00280103
-RESCALE_INTERCEPT = 0x00281052
-RESCALE_SLOPE = 0x00281053
 
 WANTED = frozenset(
     (
-        CHARACTER_SET, SOP_INSTANCE_UID, MODALITY, SERIES_DESCRIPTION, STUDY_INSTANCE_UID, SERIES_INSTANCE_UID,
-        SERIES_NUMBER, INSTANCE_NUMBER, IMAGE_POSITION, IMAGE_ORIENTATION, SAMPLES_PER_PIXEL,
-        PHOTOMETRIC_INTERPRETATION, NUMBER_OF_FRAMES, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT,
-        PIXEL_REPRESENTATION, RESCALE_INTERCEPT, RESCALE_SLOPE,
+        tags.SPECIFIC_CHARACTER_SET, tags.SOP_INSTANCE_UID, tags.MODALITY, tags.SERIES_DESCRIPTION,
+        tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SERIES_NUMBER, tags.INSTANCE_NUMBER,
+        tags.IMAGE_POSITION_PATIENT, tags.IMAGE_ORIENTATION_PATIENT, tags.SAMPLES_PER_PIXEL,
+        tags.PHOTOMETRIC_INTERPRETATION, tags.NUMBER_OF_FRAMES, tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED,
+        tags.BITS_STORED, tags.HIGH_BIT, tags.PIXEL_REPRESENTATION, tags.RESCALE_INTERCEPT, tags.RESCALE_SLOPE,
     )
 )  # fmt: skip
 
 
-_SHORTS = (ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED, HIGH_BIT, PIXEL_REPRESENTATION, SAMPLES_PER_PIXEL)
-_INTEGER_STRINGS = (SERIES_NUMBER, INSTANCE_NUMBER, NUMBER_OF_FRAMES)
+_SHORTS = (
+    tags.ROWS,
+    tags.COLUMNS,
+    tags.BITS_ALLOCATED,
+    tags.BITS_STORED,
+    tags.HIGH_BIT,
+    tags.PIXEL_REPRESENTATION,
+    tags.SAMPLES_PER_PIXEL,
+)
+_INTEGER_STRINGS = (tags.SERIES_NUMBER, tags.INSTANCE_NUMBER, tags.NUMBER_OF_FRAMES)
 _BINARY = {b"US": 2, b"UL": 4, b"UV": 8, b"SS": 2, b"SL": 4, b"SV": 8}
 """Bytes of a number."""
 
@@ -73,7 +62,8 @@ def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
     reads, and some C-STORE requests of old images name another one. Raises MalformedDataSet where the data set cannot
     be parsed, lacks a UID, or has something in a form that takes a closer look.
     """
-    raw = read_elements(incoming.body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED)
+    body = incoming.body
+    raw = read_elements(body.head(HEADER_LIMIT), incoming.transfer_syntax_uid, WANTED, size=body.size)
     for tag in _SHORTS:
         value = raw.get(tag)
         # Digits may be an Integer String in the place of a number.
@@ -81,7 +71,7 @@ def read_header(incoming: IncomingInstance) -> tuple[str, Instance]:
             raise MalformedDataSet("a number in another value representation")
     study_instance_uid, instance = _read(incoming, raw)
     if not (study_instance_uid and instance.sop_instance_uid and instance.series_instance_uid):
-        raise MalformedDataSet("a UID is absent or not one")
+        raise MalformedDataSet("a UID is absent or not valid")
     return study_instance_uid, instance
 
 
@@ -116,30 +106,37 @@ def _number(vr: bytes, raw: bytes) -> int | None:
 def _read(incoming: IncomingInstance, raw: Mapping[int, bytes]) -> tuple[str, Instance]:
     """Whatever but the UIDs is absent or cannot be read is left out: it costs an entry in the manifest, never the
     instance."""
-    charset = raw.get(CHARACTER_SET, b"")
-    return _uid(raw, STUDY_INSTANCE_UID), Instance(
-        sop_instance_uid=_uid(raw, SOP_INSTANCE_UID),
-        series_instance_uid=_uid(raw, SERIES_INSTANCE_UID),
+    charset = raw.get(tags.SPECIFIC_CHARACTER_SET, b"")
+    return _uid(raw, tags.STUDY_INSTANCE_UID), Instance(
+        sop_instance_uid=_uid(raw, tags.SOP_INSTANCE_UID),
+        series_instance_uid=_uid(raw, tags.SERIES_INSTANCE_UID),
         sop_class_uid=incoming.sop_class_uid,
         transfer_syntax_uid=incoming.transfer_syntax_uid,
         size=incoming.body.size,
-        modality=string(raw.get(MODALITY)),
-        series_number=integer(raw.get(SERIES_NUMBER)),
-        series_description=text(raw.get(SERIES_DESCRIPTION, b""), charset).strip(),
-        instance_number=integer(raw.get(INSTANCE_NUMBER)),
-        position=_position(raw.get(IMAGE_POSITION), raw.get(IMAGE_ORIENTATION)),
-        rows=unsigned_short(raw.get(ROWS)),
-        columns=unsigned_short(raw.get(COLUMNS)),
-        bits_allocated=unsigned_short(raw.get(BITS_ALLOCATED)),
-        bits_stored=unsigned_short(raw.get(BITS_STORED)),
-        high_bit=unsigned_short(raw.get(HIGH_BIT)),
-        pixel_representation=unsigned_short(raw.get(PIXEL_REPRESENTATION)),
-        samples_per_pixel=unsigned_short(raw.get(SAMPLES_PER_PIXEL)),
-        photometric_interpretation=string(raw.get(PHOTOMETRIC_INTERPRETATION)),
-        number_of_frames=integer(raw.get(NUMBER_OF_FRAMES)),
-        rescale_slope=decimal(raw.get(RESCALE_SLOPE)),
-        rescale_intercept=decimal(raw.get(RESCALE_INTERCEPT)),
+        modality=string(raw.get(tags.MODALITY)),
+        series_number=integer(raw.get(tags.SERIES_NUMBER)),
+        series_description=_line(text(raw.get(tags.SERIES_DESCRIPTION, b""), charset)),
+        instance_number=integer(raw.get(tags.INSTANCE_NUMBER)),
+        position=_position(raw.get(tags.IMAGE_POSITION_PATIENT), raw.get(tags.IMAGE_ORIENTATION_PATIENT)),
+        rows=unsigned_short(raw.get(tags.ROWS)),
+        columns=unsigned_short(raw.get(tags.COLUMNS)),
+        bits_allocated=unsigned_short(raw.get(tags.BITS_ALLOCATED)),
+        bits_stored=unsigned_short(raw.get(tags.BITS_STORED)),
+        high_bit=unsigned_short(raw.get(tags.HIGH_BIT)),
+        pixel_representation=unsigned_short(raw.get(tags.PIXEL_REPRESENTATION)),
+        samples_per_pixel=unsigned_short(raw.get(tags.SAMPLES_PER_PIXEL)),
+        photometric_interpretation=string(raw.get(tags.PHOTOMETRIC_INTERPRETATION)),
+        number_of_frames=integer(raw.get(tags.NUMBER_OF_FRAMES)),
+        rescale_slope=decimal(raw.get(tags.RESCALE_SLOPE)),
+        rescale_intercept=decimal(raw.get(tags.RESCALE_INTERCEPT)),
     )
+
+
+def _line(value: str) -> str:
+    """A text without control characters, which no LO has (PS3.5 §6.2), and some writers."""
+    if not value.isprintable():
+        value = "".join(letter if letter.isprintable() else " " for letter in value)
+    return value.strip()
 
 
 def _uid(raw: Mapping[int, bytes], tag: int) -> str:

@@ -9,10 +9,10 @@ with it its association: back-pressure, and bounded memory whatever the study's 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.dicom import (
@@ -27,7 +27,7 @@ from gateway.dicom import LIMIT as VIEWABLE_LIMIT
 from gateway.objects import ObjectStore, StoreError, StoreFull
 from gateway.pacs import Body, IncomingInstance, Sender, Status
 from gateway.pacs.scp import log_refused
-from gateway.runtime import bind
+from gateway.runtime import bind, in_thread, span
 from gateway.studies import keys, media
 from gateway.studies.attribution import Attribution, as_listed
 from gateway.studies.cache import CacheFull, StudyCache
@@ -49,6 +49,13 @@ CONCURRENT_PUTS = 16
 
 CHUNK = 1024 * 1024
 """Bytes; the pieces in which a spooled instance goes to the store."""
+
+PUT_AGAIN_AFTER = (0.25, 1.0, 3.0)
+"""Seconds after which an instance is put again that the store did not take; it is held meanwhile, so the PACS is not
+asked for it once more."""
+
+PUT_WITHIN = 10.0
+"""Seconds from its first attempt after which it is not put again."""
 
 DICOM = "application/dicom"
 
@@ -74,7 +81,6 @@ def _prefix(incoming: IncomingInstance, sop_instance_uid: str) -> bytes:
         incoming.sop_class_uid,
         sop_instance_uid or incoming.sop_instance_uid,
         incoming.transfer_syntax_uid,
-        source_ae_title=incoming.calling_ae_title,
     )
 
 
@@ -108,6 +114,8 @@ class Intake:
         self._closer_look = asyncio.Semaphore(1)
         self._room = Room(BUFFER, for_one=BUFFER * 3 // 4)
         self._putting = Room(CONCURRENT_PUTS, for_one=CONCURRENT_PUTS)
+        self._store_took = float("-inf")
+        """Monotonic seconds; when an instance of any study was in the store."""
 
     def expect(self, flight: Flight) -> None:
         """From now on the instances of this study are taken in."""
@@ -159,7 +167,7 @@ class Intake:
             study_instance_uid, instance = read_header(incoming)
         except MalformedDataSet:
             async with self._closer_look:
-                study_instance_uid, instance = await asyncio.to_thread(read_header_tolerantly, incoming)
+                study_instance_uid, instance = await in_thread(read_header_tolerantly, incoming)
         read, prefix = instance, _prefix(incoming, instance.sop_instance_uid)
         instance = instance.with_size(len(prefix) + incoming.body.size)
         flight = self._flights.get(study_instance_uid)
@@ -175,7 +183,7 @@ class Intake:
         if flight is not None and not self._is_of_its_pacs(flight, incoming):
             flight = self._open_for_push(flight.study_instance_uid, incoming.calling_ae_title)
         if flight is None:
-            of_study = f"of study {study_instance_uid}" if study_instance_uid else "of a study that cannot be told"
+            of_study = f"of study {study_instance_uid}" if study_instance_uid else "of a study that is not known"
             sender = Sender(
                 incoming.calling_ae_title, incoming.called_ae_title, incoming.peer_host, answers=incoming.answers
             )
@@ -186,9 +194,11 @@ class Intake:
         if flight.refusal is not None:
             return Status.OUT_OF_RESOURCES
         if instance.sop_instance_uid in flight.taken:
-            log.info("instance %s came once more and was not asked for again: not taken", instance.sop_instance_uid)
+            flight.came_again += 1  # told once, when the flight ends
+            log.debug("instance %s came once more and was not asked for again: not taken", instance.sop_instance_uid)
             return Status.SUCCESS
         flight.taken.add(instance.sop_instance_uid)
+        flight.begun.set()
         try:
             if self._is_corrected(flight, incoming):
                 came = incoming
@@ -196,7 +206,7 @@ class Intake:
                 if incoming is not came:
                     prefix = _prefix(incoming, instance.sop_instance_uid)
                     instance = instance.with_size(len(prefix) + incoming.body.size)
-            await self._cache.reserve(flight.study_instance_uid, instance.size)
+            await self._cache.reserve(flight.study_instance_uid, instance.size, for_nobody=flight.for_nobody)
             if incoming.sop_class_uid == KEY_OBJECT_SELECTION:
                 instance = await self._with_rejection(instance, incoming)
         except (CacheFull, StoreError) as e:
@@ -207,19 +217,19 @@ class Intake:
             flight.taken.discard(instance.sop_instance_uid)
             raise
         if flight.revision:  # last of all, since the flight may have begun anew meanwhile
-            instance = dataclasses.replace(instance, revision=flight.revision)
+            instance = instance._replace(revision=flight.revision)
         return _Admitted(flight, incoming, prefix, instance)
 
     async def _with_rejection(self, instance: Instance, incoming: IncomingInstance) -> Instance:
         async with self._closer_look:
-            rejection = await asyncio.to_thread(read_rejection, incoming)
+            rejection = await in_thread(read_rejection, incoming)
         if rejection is None:
             return instance
         log.info(
             "rejection note %s (%s): %d instances are not shown",
             instance.sop_instance_uid, TITLES[rejection.code], len(rejection.sop_instance_uids),
         )  # fmt: skip
-        return dataclasses.replace(instance, rejection=rejection.code, rejects=rejection.sop_instance_uids)
+        return instance._replace(rejection=rejection.code, rejects=rejection.sop_instance_uids)
 
     def _is_corrected(self, flight: Flight, incoming: IncomingInstance) -> bool:
         """Whether it came from PACS whose UIDs are put in."""
@@ -238,17 +248,17 @@ class Intake:
             return incoming, instance
         try:
             async with self._closer_look:
-                incoming = await asyncio.to_thread(corrected, incoming, uids)
+                incoming = await in_thread(corrected, incoming, uids)
         except MalformedDataSet as e:
             log.warning("instance %s keeps the UIDs that it came with: %s", instance.sop_instance_uid, e)
             note = f"the UIDs that the PACS lists cannot be put in: {e}"
-            return incoming, dataclasses.replace(instance, note="; ".join(filter(None, (instance.note, note))))
+            return incoming, instance._replace(note="; ".join(filter(None, (instance.note, note))))
         log.info("instance %s has the UIDs that the PACS lists put in", instance.sop_instance_uid)
-        return incoming, dataclasses.replace(
-            instance,
+        return incoming, instance._replace(
             series_instance_uid=series or instance.series_instance_uid,
             note=told(uids),
             described=True,
+            own_uid="",
         )
 
     def _is_of_its_pacs(self, flight: Flight, incoming: IncomingInstance) -> bool:
@@ -267,7 +277,8 @@ class Intake:
         put.add_done_callback(lambda _: puts.pop(uid) if puts.get(uid) is put else None)
 
     async def _put(self, admitted: _Admitted, *, after: asyncio.Task[None] | None) -> None:
-        """Brings one instance into the store. A failure leaves it missing, and it is asked for again."""
+        """Brings one instance into the store. A failure leaves it missing, and it is asked for again; where the store
+        took nothing else meanwhile either, it is away, and the fetch ends."""
         flight, instance = admitted.flight, admitted.instance
         study = flight.study_instance_uid
         bind(**flight.log_ids, study=study)
@@ -275,31 +286,21 @@ class Intake:
         try:
             if after is not None:
                 await asyncio.wait([after])
-            async with self._putting.held(1, study):
-                unpacked = await media.unpack(admitted.incoming)
-                if unpacked is not None:
-                    key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension, instance.revision)
-                    content_type = unpacked.media.mime_type
-                    await self._store.put_stream(key, unpacked.media.size, unpacked.chunks, content_type=content_type)
-                    instance = instance.with_media(unpacked.media)
-                made = None
-                if self._make_viewable and admitted.incoming.transfer_syntax_uid in MADE_VIEWABLE:
-                    made = await self._made_viewable(admitted)
-                if made is None:
-                    await self._put_instance(
-                        keys.instance(study, instance.sop_instance_uid, instance.revision), admitted
-                    )
-                else:
-                    instance = await self._put_both(admitted, instance, made)
+            with span("put"):
+                instance = await self._stored(admitted)
         except StoreError as e:
             log.warning("instance %s of study %s did not reach the store: %s", instance.sop_instance_uid, study, e)
             flight.store_failure = str(e)
             flight.taken.discard(instance.sop_instance_uid)
-            if isinstance(e, StoreFull):
+            if isinstance(e, StoreFull) or (e.transient and self._store_took < began):
                 flight.refuse(str(e))
+        except Exception:
+            log.exception("instance %s of study %s is not stored", instance.sop_instance_uid, study)
+            flight.store_failure = "an error of the gateway itself: see its log"
+            flight.taken.discard(instance.sop_instance_uid)
         else:
-            flight.last_arrival = time.monotonic()
-            flight.arrived(instance)
+            flight.last_arrival = self._store_took = time.monotonic()
+            flight.arrived(instance, admitted.incoming.by)
             took = (time.monotonic() - began) * 1e3
             log.debug(
                 "instance %s, %d bytes, is in the store: took %.0f ms", instance.sop_instance_uid, instance.size, took
@@ -307,13 +308,53 @@ class Intake:
         finally:
             self._leave_room(admitted)
 
+    async def _stored(self, admitted: _Admitted) -> Instance:
+        """The instance as it is in the store now; it is put again for a while, unless the study ends meanwhile. Raises
+        StoreError."""
+        flight, began = admitted.flight, time.monotonic()
+        for pause in PUT_AGAIN_AFTER:
+            try:
+                return await self._put_in_turn(admitted)
+            except StoreFull:
+                raise
+            except StoreError as e:
+                if not e.transient or flight.refused.is_set() or time.monotonic() - began > PUT_WITHIN:
+                    raise
+            with suppress(TimeoutError):
+                await asyncio.wait_for(flight.refused.wait(), pause)
+        return await self._put_in_turn(admitted)
+
+    async def _put_in_turn(self, admitted: _Admitted) -> Instance:
+        study = admitted.flight.study_instance_uid
+        await self._putting.take(1, study)
+        try:
+            return await self._put_once(admitted)
+        finally:
+            self._putting.give_back(1, study)
+
+    async def _put_once(self, admitted: _Admitted) -> Instance:
+        instance, study = admitted.instance, admitted.flight.study_instance_uid
+        unpacked = await media.unpack(admitted.incoming)
+        if unpacked is not None:
+            key = keys.media(study, instance.sop_instance_uid, unpacked.media.extension, instance.revision)
+            content_type = unpacked.media.mime_type
+            await self._store.put_stream(key, unpacked.media.size, unpacked.chunks, content_type=content_type)
+            instance = instance.with_media(unpacked.media)
+        if self._make_viewable and admitted.incoming.transfer_syntax_uid in MADE_VIEWABLE:
+            made = await self._made_viewable(admitted)
+            if made is not None:
+                return await self._put_both(admitted, instance, made)
+        await self._put_instance(keys.instance(study, instance.sop_instance_uid, instance.revision), admitted)
+        return instance
+
     async def _take_room(self, admitted: _Admitted) -> None:
-        flight = admitted.flight
+        flight, began = admitted.flight, time.monotonic()
         try:
             await self._room.take(_held_by(admitted.incoming.body), flight.study_instance_uid)
         except BaseException:  # its association ended while it waited: it was not acknowledged, and may come again
             flight.taken.discard(admitted.instance.sop_instance_uid)
             raise
+        flight.waited_for_store += time.monotonic() - began
 
     def _leave_room(self, admitted: _Admitted) -> None:
         size = _held_by(admitted.incoming.body)
@@ -332,8 +373,9 @@ class Intake:
 
         try:
             async with self._closer_look:
-                data = await asyncio.to_thread(made)
-            await self._cache.reserve(admitted.flight.study_instance_uid, len(data))
+                data = await in_thread(made)
+            flight = admitted.flight
+            await self._cache.reserve(flight.study_instance_uid, len(data), for_nobody=flight.for_nobody)
         except (MalformedDataSet, CacheFull) as e:
             log.warning("instance %s is not made viewable: %s", uid, e)
             return None
@@ -347,12 +389,10 @@ class Intake:
             incoming.sop_class_uid,
             instance.sop_instance_uid,
             EXPLICIT_LITTLE_ENDIAN,
-            source_ae_title=incoming.calling_ae_title,
         )
         key = keys.instance(study, instance.sop_instance_uid, instance.revision)
         await self._store.put(key, [prefix, made], content_type=DICOM)
-        return dataclasses.replace(
-            instance,
+        return instance._replace(
             transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
             size=len(prefix) + len(made),
             viewable_from=incoming.transfer_syntax_uid,
@@ -368,6 +408,6 @@ class Intake:
         async def chunks() -> AsyncIterator[bytes]:
             yield admitted.prefix
             for offset in range(0, body.size, CHUNK):
-                yield await asyncio.to_thread(body.read, offset, CHUNK)
+                yield await in_thread(body.read, offset, CHUNK)
 
         await self._store.put_stream(key, admitted.instance.size, chunks, content_type=DICOM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
 
@@ -29,12 +30,23 @@ def in_series(listed: Iterable[InstanceRef], first: InstanceRef) -> list[str]:
     return [ref.sop_instance_uid for ref in series if place(ref) >= place(first)]
 
 
+def opening(listed: Iterable[InstanceRef], most: int) -> list[InstanceRef]:
+    """What is read first of a study: of its first series, *most* instances."""
+
+    def place(ref: InstanceRef) -> tuple[bool, float, str, float, str]:
+        return *series_place(ref), ref.series_instance_uid, _number(ref.instance_number), ref.sop_instance_uid
+
+    # Not all is put in order for these few: there may be a hundred thousand.
+    found = heapq.nsmallest(most, listed, key=place)
+    return [ref for ref in found if ref.series_instance_uid == found[0].series_instance_uid]
+
+
 def awaited(sop_instance_uid: str, listed: InstanceRef | None) -> Instance:
-    """The instance as it is *listed*; last of all where it is not. Of an image nothing is known that would describe its
-    pixels: it has 0 rows, which keeps it out of the manifest, and in its place."""
+    """The instance as it is *listed*; last of all where it is not. Of an image whose pixels the
+    PACS does not describe it has 0 rows, which keeps it out of the manifest, and in its place."""
     ref = listed or InstanceRef("", sop_instance_uid, "")
     size = 0 if has_images(ref.modality, ref.sop_class_uid) else None
-    return Instance(
+    instance = Instance(
         sop_instance_uid=sop_instance_uid,
         series_instance_uid=ref.series_instance_uid,
         sop_class_uid=ref.sop_class_uid,
@@ -46,4 +58,18 @@ def awaited(sop_instance_uid: str, listed: InstanceRef | None) -> Instance:
         instance_number=ref.instance_number,
         rows=size,
         columns=size,
+    )
+    if ref.geometry is None:
+        return instance
+    geometry = ref.geometry
+    return instance._replace(
+        rows=geometry.rows,
+        columns=geometry.columns,
+        bits_allocated=geometry.bits_allocated,
+        bits_stored=geometry.bits_stored,
+        high_bit=geometry.high_bit,
+        pixel_representation=geometry.pixel_representation,
+        samples_per_pixel=geometry.samples_per_pixel,
+        photometric_interpretation=geometry.photometric_interpretation,
+        number_of_frames=geometry.number_of_frames,
     )

@@ -8,13 +8,13 @@ a bare elementary stream.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from gateway.dicom import ENCAPSULATED_PDF, UNDEFINED, VIDEO, find_element, plain, read_tolerantly
 from gateway.pacs import Body, IncomingInstance
+from gateway.runtime import in_thread
 from gateway.studies.index import Instance, Media
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ async def unpack(incoming: IncomingInstance) -> Unpacked | None:
         return None
     read = _document if is_document else _video
     try:
-        return await asyncio.to_thread(read, incoming)
+        return await in_thread(read, incoming)
     except Exception as e:  # it is served all the same
         log.warning("nothing unpacked from instance %s: %s", incoming.sop_instance_uid, type(e).__name__)
         return None
@@ -70,8 +70,8 @@ def _document(incoming: IncomingInstance) -> Unpacked | None:
     _, _, length, offset = element
     document = source.read(offset, length)
     # The value is padded to even length; its true one is told apart (PS3.3 C.24.2.2, field note 17).
-    said = read_tolerantly(incoming.body, syntax, {DOCUMENT_LENGTH}).get(DOCUMENT_LENGTH)
-    true_length = int.from_bytes(said[1], "little") if said else length
+    declared = read_tolerantly(incoming.body, syntax, {DOCUMENT_LENGTH}).get(DOCUMENT_LENGTH)
+    true_length = int.from_bytes(declared[1], "little") if declared else length
     if length - 1 <= true_length <= length:
         document = document[:true_length]
     mime_type, extension = DOCUMENTS[incoming.sop_class_uid]
@@ -96,7 +96,7 @@ def _video(incoming: IncomingInstance) -> Unpacked | None:
     async def chunks() -> AsyncIterator[bytes]:
         for offset, length in fragments:
             for at in range(offset, offset + length, 1024 * 1024):
-                yield await asyncio.to_thread(body.read, at, min(1024 * 1024, offset + length - at))
+                yield await in_thread(body.read, at, min(1024 * 1024, offset + length - at))
 
     return Unpacked(Media(*container, sum(length for _, length in fragments)), chunks)
 

@@ -8,14 +8,23 @@ proves nothing: what is there is given, and nothing is taken away.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from gateway.pacs import Breaker, Claim, InstanceHandler, PacsError, Urgent, opened
-from gateway.pacs.scu import InstanceList, InstanceRef, OnFound, Selection, StudyRecord
+from gateway.pacs import (
+    Breaker,
+    Claim,
+    InstanceHandler,
+    PacsError,
+    UnreachableMoveDestination,
+    Urgent,
+    background,
+    interactive,
+)
+from gateway.pacs.scu import InstanceList, InstanceRef, OnFound, Selection, StudiesFound, StudyRecord
 from gateway.studies.habits import Habits
-from gateway.studies.retrieval import Pacs
-from gateway.studies.said import said
+from gateway.studies.pacs import Pacs
+from gateway.studies.statement import statement_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +63,9 @@ class Merged:
             instances=sum(counts) if len(counts) == len(records) else None,
             series=sum(series) if len(series) == len(records) else None,
             modalities="\\".join(sorted(modalities)),
+            # Where they differ nobody knows, and a policy that wants to know forbids it.
+            institution=records[0].institution if len({r.institution for r in records}) == 1 else "",
+            status=records[0].status if len({r.status for r in records}) == 1 else "",
             disputed=any(r.disputed or _is_anothers(records[0], r) for r in records),
         )
 
@@ -67,12 +79,18 @@ class Merged:
             frozenset().union(*(p.sending_ae_titles for p in pacs)),
             finder=self,
             retrievers=tuple(_Retriever(self, pacs, n) for n in range(methods)),
-            habits=Habits(max(p.habits.settle for p in pacs)),
+            habits=_EachsHabits({p.name: p.habits for p in pacs}, self._owners),
         )
 
-    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
+    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = interactive) -> StudyRecord | None:
         """What they said when they were asked; they are not asked again."""
         return self.record if self.record.study_instance_uid == study_instance_uid else None
+
+    async def find_studies(
+        self, study_instance_uids: Sequence[str], *, urgency: Urgent = background, in_a_list: bool = True
+    ) -> StudiesFound:
+        """As :meth:`find_study`, of each."""
+        return StudiesFound({uid: await self.find_study(uid) for uid in study_instance_uids})
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """The one study."""
@@ -87,7 +105,7 @@ class Merged:
         study_instance_uid: str,
         on_found: OnFound | None = None,
         *,
-        urgency: Urgent = opened,
+        urgency: Urgent = interactive,
         counted: int | None = None,
     ) -> InstanceList:
         """The union of their lists. Raises no PacsError: a list that one lacks is not complete."""
@@ -97,6 +115,8 @@ class Merged:
         for pacs, record in self._parts:
             reason = ""
             listing = InstanceList((), complete=False)
+            if pacs.habits.cuts_at is not None:
+                pacs.client.cuts_at = pacs.habits.cuts_at
             try:
                 listing = await pacs.finder.list_instances(
                     study_instance_uid, urgency=urgency, counted=record.instances
@@ -106,6 +126,8 @@ class Merged:
                 reason = str(e)
             if not reason and len(listing.instances) < (record.instances or 0):
                 reason = f"PACS {pacs.name} lists {len(listing.instances)} of the {record.instances} that it counts"
+                listing = replace(listing, complete=False, reason=reason, short=True)
+            pacs.habits.listed(listing if listing.reason else replace(listing, reason=reason))
             short |= bool(reason)
             if reason:
                 reasons.append(reason)
@@ -143,6 +165,43 @@ class Merged:
         return None
 
 
+class _EachsHabits(Habits):
+    """What is learnt while a study is merged is learnt of the PACS that it is seen at, and kept as theirs."""
+
+    def __init__(self, each: Mapping[str, Habits], owners: Mapping[str, str]) -> None:
+        """*each* is by the PACS's name; *owners* says by SOP Instance UID which PACS an instance is asked of."""
+        super().__init__(max(habits.settle for habits in each.values()))
+        self._each = each
+        self._owners = owners
+
+    def _of(self, sop_instance_uids: Collection[str]) -> list[Habits]:
+        names = {self._owners.get(uid) for uid in sop_instance_uids}
+        return [habits for name, habits in self._each.items() if name in names]
+
+    @property
+    def settle(self) -> float:
+        """That of the one that needs the longest."""
+        return max(habits.settle for habits in self._each.values())
+
+    @property
+    def sends_instances(self) -> bool:
+        """Whether all do."""
+        return all(habits.sends_instances for habits in self._each.values())
+
+    def came_late(self, seconds: float, sop_instance_uids: Collection[str] = ()) -> None:
+        """Instances came late from those whose they are."""
+        for habits in self._of(sop_instance_uids):
+            habits.came_late(seconds)
+
+    def sends_no_instances(self, sop_instance_uids: Collection[str] = ()) -> None:
+        """Those whose they are brought none of them by themselves."""
+        for habits in self._of(sop_instance_uids):
+            habits.sends_no_instances()
+
+    def listed(self, listing: InstanceList) -> None:
+        """Nothing: what each listed was learnt of each."""
+
+
 class _Retriever:
     """The *n*-th method of each, as one (a ``Retriever``): the first PACS first, so that its copy counts."""
 
@@ -174,7 +233,8 @@ class _Retriever:
         last_arrival: Callable[[], float],
         total_limit: float,
     ) -> None:
-        """From each what it has. Raises the first PacsError once all were asked."""
+        """From each what it has. Raises the first PacsError once all were asked; that of one that cannot reach us only
+        where it is the only kind."""
         failure: PacsError | None = None
         for pacs, retriever in self._each:
             part = self._merged.part_of(selection, pacs)
@@ -186,7 +246,7 @@ class _Retriever:
                 )
             except PacsError as e:
                 log.warning("%s from PACS %s: %s", retriever.method, pacs.name, e)
-                failure = failure or e
+                failure = e if failure is None or isinstance(failure, UnreachableMoveDestination) else failure
         if failure is not None:
             raise failure
 
@@ -194,5 +254,5 @@ class _Retriever:
 def _is_anothers(one: StudyRecord, other: StudyRecord) -> bool:
     """Whether two PACS name two patients: archives may number one patient differently, but not call him otherwise,
     too."""
-    a, b = said(one), said(other)
+    a, b = statement_of(one), statement_of(other)
     return a is not None and b is not None and a.patient_id != b.patient_id and a.patient_name != b.patient_name

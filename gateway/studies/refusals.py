@@ -6,13 +6,16 @@ It is told in answers, by ``fetch`` and by ``check``, and once a study in the lo
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gateway.runtime import Clock
 
 MOST_OF_A_STUDY = 10_000
 """Instances whose refusal is remembered of a study."""
+
+MOST_NAMED = 5
+"""Missing instances that a line names."""
 
 MOST_SENDERS = 32
 """Senders whose latest refusal is remembered."""
@@ -51,13 +54,21 @@ class Refusals:
         return [*reversed(self._by_sender.values())]
 
 
+def names_of(missing: Collection[str]) -> str:
+    """Some of the instances that are *missing*, to be put behind the reason; empty where it is not known which."""
+    if not missing:
+        return ""
+    some = sorted(missing)[:MOST_NAMED]
+    return f" (missing: {', '.join(some)}{', …' if len(missing) > len(some) else ''})"
+
+
 def summary(refusals: Mapping[str, str]) -> str:
     """What was refused of a study (SOP Instance UID → why) in a line; empty where nothing was."""
     by_reason: dict[str, list[str]] = {}
     for uid, reason in refusals.items():
         by_reason.setdefault(reason, []).append(uid or "one without a UID")
-    said = []
+    parts = []
     for reason, uids in by_reason.items():
         others = f" and {len(uids) - 1} more" if len(uids) > 1 else ""
-        said.append(f"the gateway refused {uids[0]}{others}: {reason}")
-    return "; ".join(said)
+        parts.append(f"the gateway refused {uids[0]}{others}: {reason}")
+    return "; ".join(parts)

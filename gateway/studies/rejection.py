@@ -24,7 +24,7 @@ TITLES = {
     "113038": "incorrect modality worklist entry",
     "113039": "data retention policy expired",
 }
-"""Document titles that reject what the document references (PS3.16 CID 7011), of coding scheme DCM."""
+"""Document titles that reject what the document references (PS3.16 CID 7010), of coding scheme DCM."""
 
 LIMIT = 8 * 1024 * 1024
 """Bytes of a document that are read; one that names 50,000 instances is smaller."""

@@ -10,27 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from gateway.pacs import Breaker, Claim, Lane, OperationFailed, PacsError, PacsUnreachable, UnknownMoveDestination
-from gateway.pacs.scu import Finder, InstanceList, InstanceRef, PacsClient, Retriever, Selection
-from gateway.runtime import Clock, step
-from gateway.studies.compare import Differences, differences
+from gateway.pacs import (
+    Claim,
+    Lane,
+    OperationFailed,
+    PacsError,
+    PacsUnreachable,
+    UnknownMoveDestination,
+    UnreachableMoveDestination,
+)
+from gateway.pacs.scu import NEARLINE, InstanceList, Retriever, Selection
+from gateway.runtime import Clock, span, step
 from gateway.studies.flight import Flight
-from gateway.studies.habits import Habits
 from gateway.studies.intake import Intake
-from gateway.studies.keys import new_revision
-from gateway.studies.overtaken import bring_overtaken
+from gateway.studies.overtaken import bring_first, bring_overtaken
+from gateway.studies.pacs import Pacs
+from gateway.studies.reconcile import Reconciliation
 
 log = logging.getLogger(__name__)
 
 TRIES_FOR_MISSING = 2
 """Times that a PACS is asked again, by instance, for what it listed and did not send."""
-
-ASKED_ONE_BY_ONE = 5
-"""Instances of a list that may be cut which the PACS is asked for one by one."""
 
 UIDS_A_REQUEST = 200
 """SOP Instance UIDs in one IMAGE-level request; some PACS limit the length of a list in an identifier."""
@@ -42,43 +46,14 @@ the one instance that stops a retrieve among a thousand takes ten."""
 LOOKS_EVERY = 0.1
 """Seconds after which it is seen whether something still comes."""
 
+NEARLINE_WITHIN = 1800.0
+"""Seconds that a PACS has to bring a study that it calls near-line, until the first instance comes."""
+
+NEARLINE_AGAIN_IN = 30.0
+"""Seconds after which it is asked for such a study again, where it did not wait for it itself."""
+
 TOTAL_LIMIT = 4 * 3600.0
 """Seconds that one retrieve may take, however steadily it delivers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pacs:
-    """A PACS that studies are fetched from."""
-
-    name: str
-    client: PacsClient
-    sending_ae_titles: frozenset[str]
-    """Calling AE titles under which it sends to us."""
-    finder: Finder
-    retrievers: tuple[Retriever, ...]
-    """The first brings the study; the others, in order, what it left missing."""
-    habits: Habits = field(default_factory=lambda: Habits(5.0))
-    complete: bool = True
-    """Whether it has its studies whole; else they are merged with what others have of them."""
-    parallel_series: int = 0
-    """Series that are asked for at once, each by a request of its own; 0: the study, by one request."""
-    stored_through: Breaker | None = None
-    """Of the service that it is stored in through, where that may be another than those above."""
-
-    @property
-    def silent_for(self) -> float:
-        """Seconds since when it does not answer; 0 while it does."""
-        return max(breaker.silent_for for breaker in self._breakers)
-
-    @property
-    def trouble(self) -> str:
-        """For the operator: that it does not answer; empty while it does."""
-        return next((breaker.trouble for breaker in self._breakers if breaker.trouble), "")
-
-    @property
-    def _breakers(self) -> list[Breaker]:
-        asked = [self.finder.breaker, self.client.breaker]
-        return asked if self.stored_through is None else [*asked, self.stored_through]
 
 
 class StudyRetrieval:
@@ -87,21 +62,29 @@ class StudyRetrieval:
     def __init__(self, flight: Flight, pacs: Pacs, intake: Intake, *, decides: bool, clock: Clock) -> None:
         """*decides* says whether the PACS's list can say that something which is held is gone."""
         self._flight = flight
-        self._decides = decides
-        self._clock = clock
+        self._reconciliation = Reconciliation(flight, pacs, decides=decides, clock=clock)
         self._study = Selection(flight.study_instance_uid)
         self._pacs = pacs
         self._intake = intake
         self._in_vain = 0
+        self._again = False
+        """Whether what is asked for now was asked for before."""
+        self._unreached: UnreachableMoveDestination | None = None
+        """Of the latest C-MOVE that found no way to us."""
+        self._began = time.monotonic()
 
     async def run(self) -> tuple[InstanceList, PacsError | None]:
         """Brings what can be brought; what the PACS lists, and the last failure."""
-        beside = asyncio.create_task(bring_overtaken(self._flight, self._ask_for, self._pacs.habits))
-        beside.add_done_callback(_tell_of_failure)
+        beside = [
+            asyncio.create_task(bring(self._flight, self._ask_for, self._pacs.habits))
+            for bring in (bring_first, bring_overtaken)
+        ]
+        for task in beside:
+            task.add_done_callback(_tell_of_failure)
         try:
             return await self._bring_all()
         finally:
-            await end_tasks([beside])
+            await end_tasks(beside)
 
     async def _ask_for(self, series: str, uids: Sequence[str]) -> PacsError | None:
         first = self._pacs.retrievers[0]
@@ -113,35 +96,48 @@ class StudyRetrieval:
         flight, pacs = self._flight, self._pacs
         first, *others = pacs.retrievers
         failure: PacsError | None = None
-        listed = asyncio.create_task(self._list())
+        listed = asyncio.create_task(self._reconciliation.ask())
+        self._again = not flight.stored
         try:
-            if not flight.stored:
+            if self._again:
                 failure = await (self._by_series() if pacs.parallel_series else self._retrieve(first, self._study))
+                while self._is_being_brought() and (_may_pass(failure) or _was_refused(failure)):
+                    if await self._comes_by_itself():
+                        break
+                    failure = await self._retrieve_again(first, self._study)
             listing = await listed
         finally:
             await end_tasks([listed])
         await self._settle(first, failure)
         by_count = flight.expected_count is not None and flight.expected_count == len(flight.stored)
         not_at_once = flight.held is not None or pacs.parallel_series
-        if not (listing.complete or listing.partly or by_count) and not_at_once and _may_pass(failure):
+        known = listing.complete or listing.partly or by_count
+        if not known and not_at_once and _may_pass(failure) and self._reached:
             # It cannot be asked what is new, or what there is: the whole study.
             failure = await self._retrieve(first, self._study)
-            await self._settle(first, failure)
-            self._drop_what_did_not_come()
+            await self._settle(first, failure, anew=True)
+            self._reconciliation.drop_what_did_not_come()
         again = [first] * TRIES_FOR_MISSING
         # Where the first method brought nothing at all, another one that there is comes before asking it for parts.
         for retriever in (*others, *again) if others and not flight.grew else (*again, *others):
             if flight.refusal or not (flight.missing or self._seems_to_lack(listing, failure)):
                 break
-            if retriever is first and not (flight.missing and (_may_pass(failure) or _was_refused(failure))):
+            may_send = self._reached and (_may_pass(failure) or _was_refused(failure))
+            if retriever is first and not (flight.missing and may_send):
                 continue
             self._in_vain = 0
             if flight.missing:
                 failure = await self._missing(retriever)
             else:
-                failure = await self._retrieve(retriever, self._study)
+                failure = await self._retrieve_again(retriever, self._study)
                 await self._settle(retriever, failure)
-        return listing, failure
+            self._again = True
+        return listing, failure if self._reached else self._unreached
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the PACS finds a way to us, as far as is known: else nothing that is asked of it by C-MOVE comes."""
+        return self._unreached is None or bool(self._flight.acknowledged)
 
     def _seems_to_lack(self, listing: InstanceList, failure: PacsError | None) -> bool:
         """Whether there are signs, without a complete list, that the study is not whole."""
@@ -149,95 +145,6 @@ class StudyRetrieval:
         if listing.complete:
             return False
         return failure is not None if expected is None else expected != len(self._flight.stored)
-
-    async def _list(self) -> InstanceList:
-        flight = self._flight
-
-        def found(instances: Sequence[InstanceRef]) -> None:
-            flight.expect(instances)
-            flight.fingerprints.update((i.sop_instance_uid, i.fingerprint) for i in instances if i.fingerprint)
-
-        if self._pacs.habits.cuts_at is not None:
-            self._pacs.client.cuts_at = self._pacs.habits.cuts_at
-        try:
-            with step(log, "listing the study in PACS %s", self._pacs.name):
-                listing = await self._pacs.finder.list_instances(
-                    flight.study_instance_uid, found, urgency=flight.urgency, counted=flight.expected_count
-                )
-        except PacsError as e:
-            listing = InstanceList((), complete=False, reason=str(e))
-        finally:
-            flight.series.end()
-        count = flight.expected_count or 0
-        if listing.complete and len(listing.instances) < count:
-            reason = f"PACS {self._pacs.name} lists {len(listing.instances)} of the {count} instances that it counts"
-            listing = replace(listing, complete=False, reason=reason, short=True)
-        if listing.complete and not await self._compare():
-            reason = f"PACS {self._pacs.name} leaves out of its list what it has"
-            listing = replace(listing, complete=False, reason=reason, short=True)
-        habits = self._pacs.habits
-        if listing.cut_at is not None:
-            habits.cuts(listing.cut_at)
-        if listing.short:
-            habits.lists_short()
-        elif not listing.instances and listing.reason:
-            habits.lists_none()
-        elif listing.complete:
-            habits.lists()
-        if not listing.complete:
-            log.warning("no list of the instances of study %s: %s", flight.study_instance_uid, listing.reason)
-        else:
-            flight.listed.set()
-        return listing
-
-    async def _compare(self) -> bool:
-        """Drops what a complete list shows to be gone or replaced; False, and nothing is dropped, where the list is
-        cut after all."""
-        flight = self._flight
-        held = flight.held
-        if held is None or not self._decides:
-            return True
-        # Two PACS describe one instance in two ways.
-        comparable = flight.fingerprints if held.pacs == self._pacs.name else {}
-        found = differences(
-            {uid: held.instances[uid] for uid in flight.stored if uid in held.instances},
-            flight.expected or {},
-            comparable,
-            flight.came,
-            now=self._clock.now(),
-        )
-        if found.withdrawn and flight.expected_count is None and not await self._are_gone(found.withdrawn):
-            return False
-        flight.drop(found, new_revision(self._clock))
-        if found.any:
-            log.warning(
-                "study %s in PACS %s is not what it was: %d instances are gone, %d were replaced, %d are shown again",
-                flight.study_instance_uid, self._pacs.name, len(found.withdrawn), len(found.replaced),
-                len(found.readmitted),
-            )  # fmt: skip
-        return True
-
-    async def _are_gone(self, sop_instance_uids: Collection[str]) -> bool:
-        """Whether the PACS, asked for some of them one by one, has none: where it gives no count, a list that was cut
-        looks like a complete one."""
-        held = self._flight.held
-        assert held is not None
-        for uid in sorted(sop_instance_uids)[:ASKED_ONE_BY_ONE]:
-            series = held.instances[uid].series_instance_uid
-            try:
-                if await self._pacs.finder.holds(self._flight.study_instance_uid, series, uid):
-                    return False
-            except PacsError as e:
-                log.warning("whether study %s has less than it had cannot be told: %s", held.study_instance_uid, e)
-                return False
-        return True
-
-    def _drop_what_did_not_come(self) -> None:
-        """Where a PACS lists nothing, all that it counts has come anew, and more is held, the rest is gone."""
-        flight = self._flight
-        came = len(flight.came)
-        if self._decides and flight.held is not None and came == flight.expected_count and came < len(flight.stored):
-            flight.drop(Differences(withdrawn=frozenset(flight.stored.keys() - flight.came)), "")
 
     async def _by_series(self) -> PacsError | None:
         """Retrieves series by series as the PACS lists them, several at once where it is to.
@@ -281,16 +188,43 @@ class StudyRetrieval:
                 brief=brief or bool(selection.sop_instance_uids),
             ),
             deliver=self._intake,
-            last_arrival=lambda: flight.last_arrival,
+            last_arrival=lambda: time.monotonic() if self._is_being_brought() else flight.last_arrival,
             total_limit=TOTAL_LIMIT,
         )
         try:
-            with step(log, "%s of %s", retriever.method, f"series {series}" if series else "the study"):
+            with (
+                step(log, "%s of %s", retriever.method, f"series {series}" if series else "the study"),
+                span("retrieve"),
+            ):
                 await self._until_refused(work)
         except PacsError as e:
             log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
+            if isinstance(e, UnreachableMoveDestination):
+                self._unreached = e
             return e
         return None
+
+    async def _retrieve_again(self, retriever: Retriever, selection: Selection) -> PacsError | None:
+        """The same, for what an earlier request may not have brought."""
+        if self._again:
+            again = self._flight.asked_again
+            again[retriever.method] = again.get(retriever.method, 0) + 1
+        return await self._retrieve(retriever, selection)
+
+    def _is_being_brought(self) -> bool:
+        """Whether the PACS may still be about to bring a near-line study, from a tape or another archive."""
+        flight = self._flight
+        near = flight.record is not None and flight.record.availability == NEARLINE
+        waits = not flight.has_begun_to_come and flight.refusal is None
+        return near and waits and time.monotonic() - self._began < NEARLINE_WITHIN
+
+    async def _comes_by_itself(self) -> bool:
+        """Waits a while for a near-line study; whether something of it came without being asked for again."""
+        for _ in range(round(NEARLINE_AGAIN_IN / LOOKS_EVERY)):
+            if not self._is_being_brought():
+                break
+            await asyncio.sleep(LOOKS_EVERY)
+        return self._flight.has_begun_to_come
 
     async def _until_refused(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
@@ -327,7 +261,7 @@ class StudyRetrieval:
         Orthanc ends a C-MOVE with C000 at the first that fails)."""
         flight = self._flight
         selection = replace(self._study, series_instance_uid=series, sop_instance_uids=() if whole else tuple(uids))
-        failure = await self._retrieve(retriever, selection)
+        failure = await self._retrieve_again(retriever, selection)
         await self._settle(retriever, failure)
         left = [uid for uid in uids if uid not in flight.stored]
         self._in_vain = 0 if len(left) < len(uids) else self._in_vain + 1
@@ -335,29 +269,32 @@ class StudyRetrieval:
         if done or not _was_refused(failure):
             return failure
         middle = (len(left) + 1) // 2
-        failures = []
+        self._again, failures = True, []
         for half in (left[:middle], left[middle:]):
             if half and self._in_vain <= MOST_IN_VAIN:
                 failures.append(await self._bring(retriever, series, half))
         return _most_hopeful(failures) or failure
 
-    async def _settle(self, retriever: Retriever, failure: PacsError | None) -> None:
+    async def _settle(self, retriever: Retriever, failure: PacsError | None, *, anew: bool = False) -> None:
         """Waits until what came is stored; and for what may still come, where the PACS says that it sent all and
-        something is missing (some answer a C-MOVE before they send)."""
+        something is missing (some answer a C-MOVE before they send); *anew* where what is held was asked for, too."""
         flight, habits, ended = self._flight, self._pacs.habits, time.monotonic()
+        taken = set(flight.taken)
         await self._intake.settle(flight)
-        while retriever.comes_apart and failure is None and not flight.refusal and self._lacks():
+        while retriever.comes_apart and failure is None and not flight.refusal and self._lacks(anew):
             if time.monotonic() - max(ended, flight.last_arrival) >= habits.settle:
                 break
             await asyncio.sleep(min(LOOKS_EVERY, habits.settle))
             await self._intake.settle(flight)
         late = flight.last_arrival - ended
         if late > LOOKS_EVERY:
-            habits.came_late(late)
+            habits.came_late(late, flight.taken - taken)
 
-    def _lacks(self) -> bool:
+    def _lacks(self, anew: bool) -> bool:
         """Whether something may still come: it is listed or counted, or nothing says how much there is."""
         flight = self._flight
+        if anew and flight.expected_count is not None and not flight.missing:
+            return len(flight.came) < flight.expected_count
         unknown = not flight.listed.is_set() and flight.expected_count is None
         return unknown or bool(flight.missing) or len(flight.stored) < (flight.expected_count or 0)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Room:
@@ -17,12 +15,12 @@ class Room:
         self._size = size
         self._for_one = for_one
         self._taken: Counter[str] = Counter()
+        self._total = 0
         self._waiting: dict[str, deque[tuple[int, asyncio.Future[None]]]] = {}
 
     def _fits(self, size: int, owner: str) -> bool:
         # One always fits, however large, or it would wait for ever.
-        total = self._taken.total()
-        return not total or (total + size <= self._size and self._holds_within(size, owner))
+        return not self._total or (self._total + size <= self._size and self._holds_within(size, owner))
 
     def _holds_within(self, size: int, owner: str) -> bool:
         held = self._taken[owner]
@@ -31,7 +29,7 @@ class Room:
     async def take(self, size: int, owner: str) -> None:
         """Waits until there is room for *size* more of *owner*'s, and takes it."""
         if not self._waiting and self._fits(size, owner):
-            self._taken[owner] += size
+            self._hold(size, owner)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append((size, turn))
@@ -47,19 +45,15 @@ class Room:
 
     def give_back(self, size: int, owner: str) -> None:
         """Gives back what was taken."""
-        self._taken[owner] -= size
+        self._hold(-size, owner)
         if not self._taken[owner]:
             del self._taken[owner]
-        self._give()
+        if self._waiting:
+            self._give()
 
-    @asynccontextmanager
-    async def held(self, size: int, owner: str) -> AsyncIterator[None]:
-        """Takes it for the length of a block."""
-        await self.take(size, owner)
-        try:
-            yield
-        finally:
-            self.give_back(size, owner)
+    def _hold(self, size: int, owner: str) -> None:
+        self._taken[owner] += size
+        self._total += size
 
     def _give(self) -> None:
         while (owner := self._next()) is not None:
@@ -70,7 +64,7 @@ class Room:
             waiting.popleft()
             if waiting:  # behind the others that hold as little
                 self._waiting[owner] = waiting
-            self._taken[owner] += size
+            self._hold(size, owner)
             turn.set_result(None)
 
     def _next(self) -> str | None:
@@ -80,6 +74,9 @@ class Room:
                 waiting.popleft()
             if not waiting:
                 del self._waiting[owner]
+        if len(self._waiting) == 1:  # as nearly always
+            [(owner, waiting)] = self._waiting.items()
+            return owner if self._holds_within(waiting[0][0], owner) else None
         # Who has its whole share waits for itself, and is in nobody's way.
         ready = [owner for owner, waiting in self._waiting.items() if self._holds_within(waiting[0][0], owner)]
         return min(ready, key=lambda owner: self._taken[owner], default=None)

@@ -6,6 +6,7 @@ PACS has any more goes, and so does what is older than data may be kept, and wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from gateway.objects import StoreError
 from gateway.runtime import progress
 from gateway.studies.cache import StudyCache
 from gateway.studies.fetch import Fetcher
+from gateway.studies.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,9 @@ ROUND = 10.0
 
 ENDS_WITHIN = 60.0
 """Seconds that the fetch of a study which was found changed is waited for, before the next one is looked at."""
+
+AT_ONCE = 4
+"""Studies that were found changed and are fetched at once."""
 
 LOOKS_FOR_OLD_EVERY = 3600.0
 
@@ -36,6 +41,7 @@ class Upkeep:
         self,
         cache: StudyCache,
         fetcher: Fetcher,
+        watch: Watch,
         journal: Journal,
         *,
         watch_every: float,
@@ -46,6 +52,7 @@ class Upkeep:
         which a study is kept. *noted* is told of a study that was dropped, and why."""
         self._cache = cache
         self._fetcher = fetcher
+        self._watch = watch
         self._journal = journal
         self._clock = journal.clock
         self._watch_every = watch_every
@@ -66,21 +73,37 @@ class Upkeep:
     async def round(self) -> None:
         """All that is due. Raises StoreError, JournalError."""
         await self._cache.settle()
-        for uid in self._fetcher.absent():
+        for uid in self._fetcher.absences.due():
             await self._fetcher.fetch(uid).ended(ENDS_WITHIN)
         now = self._clock.monotonic()
         if self._watch_every and now - self._watched >= self._watch_every:
             self._watched = now
-            await self._watch()
+            await self._look()
         if now - self._looked_for_old >= LOOKS_FOR_OLD_EVERY:
             self._looked_for_old = now
             await self.drop_old()
 
-    async def _watch(self) -> None:
-        for study in await self._journal.cached_studies():
-            progress()
-            if study.urls_valid_until > self._clock.now() and await self._fetcher.has_changed(study.study_instance_uid):
-                await self._fetcher.fetch(study.study_instance_uid).ended(ENDS_WITHIN)
+    async def _look(self) -> None:
+        """Compares the studies whose URLs work. Those that changed are fetched as they are found, :data:`AT_ONCE` at
+        once, so that one which takes long holds up none that is as urgent."""
+        studies = await self._journal.cached_studies()
+        watched = [s.study_instance_uid for s in studies if s.urls_valid_until > self._clock.now()]
+        turns, fetches = asyncio.Semaphore(AT_ONCE), list[asyncio.Task[None]]()
+
+        async def fetch(uid: str) -> None:
+            async with turns:
+                progress()
+                await self._fetcher.fetch(uid).ended(ENDS_WITHIN)
+
+        def changed(uid: str) -> None:
+            fetches.append(asyncio.create_task(fetch(uid), name=f"comparison of study {uid}"))
+
+        try:
+            await self._watch.look(watched, changed)
+            await asyncio.gather(*fetches)
+        finally:
+            for task in fetches:
+                task.cancel()
 
     async def drop_old(self) -> None:
         """Drops what is kept for too long; a study whose URLs work, once they have expired. Raises StoreError,

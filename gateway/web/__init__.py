@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gateway.web.clients import Clients, household
     from gateway.web.conditions import CONDITIONS, Content, Verdict, judge
     from gateway.web.cors import METHODS, Cors
+    from gateway.web.outbound import DIRECT, NoWay, Outbound, Proxy, Way
     from gateway.web.server import Bounds, WebServer, ask_for_body, expects_later, gone
     from gateway.web.tls import ServerCertificate
     from gateway.web.turns import Busy, TooSlow, Turn, Turns
@@ -19,17 +20,22 @@ else:
 
 __all__ = [
     "CONDITIONS",
+    "DIRECT",
     "METHODS",
     "Bounds",
     "Busy",
     "Clients",
     "Content",
     "Cors",
+    "NoWay",
+    "Outbound",
+    "Proxy",
     "ServerCertificate",
     "TooSlow",
     "Turn",
     "Turns",
     "Verdict",
+    "Way",
     "WebServer",
     "ask_for_body",
     "expects_later",

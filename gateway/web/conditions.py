@@ -80,8 +80,8 @@ def _range_holds(headers: Mapping[str, str], content: Content) -> bool:
     condition = headers.get("If-Range")
     if condition is None:
         return True
-    if condition.lstrip().startswith(('"', "W/")):
-        return _names(condition, content.etag, weakly=False)
+    if condition.lstrip().startswith(('"', "W/")):  # one tag, and no list
+        return _TAG.fullmatch(condition.strip()) is not None and _names(condition, content.etag, weakly=False)
     date = _date(headers, "If-Range")
     return date is not None and date == content.modified
 

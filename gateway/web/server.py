@@ -157,7 +157,7 @@ class _Malformed(logging.Filter):
         if isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError):
             record.exc_info, record.exc_text = None, None
             record.levelno, record.levelname = logging.INFO, "INFO"
-            record.msg, record.args = "a request that is no HTTP: %s", (type(error).__name__,)
+            record.msg, record.args = "a request that is not HTTP: %s", (type(error).__name__,)
         return True
 
 

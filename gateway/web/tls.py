@@ -6,12 +6,11 @@ they change. Whoever connects after that is shown the new one, and no connection
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
 from pathlib import Path
 
-from gateway.runtime import SYSTEM_CLOCK, Clock, progress
+from gateway.runtime import SYSTEM_CLOCK, Clock, in_thread, progress
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class ServerCertificate:
         """Reads them again whenever they change; a loop."""
         while True:
             progress()
-            await asyncio.to_thread(self.look)
+            await in_thread(self.look)
             await self._clock.sleep(LOOKS_EVERY)
 
     def look(self) -> None:

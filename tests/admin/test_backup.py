@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import asynccontextmanager, closing
 
@@ -12,9 +13,12 @@ import pytest
 
 from gateway.admin import backup
 from gateway.admin.backup import BackupError, back_up, read_manifest, restore_files, restore_objects, set_aside
+from gateway.audit import AuditFile
+from gateway.audit.chain import Entry
 from gateway.journal import Jobs, Journal, jobs
 from gateway.objects import ObjectNotFound
 from gateway.studies import keys as studies
+from tests.rig.journal import with_journal
 
 
 class Objects(dict):
@@ -53,7 +57,7 @@ async def state_dir(tmp_path):
     (folder / "storage.key").write_bytes(b"not the store's folder")
     (folder / "audit").mkdir()
     (folder / "audit" / "2026.jsonl").write_bytes(b"{}\n")
-    journal = await Journal.open(f"sqlite:///{folder / 'journal.db'}")
+    journal = await Journal.open(f"sqlite:///{with_journal(folder) / 'journal.db'}")
     await journal.run(lambda c: jobs.add(c, "object.clean", "it", jobs.CleanObject("outbox/1")))
     await journal.run(lambda c: jobs.objects.use(c, 1, ["outbox/1"]))
     yield folder
@@ -63,6 +67,7 @@ async def state_dir(tmp_path):
 STORE = {"outbox/1": b"x" * 2500, "inbox/a b/../c": b"upload", "reports/1/2.pdf": b""}
 
 
+@pytest.mark.slow
 async def test_what_was_there_comes_back_byte_by_byte_and_nothing_else(state_dir, tmp_path):
     manifest = await back_up(state_dir, Objects(STORE), tmp_path / "backup")
     assert manifest.missing == ()
@@ -80,6 +85,24 @@ async def test_what_was_there_comes_back_byte_by_byte_and_nothing_else(state_dir
     journal = await Journal.open(f"sqlite:///{new / 'journal.db'}", migrate=False)
     assert [job.subject for job in await Jobs(journal).list()] == ["it"]
     await journal.close()
+
+
+async def test_the_audit_trail_that_is_there_is_not_put_back_to_what_it_was(state_dir, tmp_path):
+    trail = AuditFile(state_dir / "audit", keep_for=86400.0, max_size=10**9)
+    (state_dir / "audit" / "2026.jsonl").unlink()
+    trail.append([Entry(1.0, "opened", {"key": "a"})])
+    await back_up(state_dir, Objects(STORE), tmp_path / "backup")
+    trail.append([Entry(2.0, "opened", {"key": "b"})])
+    read = read_manifest(tmp_path / "backup")
+    there, new = tmp_path / "there", tmp_path / "new"
+    shutil.copytree(state_dir / "audit", there / "audit")
+    await restore_files(tmp_path / "backup", read, there)
+    assert AuditFile(there / "audit", keep_for=86400.0, max_size=10**9).verify(known=trail.head).problems == []
+    (new / "audit").mkdir(parents=True)
+    await restore_files(tmp_path / "backup", read, new)
+    verdict = AuditFile(new / "audit", keep_for=86400.0, max_size=10**9).verify()
+    assert (verdict.entries, verdict.problems) == (1, [])
+    assert not (new / "audit.restored").exists()
 
 
 async def test_nobody_else_can_read_a_backup_or_what_came_back(state_dir, tmp_path):
@@ -119,7 +142,7 @@ async def test_a_backup_that_was_not_ended_is_none(state_dir, tmp_path):
     objects.then = dies
     with pytest.raises(KeyboardInterrupt):
         await back_up(state_dir, objects, tmp_path / "backup")
-    with pytest.raises(BackupError, match="not ended"):
+    with pytest.raises(BackupError, match="never finished"):
         read_manifest(tmp_path / "backup")
     with pytest.raises(BackupError, match="not empty"):
         await back_up(state_dir, Objects(), tmp_path / "backup")

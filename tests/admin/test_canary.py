@@ -15,7 +15,7 @@ from gateway.admin.watches import Watched, watches
 from gateway.app.canary import canary_of
 from gateway.cli.canary import test as command
 from gateway.config.alerts import AlertsConfig
-from gateway.config.models import CanaryConfig
+from gateway.config.operation import CanaryConfig
 from gateway.demo.sample import sample_study
 from gateway.journal import events
 from gateway.journal.events import EventKind
@@ -37,8 +37,10 @@ async def hospital(simulator, start):
 
 
 async def test_every_url_of_a_study_is_opened_and_what_came_is_told(hospital):
+    await hospital.ask(STUDY)
+    await hospital.quiet()
     opened = await hospital.parts.canary.open(STUDY)
-    assert opened.urls == len(SAMPLE) + 1  # and the PDF, as media
+    assert opened.urls == len(SAMPLE) + 1  # and the PDF, as media, which is known once it is here
     assert opened.size > sum(len(i.content) for i in SAMPLE)
     assert f"{opened.urls} URLs opened" in str(opened)
 
@@ -96,7 +98,7 @@ ALLOWED = {"Access-Control-Allow-Origin": ORIGIN}
     [
         ({"status": 502}, "answers 502: does http.public_url lead to this gateway"),
         ({"status": 302}, "answers 302"),
-        ({"answer": []}, "no answer of ours"),
+        ({"answer": []}, "no answer of this gateway"),
         ({"answer": {"authorized": True, "urls": []}}, "it has no instance"),
         ({"answer": {"authorized": True, "urls": ["x"], "error": "ask again later"}}, "ask again later"),
         ({"url_status": 403, "headers": ALLOWED}, "answers 403"),
@@ -137,14 +139,14 @@ async def test_it_sings_again_and_again_and_its_failure_stands_until_it_sings():
     results = iter([CanaryFailed("the store is away"), None])
     tried = []
 
-    async def sing(study):
-        tried.append(study)
+    async def sing():
+        tried.append(STUDY)
         if (error := next(results)) is not None:
             raise error
+        return "it opens"
 
-    canary.open = sing
     (watch,) = [w for w in watches(dataclasses.replace(WATCHED, canary=canary), AlertsConfig()) if "canary" in w.kind]
-    loop = asyncio.create_task(canary.watch(STUDY, 600))
+    loop = asyncio.create_task(canary.watch(sing, 600))
     await settle()
     await clock.pass_time(599, step=599)
     assert (tried, await watch.look()) == ([], [])

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,8 @@ from gateway.admin.results import Result
 from gateway.admin.verdict import Expected, verdict
 from gateway.app.pacs import tls_context
 from gateway.config import Config, load, revealed
-from gateway.config.models import TlsConfig
+from gateway.config.dicom import TlsConfig
 from gateway.demo.sample import sample_study, synthetic_ct
-from gateway.objects.embedded import free_port
 from gateway.pacs.errors import PacsError
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import Seen
@@ -39,6 +39,7 @@ from gateway.pacs.upper.negotiation import (
 )
 from gateway.studies.cache import Budget
 from tests.conftest import AE_TITLE, KEY, describe
+from tests.rig.ports import free_port
 
 SECRET = "hunter2-hunter2"
 
@@ -324,20 +325,23 @@ async def test_ports_that_others_have_are_told_by_their_keys_and_the_rest_is_che
     async def nobody(reader, writer):
         writer.close()
 
-    async with await asyncio.start_server(nobody, "127.0.0.1", 0) as server:
-        taken = server.sockets[0].getsockname()[1]
+    async with AsyncExitStack() as stack:
+        taken = {}
+        for key in ("http", "metrics", "dicom"):
+            server = await stack.enter_async_context(await asyncio.start_server(nobody, "127.0.0.1", 0))
+            taken[key] = server.sockets[0].getsockname()[1]
         config = write(
             describe(simulator),
-            http={"port": taken},
-            metrics={"port": taken},
-            dicom={"host": "127.0.0.1", "port": taken},
+            http={"port": taken["http"]},
+            metrics={"port": taken["metrics"]},
+            dicom={"host": "127.0.0.1", "port": taken["dicom"]},
             store=s3(weed.endpoint)
             | {"access_key": weed.credentials.access_key, "secret_key": weed.credentials.secret_key},
         )
         results = await looked(config)
         for name, key in (("http.port", "http"), ("metrics.port", "metrics"), ("DICOM listener", "dicom")):
             assert results[name].ok is False
-            assert f"{key}.port: another program listens on {taken}" in results[name].text
+            assert f"{key}.port: another program listens on {taken[key]}" in results[name].text
         assert results[f"PACS {describe(simulator)['name']}: C-ECHO"].ok is True
         with pytest.raises(app.CANNOT_START, match=r"dicom\.port: another program"):
             async with app.open_gateway(config):

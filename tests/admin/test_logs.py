@@ -15,9 +15,11 @@ from gateway.admin import logs
 from gateway.admin.logs import ALL_TRACEBACKS, LINES, TRACEBACKS, JsonFormatter, LogHandler, Repeats, TextFormatter
 from gateway.demo.sample import sample_study
 from gateway.journal import Jobs, Journal
-from gateway.journal.worker import Done, Kind, Worker
+from gateway.journal.handling import JobDone, Kind
+from gateway.journal.worker import Worker
 from gateway.runtime.log_ids import bind, bound, current, step
 from gateway.runtime.supervise import Supervisor
+from tests.rig.journal import with_journal
 from tests.untyped import Untyped
 
 _numbers = itertools.count()
@@ -261,13 +263,13 @@ async def test_each_step_of_a_study_is_told_with_who_asked_for_it_and_no_patient
 
 
 async def test_each_line_of_a_job_carries_its_number(tmp_path, everything):
-    journal = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
+    journal = await Journal.open(f"sqlite:///{with_journal(tmp_path) / 'journal.db'}")
     ended = asyncio.Event()
 
     async def handler(job):
         logging.getLogger("gateway.test").info("at work")
         ended.set()
-        return Done("well done")
+        return JobDone("well done")
 
     job, _ = await Jobs(journal).add("test", "a", Untyped())
     worker = Worker(journal)
@@ -282,3 +284,35 @@ async def test_each_line_of_a_job_carries_its_number(tmp_path, everything):
     await journal.close()
     for said in ("at work", "is done: well done", "attempt 1: begins"):
         assert any(f"job={job.id}]" in line for line in everything.lines if said in line), said
+
+
+async def test_each_line_of_a_job_carries_the_webhook_that_began_it_also_after_a_restart(tmp_path, everything):
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+
+    async def fetch(job):
+        logging.getLogger("gateway.test").info("at work")
+        await Jobs(journal).add("delivery", "a", Untyped())
+        return JobDone("well done")
+
+    async def deliver(job):
+        logging.getLogger("gateway.test").info("on its way")
+        return JobDone("delivered")
+
+    journal = await Journal.open(url)
+    with bound(webhook="msg_1", event="whe_1", association=7):
+        await Jobs(journal).add("fetch", "a", Untyped())
+    await journal.close()
+    journal = await Journal.open(url)
+    worker = Worker(journal)
+    worker.register("fetch", Kind(fetch, 1, 60))
+    worker.register("delivery", Kind(deliver, 1, 60))
+    await worker.start()
+    async with Supervisor() as loops:
+        loops.add("jobs", worker.run)
+        async with asyncio.timeout(10):
+            while not any("delivered" in line for line in everything.lines):
+                await asyncio.sleep(0.01)
+    await worker.stop()
+    await journal.close()
+    for said in ("at work", "is done: well done", "attempt 1: begins", "on its way", "is done: delivered"):
+        assert any("[webhook=msg_1 event=whe_1 job=" in line for line in everything.lines if said in line), said

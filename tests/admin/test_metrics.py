@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from gateway.admin.measures import Measures
 from gateway.avara.endpoint import Answered, Refused
 from gateway.journal import jobs
-from gateway.objects.embedded import free_port
 from gateway.studies.outcome import Complete, NotFound
+from tests.rig.ports import free_port
 from tests.untyped import Untyped
 
 ROOT = Path(__file__).parents[2]
@@ -54,23 +54,35 @@ def test_a_webhook_is_counted_by_type_status_and_trouble_and_a_stranger_by_no_ad
 
 
 def flight(**differs):
-    made = {"pacs": "main", "held": None, "came": {"1.2"}, "stored": {"1.2": SimpleNamespace(size=1000)}}
+    made = {"pacs": "main", "held": None, "brought": {"C-MOVE": (1, 1000)}, "asked_again": {"C-GET": 2}}
     return SimpleNamespace(**made | {"began": 10.0, "first_arrival": 10.5} | differs)
 
 
 def test_a_fetch_is_counted_by_pacs_outcome_and_whether_the_study_was_held():
     measures = Measures()
     measures.fetch(flight(), Complete(None), 2.0)
-    measures.fetch(flight(held="an index", came=set()), Complete(None), 0.1)
-    measures.fetch(flight(pacs="", came=set(), first_arrival=None), NotFound(), 0.2)
+    measures.fetch(flight(held="an index", brought={"push": (2, 30)}, asked_again={}), Complete(None), 0.1)
+    measures.fetch(flight(pacs="", brought={}, asked_again={}, first_arrival=None), NotFound(), 0.2)
     found = values(measures)
     assert found["avara_gateway_fetch_seconds_sum", "Complete", "cold", "main"] == 2.0
     assert found["avara_gateway_fetch_seconds_count", "Complete", "main", "warm"] == 1
     assert found["avara_gateway_fetch_seconds_count", "NotFound", "cold", "none"] == 1
-    assert found["avara_gateway_fetched_bytes_total", "main"] == 1000
-    assert found["avara_gateway_instances_fetched_total", "main"] == 1
+    assert found["avara_gateway_fetched_bytes_total", "C-MOVE", "main"] == 1000
+    assert found["avara_gateway_instances_fetched_total", "C-MOVE", "main"] == 1
+    assert found["avara_gateway_instances_fetched_total", "main", "push"] == 2
+    assert found["avara_gateway_retrieve_retries_total", "C-GET", "main"] == 2
     assert found["avara_gateway_first_instance_seconds_sum", "main"] == 0.5
     assert ("avara_gateway_first_instance_seconds_count", "none") not in found
+
+
+def test_a_request_to_the_store_is_timed_by_what_it_asks_for_and_counted_where_it_is_repeated():
+    measures = Measures()
+    for seconds in (0.02, None, 0.5):
+        measures.store_request("put", seconds)
+    found = values(measures)
+    assert found["avara_gateway_store_seconds_sum", "put"] == pytest.approx(0.52)
+    assert found["avara_gateway_store_seconds_count", "put"] == 2
+    assert found["avara_gateway_store_retries_total", "put"] == 1
 
 
 async def test_the_documentation_names_every_figure_and_no_other(orthanc, start):

@@ -49,7 +49,7 @@ async def said_of(path):
 
 
 async def test_a_disk_with_room_is_well_and_nothing_is_left_on_it(tmp_path):
-    assert "GB are free" in await StateDir(tmp_path, Spools(tmp_path)).check()
+    assert "GB are free" in str(await StateDir(tmp_path, Spools(tmp_path)).check())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -63,7 +63,7 @@ async def test_instances_that_were_refused_for_lack_of_room_are_told(tmp_path):
 
 async def test_a_disk_that_is_full_is_told_before_the_last_byte(disk):
     path = disk(f"size={LEAST_FREE * 2}")
-    assert "are free" in await StateDir(path, Spools(path)).check()
+    assert "are free" in str(await StateDir(path, Spools(path)).check())
     (path / "filler").write_bytes(b"\0" * (LEAST_FREE + 1_000_000))
     assert "its disk is full" in await said_of(path)
 
@@ -93,6 +93,7 @@ async def test_a_folder_that_is_gone_is_told(tmp_path):
     assert "unmounted" in await said_of(tmp_path / "gone")
 
 
+@pytest.mark.slow
 async def test_a_disk_that_hangs_is_told_holds_up_nobody_and_is_asked_once(tmp_path, monkeypatch):
     asked, answers = [], threading.Event()
     statvfs = os.statvfs

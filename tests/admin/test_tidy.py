@@ -10,8 +10,8 @@ import pytest
 
 from gateway.admin.tidy import HOUR, Tidy, until_night
 from gateway.alerts import Alert, end_alert, raise_alert
-from gateway.config.models import RetentionConfig
-from gateway.journal import Jobs, JobState, Journal, jobs
+from gateway.config.operation import RetentionConfig
+from gateway.journal import Jobs, JobState, jobs, study_of
 from gateway.journal import alerts as table
 from tests.clock import ManualClock, settle
 from tests.untyped import Untyped
@@ -24,20 +24,13 @@ def clock():
     return ManualClock()
 
 
-@pytest.fixture
-async def journal(tmp_path, clock):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}", clock=clock)
-    yield opened
-    await opened.close()
-
-
 async def test_alerts_that_are_over_are_forgotten_in_their_time_and_those_that_stand_are_not(journal, clock):
     for subject in ("over", "stands"):
         alert = Alert("disk.low", subject, "Low", "Make room.", clock.now(), lasts=True)
         await journal.run(lambda c, alert=alert: raise_alert(c, [], alert))
     over = Alert("disk.low", "over", "Low", "Make room.", clock.now(), lasts=True)
     await journal.run(lambda c: end_alert(c, [], over))
-    tidy = Tidy(journal, keep_for=30 * DAY, clock=clock)
+    tidy = Tidy(journal, keep_for=30 * DAY, keep_reports_for=3000 * DAY, clock=clock)
     for days, left in ((29, {"over", "stands"}), (2, {"stands"})):
         clock.jump(days * DAY)
         await tidy.tidy()
@@ -55,17 +48,27 @@ async def test_jobs_that_are_over_are_forgotten_in_their_time_and_no_other(journ
         assert {job.subject for job in await Jobs(journal).list()} == left
 
 
+async def test_what_avaras_studies_are_is_forgotten_in_its_own_time(journal, clock):
+    await journal.remember_study("stu_1", "1.2.3")
+    tidy = Tidy(journal, keep_for=30 * DAY, keep_reports_for=90 * DAY, clock=clock)
+    for days, known in ((89, "1.2.3"), (2, None)):
+        clock.jump(days * DAY)
+        await tidy.tidy()
+        assert await journal.run(lambda c: study_of(c, "stu_1")) == known
+
+
 async def test_the_journals_log_of_changes_does_not_stay_large(journal, clock, tmp_path):
     log = tmp_path / "journal.db-wal"
     for n in range(50):
         await journal.remember_study(f"stu_{n}", "1.2.3")
     assert log.stat().st_size > 0
-    await Tidy(journal, keep_for=30 * DAY, clock=clock).tidy()
+    await Tidy(journal, keep_for=30 * DAY, keep_reports_for=3000 * DAY, clock=clock).tidy()
     assert log.stat().st_size == 0
 
 
+@pytest.mark.slow
 async def test_it_is_done_every_night_and_only_then(journal, clock):
-    tidy = Tidy(journal, keep_for=30 * DAY, clock=clock)
+    tidy = Tidy(journal, keep_for=30 * DAY, keep_reports_for=3000 * DAY, clock=clock)
     nights = []
 
     async def note():

@@ -18,18 +18,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.admin import certificates
+from gateway.admin.answering import AGAIN_AFTER, PROVEN_FOR, Answering
 from gateway.admin.arrivals import WEEK, Arrivals, silent_unusually, usual
 from gateway.admin.health import Unhealthy
-from gateway.admin.watches import PROVEN_FOR, Watched, watches
+from gateway.admin.judgement import Judgement, StoreProof
+from gateway.admin.state_dir import Room
+from gateway.admin.watches import Watched, watches
 from gateway.app.alerts import certificate_files, certificate_servers
 from gateway.avara.endpoint import Answered, Refused
 from gateway.config.alerts import AlertsConfig
 from gateway.config.models import Config
-from gateway.journal import Journal, commitments, jobs
+from gateway.journal import commitments, jobs
 from gateway.journal.events import EventKind, JournalEvent, write
 from gateway.objects import StoreError
 from gateway.pacs.breaker import Breaker
 from gateway.pacs.errors import PacsUnreachable
+from gateway.pacs.lanes import ECHO
 from gateway.runtime.supervise import Supervisor
 from tests.clock import ManualClock
 from tests.untyped import Untyped
@@ -46,6 +50,10 @@ class Part:
         self.asked += 1
         if self.error is not None:
             raise self.error
+        return Room(5_000_000_000)
+
+    async def head(self, key):
+        """It answers, whatever it could be given."""
 
 
 class Dicom:
@@ -69,69 +77,84 @@ def clock():
 
 
 @pytest.fixture
-async def journal(tmp_path, clock):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}", clock=clock)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def loops(clock):
     async with Supervisor(clock=clock) as supervisor:
         yield supervisor
 
 
 @pytest.fixture
-def watched(tmp_path, clock, journal, loops):
-    client = Dicom(clock)
-    pacs = SimpleNamespace(name="main", client=client, finder=client, trouble="")
+def client(clock):
+    return Dicom(clock)
+
+
+@pytest.fixture
+def watched(clock, journal, loops, client):
+    pacs = SimpleNamespace(name="main", where="MAIN", client=client, finder=client, trouble="", silent_for=0.0)
 
     async def none():
         return []
 
-    return Watched(
-        pacs=[pacs], store=Part(), state_dir=Part(), directory=tmp_path, journal=journal, arrivals=Arrivals(clock),
-        loops=loops, certificates=none, clock=clock,
+    arrivals, limits = Arrivals(clock), AlertsConfig()
+    judgement = Judgement(
+        Answering([pacs], clock), StoreProof(Part(), clock), Part(), limits.disk_free, arrivals, journal,
+        limits.no_webhook_for, none, clock,
     )  # fmt: skip
+    return Watched(judgement=judgement, journal=journal, arrivals=arrivals, loops=loops, clock=clock)
 
 
 async def wrong(watched, kind, **limits):
-    (watch,) = [w for w in watches(watched, AlertsConfig(**{"disk_free": 1} | limits)) if w.kind == kind]
+    limits = AlertsConfig(**limits)
+    watched.judgement.disk_free, watched.judgement.quiet_for = limits.disk_free, limits.no_webhook_for
+    (watch,) = [w for w in watches(watched, limits) if w.kind == kind]
     return list(await watch.look())
 
 
 async def test_nothing_is_said_of_what_is_well(watched):
-    for watch in watches(watched, AlertsConfig(disk_free=1)):
+    for watch in watches(watched, AlertsConfig()):
         assert not await watch.look(), watch.kind
 
 
-async def test_a_pacs_that_is_away_is_named_with_its_reason(watched):
-    watched.pacs[0].client.error = PacsUnreachable("PACS MAIN: connection refused: is it up?")
+async def test_a_pacs_that_is_away_is_named_with_its_reason_once_it_was_silent_twice(watched, client, clock):
+    client.error = PacsUnreachable("PACS MAIN: connection refused: is it up?")
+    assert not await wrong(watched, "pacs.away")
+    since = clock.now()
+    await clock.pass_time(AGAIN_AFTER, step=AGAIN_AFTER)
     (alert,) = await wrong(watched, "pacs.away")
+    assert watched.judgement.of_pacs()[0].since == since
     assert (alert.subject, alert.facts) == ("main", {"pacs": "main"})
     assert "connection refused" in alert.what_to_do
 
 
-async def test_a_pacs_that_has_just_answered_is_not_asked_again(watched, clock):
-    client = watched.pacs[0].client
+async def test_a_pacs_that_has_just_answered_is_not_asked_again(watched, client, clock):
     for _ in range(3):
         assert not await wrong(watched, "pacs.away")
     assert client.asked == 1
     await clock.pass_time(PROVEN_FOR + 1, step=PROVEN_FOR + 1)
     assert not await wrong(watched, "pacs.away")
     assert client.asked == 2
+    with client.breaker.attempt(ECHO):
+        pass  # something was asked of it
+    await clock.pass_time(PROVEN_FOR, step=PROVEN_FOR)
+    assert not await wrong(watched, "pacs.away")
+    assert client.asked == 2
+    assert watched.judgement.answering.answers()[0].answered == pytest.approx(clock.now() - PROVEN_FOR)
 
 
-async def test_a_store_that_fails_is_told_with_its_mend(watched):
-    watched.store.error = StoreError("the store is full: free space on it")
+async def test_a_store_that_fails_is_told_with_its_mend_and_fails_its_probe_until_it_takes_an_object(watched):
+    store = watched.judgement.store
+    store._store.error = StoreError("the store is full: free space on it")
     (alert,) = await wrong(watched, "store.failing")
     assert "free space on it" in alert.what_to_do
+    with pytest.raises(StoreError, match="full"):  # though it answers
+        await store.look()
+    store._store.error = None
+    await store.look()
 
 
 async def test_a_disk_that_fails_or_is_low_is_told(watched):
     (alert,) = await wrong(watched, "disk.low", disk_free=10**18)
     assert "GB are left" in alert.what_to_do
-    watched.state_dir.error = Unhealthy("state_dir: its disk is read-only")
+    watched.judgement.state_dir.error = Unhealthy("state_dir: its disk is read-only")
     (alert,) = await wrong(watched, "disk.low")
     assert "read-only" in alert.what_to_do
 
@@ -216,6 +239,7 @@ async def test_silence_is_told_where_there_usually_are_webhooks_and_nowhere_else
     assert "webhook.none" not in [w.kind for w in watches(watched, AlertsConfig(no_webhook_for=None))]
 
 
+@pytest.mark.slow
 async def test_a_loop_that_was_started_again_is_told_for_an_hour(watched, loops, clock):
     runs = 0
 
@@ -261,6 +285,7 @@ async def test_certificates_in_files_and_of_servers_are_told_of_before_their_end
     found = await certificates.ends(
         {"dicom.tls.certificate_file": tmp_path / "it.pem", "gone": tmp_path / "gone.pem"},
         {"http.public_url": f"https://127.0.0.1:{port}", "nobody": "https://127.0.0.1:1"},
+        AlertsConfig().certificate_before,
     )
     server.close()
     assert [one.what for one in found] == ["dicom.tls.certificate_file", "http.public_url"]
@@ -269,7 +294,8 @@ async def test_certificates_in_files_and_of_servers_are_told_of_before_their_end
     async def those():
         return found
 
-    alerts = await wrong(dataclasses.replace(watched, certificates=those), "certificate.ends")
+    watched.judgement.read_certificates = those
+    alerts = await wrong(watched, "certificate.ends")
     if title is None:
         assert alerts == []
     else:
@@ -289,3 +315,13 @@ def test_every_certificate_of_the_configuration_is_looked_at(tmp_path):
     )
     assert set(certificate_files(config)) == {"dicom.tls.certificate_file", "pacs[1].tls.certificate_file"}
     assert set(certificate_servers(config)) == {"http.public_url", "dicomweb_url of web"}
+
+
+async def test_audit_messages_that_do_not_reach_their_repository_are_told(watched):
+    away = dataclasses.replace(watched, audit_trouble=lambda: "it cannot be reached")
+    watch = next(one for one in watches(away, AlertsConfig()) if one.kind == "audit.behind")
+    [alert] = await watch.look()
+    assert "cannot be reached" in str(alert)
+    assert watch.after >= 600
+    well = next(one for one in watches(watched, AlertsConfig()) if one.kind == "audit.behind")
+    assert await well.look() == []

@@ -29,13 +29,6 @@ KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CHANNELS = ["webhook", "email"]
 
 
-@pytest.fixture
-async def journal(tmp_path):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
-    yield opened
-    await opened.close()
-
-
 async def sent(journal):
     """The alerts that are to be sent by webhook, the first one first."""
     listed = await Jobs(journal).list(kinds=[SEND])

@@ -129,6 +129,7 @@ async def test_what_a_receiver_refuses_is_told_from_where_it_fails(receiver, sta
         assert secret not in str(caught.value) + ours
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_is_slow_or_away_or_untrusted_is_tried_again(receiver, tls):
     url, _ = await receiver(pause=20)
     began = time.monotonic()
@@ -378,6 +379,7 @@ def test_a_mail_that_cannot_be_is_refused_at_start(changes):
         EmailAlert("127.0.0.1", 25, **options)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.text(max_size=300), st.text(st.sampled_from("\r\n:. ab\x00\u2028"), max_size=50))
 def test_no_id_makes_a_header_or_a_command(one, other):

@@ -12,6 +12,7 @@ from gateway.journal import Jobs, Journal
 from gateway.journal import alerts as table
 from gateway.runtime.errors import GatewayError
 from tests.clock import ManualClock
+from tests.rig.journal import with_journal
 
 AWAY = Alert("", "main", "A PACS does not answer", "See that it runs.", 0.0, {"pacs": "main"})
 AFTER = 300.0
@@ -59,7 +60,7 @@ class Desk:
 @pytest.fixture
 async def desk(tmp_path):
     clock = ManualClock()
-    journal = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}", clock=clock)
+    journal = await Journal.open(f"sqlite:///{with_journal(tmp_path) / 'journal.db'}", clock=clock)
     yield Desk(journal, clock)
     await journal.close()
 
@@ -74,6 +75,7 @@ async def test_what_is_wrong_for_a_moment_is_not_told(desk):
     assert await desk.told() == []
 
 
+@pytest.mark.slow
 async def test_what_stays_wrong_is_told_once_since_when_and_ended_once(desk):
     began, desk.wrong = desk.clock.now(), [AWAY]
     await desk.passes(3 * AFTER)
@@ -84,6 +86,7 @@ async def test_what_stays_wrong_is_told_once_since_when_and_ended_once(desk):
     assert (ended.ended, ended.headline) == (True, "Over: A PACS does not answer: main")
 
 
+@pytest.mark.slow
 async def test_what_is_well_for_a_moment_is_not_over(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)
@@ -96,6 +99,7 @@ async def test_what_is_well_for_a_moment_is_not_over(desk):
     assert await desk.states() == ["raised"]
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_told_ends_nothing_and_raises_nothing(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)
@@ -104,6 +108,7 @@ async def test_what_cannot_be_told_ends_nothing_and_raises_nothing(desk):
     assert await desk.states() == ["raised"]
 
 
+@pytest.mark.slow
 async def test_a_restart_neither_tells_again_nor_forgets_to_end(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)
@@ -116,6 +121,7 @@ async def test_a_restart_neither_tells_again_nor_forgets_to_end(desk):
     assert await desk.states() == ["raised", "ended"]
 
 
+@pytest.mark.slow
 async def test_people_are_reminded_every_day_for_as_long_as_it_lasts_each_time_by_another_key(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)
@@ -134,6 +140,7 @@ async def test_people_are_reminded_every_day_for_as_long_as_it_lasts_each_time_b
     assert (await desk.states())[4:] == ["ended"]
 
 
+@pytest.mark.slow
 async def test_what_lasts_longer_than_alerts_are_remembered_is_not_forgotten(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)
@@ -144,6 +151,7 @@ async def test_what_lasts_longer_than_alerts_are_remembered_is_not_forgotten(des
     assert (known.occasion, known.ended) == (1, None)
 
 
+@pytest.mark.slow
 async def test_the_latest_alerts_can_be_listed_those_that_stand_first(desk):
     desk.wrong = [AWAY]
     await desk.passes(AFTER)

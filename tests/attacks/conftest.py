@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import aiohttp
@@ -18,12 +19,50 @@ from gateway.avara.signature import sign
 from gateway.demo.orthanc import dies_with_us
 from gateway.demo.sample import sample_study
 from gateway.objects import Credentials, Presigner
-from gateway.objects.embedded import free_port
+from tests.attacks.siege import Siege, table
 from tests.conftest import KEY, describe
+from tests.rig.journal import with_journal
+from tests.rig.ports import free_port
+from tests.rig.simulator import PacsSimulator
 
 ROOT = Path(__file__).parent.parent.parent
 STUDY, SAMPLE = sample_study()
 DESCRIPTORS = 1024
+
+
+SIEGES = pytest.StashKey[list[Siege]]()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--attack-rounds", type=int, default=0, help="how often each attack is measured; 0: it is not")
+
+
+def pytest_configure(config):
+    config.stash[SIEGES] = []
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if sieges := config.stash[SIEGES]:
+        terminalreporter.section("honest work beside attacks: medians")
+        for line in table(sieges):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def besiege(request):
+    """``await besiege(attack, work)``: honest *work* is done in its time beside the *attack* (siege.py)."""
+
+    async def lay(attack, work):
+        # This file is read before the command line only where the command line names this folder.
+        rounds = request.config.getoption("--attack-rounds", default=0)
+        siege = Siege(request.node.name)
+        try:
+            await siege.lay(attack, work, rounds)
+        finally:
+            if rounds and siege.beside:
+                request.config.stash[SIEGES].append(siege)
+
+    return lay
 
 
 def _limited():
@@ -51,7 +90,7 @@ class Besieged:
                     "dicom": {"host": "127.0.0.1", "port": dicom_port},
                     "pacs": [describe(pacs)],
                     "cache": {"min_free": "1MB"},
-                    "state_dir": str(self.directory / "state"),
+                    "state_dir": str(with_journal(self.directory / "state")),
                 }
             )
         )
@@ -106,14 +145,17 @@ def honest(**options):
     return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=45), **options)
 
 
-@pytest.fixture
-async def besieged(simulator, tmp_path):
-    simulator.add(*(i.content for i in SAMPLE))
-    port = free_port()
-    gateway = Besieged(tmp_path, port, f"http://127.0.0.1:{port}")
-    await gateway.start(simulator)
-    yield gateway
-    await gateway.stop()
+@pytest.fixture(scope="module")
+async def besieged(tmp_path_factory):
+    """One for all attacks of a file, as it is one in a hospital: what one leaves behind, the next one meets."""
+    with warnings.catch_warnings(), PacsSimulator() as pacs:
+        warnings.simplefilter("ignore")
+        pacs.add(*(i.content for i in SAMPLE))
+        port = free_port()
+        gateway = Besieged(tmp_path_factory.mktemp("besieged"), port, f"http://127.0.0.1:{port}")
+        await gateway.start(pacs)
+        yield gateway
+        await gateway.stop()
 
 
 class Nginx:

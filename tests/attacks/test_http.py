@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 import time
 from urllib.parse import urlsplit
@@ -57,20 +58,19 @@ class Horde:
         return found
 
 
-async def honest_work(gateway, content, rounds=3):
-    """What others do meanwhile: open a study and its images, fetch something large, upload."""
-    for n in range(rounds):
-        async with honest() as http:
-            answer = await gateway.webhook(http)
-            assert len(answer["urls"]) == len(SAMPLE)
-            status, _ = await gateway.get(http, answer["urls"][n])
-            assert status == 200
-            [url] = gateway.presigner.get_urls(["studies/large"], expires_in=600)
-            assert await gateway.get(http, url) == (200, content)
-            assert await gateway.put(http, f"inbox/honest-{n}-{time.monotonic_ns()}", b"an upload") == 200
+async def honest_work(gateway, content):
+    """What others do meanwhile: open a study and an image of it, fetch something large, upload."""
+    async with honest() as http:
+        answer = await gateway.webhook(http)
+        assert len(answer["urls"]) == len(SAMPLE)
+        status, _ = await gateway.get(http, random.choice(answer["urls"]))
+        assert status == 200
+        [url] = gateway.presigner.get_urls(["studies/large"], expires_in=600)
+        assert await gateway.get(http, url) == (200, content)
+        assert await gateway.put(http, f"inbox/honest-{time.monotonic_ns()}", b"an upload") == 200
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def large(besieged):
     content = bytes(range(256)) * (LARGE // 256)
     async with honest() as http:
@@ -86,52 +86,75 @@ def request(method, url, *lines):
     ).encode()
 
 
-async def test_a_thousand_browsers_that_read_nothing_hold_up_nobody(besieged, large):
-    before = besieged.resident()
+async def test_a_thousand_browsers_that_read_nothing_hold_up_nobody(besieged, large, besiege):
     [url] = besieged.presigner.get_urls(["studies/large"], expires_in=600)
-    async with Horde(besieged.port) as horde:
-        await horde.add(DESCRIPTORS - 24, request("GET", url))
-        await honest_work(besieged, large)
-        assert besieged.resident() - before < 200_000_000
-    await honest_work(besieged, large, rounds=1)
+
+    @contextlib.asynccontextmanager
+    async def reading_nothing():
+        before = besieged.resident()
+        async with Horde(besieged.port) as horde:
+            await horde.add(DESCRIPTORS - 24, request("GET", url))
+            yield
+            assert besieged.resident() - before < 200_000_000
+
+    await besiege(reading_nothing, lambda: honest_work(besieged, large))
+    await honest_work(besieged, large)
     assert besieged.log.stat().st_size < 1_000_000
     assert b"Traceback" not in besieged.log.read_bytes()
 
 
-async def test_uploads_with_a_made_up_signature_are_refused_before_a_byte_goes_to_the_store(besieged, large):
+async def test_uploads_with_a_made_up_signature_are_refused_before_a_byte_goes_to_the_store(besieged, large, besiege):
     url = besieged.presigner.put_url("inbox/x", expires_in=600)
     forged = url[:-1] + ("0" if url[-1] != "0" else "1")
-    async with Horde(besieged.port) as horde:
-        await horde.add(300, request("PUT", forged, "Content-Length: 100000") + b"x")
-        await honest_work(besieged, large)
-        answers = await horde.statuses()
-        assert answers
-        assert set(answers) == {403}
+
+    @contextlib.asynccontextmanager
+    async def forging():
+        async with Horde(besieged.port) as horde:
+            await horde.add(300, request("PUT", forged, "Content-Length: 100000") + b"x")
+            yield
+            answers = await horde.statuses()
+            assert answers
+            assert set(answers) == {403}
+
+    await besiege(forging, lambda: honest_work(besieged, large))
 
 
-async def test_slow_uploads_by_a_true_url_hold_up_no_download_and_no_other_upload(besieged, large):
+async def test_slow_uploads_by_a_true_url_hold_up_no_download_and_no_other_upload(besieged, large, besiege):
     url = besieged.presigner.put_url("inbox/x", expires_in=600)
-    async with Horde(besieged.port) as horde:
-        await horde.add(300, request("PUT", url, "Content-Length: 100000") + b"x")
-        await honest_work(besieged, large)
+
+    @contextlib.asynccontextmanager
+    async def slow():
+        async with Horde(besieged.port) as horde:
+            await horde.add(300, request("PUT", url, "Content-Length: 100000") + b"x")
+            yield
+
+    await besiege(slow, lambda: honest_work(besieged, large))
 
 
-async def test_webhooks_that_are_not_signed_or_never_end_hold_up_no_signed_one(besieged, large):
-    lines = [f"{name}: {value}" for name, value in sign(KEY, "msg_slow", b"{").items()]
-    async with Horde(besieged.port) as horde:
-        await horde.add(300, request("POST", "http://x/webhooks/avara", "Content-Length: 900000", *lines) + b"{")
-        await horde.add(300, request("POST", "http://x/webhooks/avara", "Content-Length: 900000") + b"{")
-        await honest_work(besieged, large)
+async def test_webhooks_that_are_not_signed_or_never_end_hold_up_no_signed_one(besieged, large, besiege):
+    @contextlib.asynccontextmanager
+    async def endless():
+        lines = [f"{name}: {value}" for name, value in sign(KEY, "msg_slow", b"{").items()]
+        async with Horde(besieged.port) as horde:
+            await horde.add(300, request("POST", "http://x/webhooks/avara", "Content-Length: 900000", *lines) + b"{")
+            await horde.add(300, request("POST", "http://x/webhooks/avara", "Content-Length: 900000") + b"{")
+            yield
+
+    await besiege(endless, lambda: honest_work(besieged, large))
 
 
-async def test_connections_that_say_nothing_hold_up_nobody(besieged, large):
-    async with Horde(besieged.port) as horde:
-        await horde.add(500, b"")
-        await horde.add(500, b"GET /health HTTP/1.1\r\nHost: ")
-        await honest_work(besieged, large)
+async def test_connections_that_say_nothing_hold_up_nobody(besieged, large, besiege):
+    @contextlib.asynccontextmanager
+    async def mute():
+        async with Horde(besieged.port) as horde:
+            await horde.add(500, b"")
+            await horde.add(500, b"GET /health HTTP/1.1\r\nHost: ")
+            yield
+
+    await besiege(mute, lambda: honest_work(besieged, large))
 
 
-async def test_through_nginx_strangers_are_told_apart_and_hold_up_nobody(proxied):
+async def test_through_nginx_strangers_are_told_apart_and_hold_up_nobody(proxied, besiege):
     gateway, nginx = proxied
     content = bytes(LARGE)
     tls = ssl.create_default_context()
@@ -141,9 +164,14 @@ async def test_through_nginx_strangers_are_told_apart_and_hold_up_nobody(proxied
         assert all(url.startswith(f"https://localhost:{nginx.port}/") for url in answer["urls"])
         assert await gateway.put(http, "studies/large", content) == 200
     forged = gateway.presigner.put_url("inbox/x", expires_in=600)[:-1] + "g"
-    async with Horde(nginx.port, tls) as horde:
-        await horde.add(300, request("PUT", forged, "Content-Length: 100000") + b"x")
-        await honest_work(gateway, content)
+
+    @contextlib.asynccontextmanager
+    async def forging():
+        async with Horde(nginx.port, tls) as horde:
+            await horde.add(300, request("PUT", forged, "Content-Length: 100000") + b"x")
+            yield
+
+    await besiege(forging, lambda: honest_work(gateway, content))
     # Nothing that opens anything is in a log.
     logs = nginx.logs() + gateway.log.read_text()
     assert "/studies/large" in logs

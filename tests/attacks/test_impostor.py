@@ -17,9 +17,9 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gateway.demo.sample import sample_study, synthetic_ct
+from gateway.demo.stand_in import without_reactor
 from gateway.studies.outcome import Complete
 from tests.conftest import data_set
-from tests.rig.simulator import without_reactor
 
 STUDY = generate_uid(None)
 SAMPLE = list(synthetic_ct(STUDY, 40, 16, 16))

@@ -8,8 +8,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from lxml import etree
 
-from gateway.app.stores import kept_secret
+from gateway.app.state import kept_secret
 from gateway.cli import main
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.journal import Jobs
@@ -17,6 +18,9 @@ from gateway.pacs.errors import AssociationRejected
 from gateway.pacs.peer import Peer
 from gateway.pacs.scu.client import PacsClient
 from gateway.studies.deferred import DeferredUrls
+from tests.audit.receiver import Receiver
+from tests.audit.test_messages import SCHEMA
+from tests.studies.test_truth import changed
 from tests.untyped import Untyped
 
 STUDY, SAMPLE = sample_study()
@@ -72,6 +76,7 @@ async def test_an_upload_and_what_became_of_it_are_told(simulator, start):
         assert put.status == 200
     (access,), (uploaded,) = await told(gateway, "upload_access"), await told(gateway, "uploaded")
     assert (access["study"], access["status"]) == (STUDY, 200)
+    assert access["outcome"] == f"authorized, an upload URL for {uploaded['key']}"
     assert (uploaded["bytes"], uploaded["status"]) == (len(capture.content), 200)
     async with asyncio.timeout(30):
         while not [e for e in await told(gateway, "job") if e["kind"] == "capture.store"]:
@@ -106,3 +111,82 @@ async def test_what_somebody_does_by_a_command_has_their_name(simulator, start, 
     checked = await asyncio.to_thread(CliRunner().invoke, main, ["audit", "verify", "-c", str(path)])
     assert checked.exit_code == 0, checked.output
     assert "whole" in checked.output
+
+
+async def command(gateway, tmp_path, *arguments):
+    path = tmp_path / f"gateway-{gateway.config.http.port}.yaml"
+    done = await asyncio.to_thread(CliRunner().invoke, main, [*arguments, "-c", str(path)])
+    assert done.exit_code in (0, 1), done.output
+
+
+async def test_whoever_is_shown_or_takes_something_by_a_command_is_told(simulator, start, tmp_path):
+    simulator.add(*(i.content for i in SAMPLE))
+    gateway = await start(simulator)
+    await gateway.ask(STUDY)
+    await gateway.quiet()
+    await gateway.parts.events.flush()
+    job, _ = await Jobs(gateway.parts.journal).add("test", "a", Untyped())
+    for arguments in (
+        ("study", "show", STUDY),
+        ("study", "show", STUDY, "--why"),
+        ("jobs", "show", str(job.id)),
+        ("jobs", "show", str(job.id), "--payload"),
+        ("trace", "DEMO-001"),
+        ("backup", str(tmp_path / "kept")),
+    ):
+        await command(gateway, tmp_path, *arguments)
+    acts = await told(gateway, "operator", 6)
+    assert [act["did"] for act in acts] == ["show study", "show access", "show job", "show payload", "trace", "backup"]
+    assert all(act["by"] for act in acts)
+    assert acts[0]["study"] == acts[1]["study"] == STUDY
+    assert acts[2]["jobs"] == [job.id]
+    assert (acts[4]["studies"], acts[4]["searched"]) == ([STUDY], gateway.parts.events.hidden("DEMO-001"))
+    assert acts[5]["folder"] == str(tmp_path / "kept")
+
+
+async def test_what_the_pacs_has_withdrawn_or_corrected_is_told_and_when_the_gateway_began(
+    simulator, start, monkeypatch
+):
+    monkeypatch.setattr("gateway.studies.absence.ABSENT_FOR", 0.0)
+    simulator.add(*(i.content for i in SAMPLE))
+    gateway = await start(simulator, cache={"revalidate_after": "0s"})
+    await gateway.ask(STUDY)
+    gone = SAMPLE[1].sop_instance_uid
+    simulator.remove(gone)
+    await gateway.ask(STUDY)
+    (withdrawn,) = await told(gateway, "instances_withdrawn")
+    assert (withdrawn["study"], withdrawn["count"], withdrawn["instances"]) == (STUDY, 1, [gone])
+    simulator.add(*(changed(i.content, PatientID="OTHER") for i in SAMPLE if i.sop_instance_uid != gone))
+    await gateway.ask(STUDY)
+    (corrected,) = await told(gateway, "study_corrected")
+    assert (corrected["study"], corrected["attributes"]) == (STUDY, "patient ID")
+    assert "OTHER" not in json.dumps(corrected)
+    simulator.clear()
+    await gateway.ask(STUDY)
+    (dropped,) = await told(gateway, "study_dropped")
+    assert (dropped["study"], "no PACS has it" in dropped["why"]) == (STUDY, True)
+    (began,) = await told(gateway, "started")
+    assert began["version"]
+
+
+async def test_the_trail_reaches_an_audit_repository_and_check_and_health_tell_how_it_is(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    receiver = await Receiver().start()
+    gateway = await start(
+        simulator,
+        audit={"syslog": {"host": "127.0.0.1", "port": receiver.port, "protocol": "tcp", "source_id": "gateway-1"}},
+    )
+    await gateway.ask(STUDY)
+    async with asyncio.timeout(20):
+        while not (exports := [one for one in receiver.got if b'"110106"' in one.body]):
+            await asyncio.sleep(0.05)
+    SCHEMA.assertValid(message := etree.fromstring(exports[0].body))
+    assert message.find("ParticipantObjectIdentification").get("ParticipantObjectID") == STUDY
+    assert any(b'"110120"' in one.body for one in receiver.got)  # it was started
+    async with gateway.http.get(f"http://127.0.0.1:{gateway.config.http.port}/health") as answer:
+        assert (await answer.json())["destinations"] == {"audit syslog": "ok"}
+    port = receiver.port
+    await receiver.stop()
+    told_ = {result.name: result async for result in gateway.checked()}
+    assert told_["audit syslog"].ok is False
+    assert f"127.0.0.1:{port} cannot be reached" in told_["audit syslog"].text

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.avara import remember
 from gateway.avara.remember import GOOD_FOR, Deliveries, Replayed, Response
 
 ANSWER = Response(200, b"x" * 100)
@@ -72,4 +73,37 @@ async def test_it_is_remembered_for_as_long_as_its_signature_is_good_and_no_long
     assert await deliveries.begin("msg_1", 1200) == ANSWER
     clock.time += 1
     assert await deliveries.begin("msg_2", 1500) is None
-    assert "msg_1" not in deliveries._known
+    assert len(deliveries._known) == 1
+
+
+async def test_after_a_restart_a_copy_gets_none_and_a_repeat_of_avaras_a_new_one():
+    before, after = Deliveries(Clock()), Deliveries(Clock())
+    assert await before.begin("msg_1", 1000) is None
+    before.end("msg_1", ANSWER)
+    before.answered("msg_1", 1000)
+    kept = before.take()
+    assert "msg_1" not in str(kept)
+    assert before.take() == {}
+    after.restore(kept)
+    with pytest.raises(Replayed):
+        await after.begin("msg_1", 1000)
+    assert await after.begin("msg_1", 1001) is None
+    after.end("msg_1", ANSWER)
+    assert await after.begin("msg_1", 1001) == ANSWER
+
+
+async def test_what_a_restart_is_to_remember_is_forgotten_as_soon_and_is_bounded(monkeypatch):
+    clock = Clock()
+    deliveries = Deliveries(clock)
+    deliveries.restore({"a": 1000, "b": 900})
+    clock.time = 900 + GOOD_FOR + 1
+    assert await deliveries.begin("msg_1", 1100) is None
+    assert len(deliveries._known) == 2
+    monkeypatch.setattr(remember, "MOST_UNKEPT", 3)
+    for n in range(9):
+        deliveries.answered(f"msg_{n}", 1000)
+    taken = deliveries.take()
+    assert len(taken) == 3
+    deliveries.answered("msg_10", 1000)
+    deliveries.put_back(taken)
+    assert len(deliveries.take()) == 3

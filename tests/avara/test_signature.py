@@ -15,6 +15,7 @@ OTHER = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 BODY = b'{"id":"whe_1","type":"study.access_requested","data":{"studyId":"stu_1","studyInstanceUid":"1.2.3"}}'
 
 
+@pytest.mark.slow
 def test_avaras_own_sdk_unwraps_what_we_sign():
     from avara import Avara
 

@@ -119,7 +119,7 @@ def test_keys_are_spelled_as_the_contract_has_them():
         authorized=True,
         urls=["u"],
         media_urls=[MediaUrl(mime_type="application/pdf", url="m", file_name="f.pdf")],
-        manifest=Manifest(studyInstanceUID="1.2.3", series=[series]),
+        manifest=Manifest(studyInstanceUID="1.2.3", series=[series]).to_json(),
     )
     assert json.loads(answer.to_json()) == {
         "authorized": True,

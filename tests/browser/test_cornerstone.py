@@ -9,63 +9,25 @@ import json
 
 import numpy as np
 import pytest
-from aiohttp import web
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from gateway.demo.sample import sample_study
-from tests.rig.chromium import chromium
-from tests.rig.npm import package
+from tests.rig.npm import NotToBeHad
+from tests.rig.viewer import viewer as viewer_in
 
 pytestmark = pytest.mark.slow
-
-SCRIPTS = {
-    "core.js": ("cornerstone-core", "dist/cornerstone.min.js"),
-    "parser.js": ("dicom-parser", "dist/dicomParser.min.js"),
-    "loader.js": ("cornerstone-wado-image-loader", "dist/cornerstoneWADOImageLoaderNoWebWorkers.bundle.min.js"),
-}
-
-PAGE = """<!doctype html><title>viewer</title><div id="view" style="width:256px;height:256px"></div>
-<script src="core.js"></script><script src="parser.js"></script><script src="loader.js"></script><script>
-const loader = cornerstoneWADOImageLoader;
-loader.external.cornerstone = cornerstone;
-loader.external.dicomParser = dicomParser;
-const view = document.getElementById('view');
-cornerstone.enable(view);
-async function show(url) {
-  const image = await cornerstone.loadAndCacheImage('wadouri:' + url);
-  const drawn = new Promise(done => view.addEventListener('cornerstoneimagerendered', done, {once: true}));
-  cornerstone.displayImage(view, image);
-  await drawn;
-  const canvas = view.querySelector('canvas');
-  const shown = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-  const tones = new Set(shown.filter((_, n) => n % 4 === 0));
-  return {rows: image.rows, columns: image.columns, pixels: Array.from(image.getPixelData()), tones: tones.size};
-}
-</script>"""
 
 
 @pytest.fixture
 async def viewer(tmp_path):
     """A tab with cornerstone, on a web origin that is not the gateway's."""
-    files = {name: (package(of) / path).read_bytes() for name, (of, path) in SCRIPTS.items()}
-
-    async def file(request):
-        content = files.get(request.match_info["name"], PAGE.encode())
-        kind = "text/javascript" if request.match_info["name"] else "text/html"
-        return web.Response(body=content, content_type=kind)
-
-    application = web.Application()
-    application.router.add_get("/{name:.*}", file)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with chromium(tmp_path / "chromium") as tab:
-        await tab.open(f"http://localhost:{runner.addresses[0][1]}/")
-        await tab.until("typeof show === 'function'")
-        yield tab
-    await runner.cleanup()
+    try:
+        async with viewer_in(tmp_path) as tab:
+            yield tab
+    except NotToBeHad as e:
+        pytest.skip(str(e))
 
 
 async def show(tab, url):

@@ -10,8 +10,8 @@ import pytest
 from gateway.demo.orthanc import dies_with_us
 from gateway.demo.sample import sample_study
 from gateway.journal import Jobs
-from gateway.objects.embedded import free_port
 from tests.conftest import ended
+from tests.rig.ports import free_port
 
 STUDY, SAMPLE = sample_study()
 

@@ -12,7 +12,7 @@ from pydicom.filereader import read_dataset
 from gateway.captures.amend import coerce_patient, fill, sign
 from gateway.demo.sample import sample_capture
 from gateway.dicom.encoding import encode_data_set
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu.results import StudyRecord
 
 RECORD = StudyRecord(
     study_instance_uid="1.2.3", instances=1, series=1, patient_id="P-9", patient_name="Петров^Иван",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
+import json
 import subprocess
 import time
 
@@ -15,6 +17,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.journal import JobState, slots
+from gateway.objects import UPLOADS, ObjectStore
 from tests.rig.simulator import PacsSimulator
 
 from .conftest import SAMPLE, STUDY
@@ -38,6 +41,14 @@ async def test_a_slot_is_one_put_url_that_is_kept_before_it_leaves(viewer):
     assert set(answer) == {"authorized", "uploadUrls"}
     opened = await viewer.gateway.parts.journal.run(slots.open_slots)
     assert [s.key in answer["uploadUrls"][0] for s in opened] == [True]
+
+
+async def test_what_is_done_about_an_upload_is_told_as_the_webhook_s_that_its_url_was_given_to(viewer):
+    answer = await viewer.ask(webhook_id="msg_asked_for_a_slot")
+    assert await viewer.put(answer["uploadUrls"][0], sample_capture(STUDY).content) == 200
+    stored = await viewer.stored()
+    [checked] = await viewer.ended("capture.check", "done")
+    assert checked.log_ids == stored.log_ids == {"webhook": "msg_asked_for_a_slot"}
 
 
 async def test_the_same_webhook_gives_the_same_slot(viewer):
@@ -207,6 +218,40 @@ async def test_the_first_valid_upload_of_a_slot_wins(pacs, viewer):
     assert [uid for uid, _ in pacs.storage.received] == [capture.sop_instance_uid]
 
 
+@pytest.mark.parametrize("removals", [1, 2], ids=["after it was checked", "after it was sent again"])
+async def test_an_upload_that_comes_in_the_moment_of_a_removal_is_not_removed(viewer, monkeypatch, removals):
+    url, capture = (await viewer.ask())["uploadUrls"][0], sample_capture(STUDY)
+    tried, came = itertools.count(1), []
+
+    async def another_comes(keys):
+        """Whatever was looked at before, here is the last moment before the request leaves."""
+        if any(key.startswith("inbox/") for key in keys) and next(tried) == removals:
+            came.append(await viewer.put(url, b"not DICOM, and longer than a header would be" * 10))
+
+    delete, delete_if = ObjectStore.delete, ObjectStore._delete_if
+
+    async def deleted(self, keys):
+        keys = list(keys)
+        await another_comes(keys)
+        await delete(self, keys)
+
+    async def deleted_if(self, key, etag):
+        await another_comes([key])
+        return await delete_if(self, key, etag)
+
+    monkeypatch.setattr(ObjectStore, "delete", deleted)
+    monkeypatch.setattr(ObjectStore, "_delete_if", deleted_if)
+    assert await viewer.put(url, capture.content) == 200
+    await viewer.stored(within=60)
+    if removals == 2:
+        async with asyncio.timeout(30):
+            while await keys(viewer, "inbox/"):
+                await asyncio.sleep(0.05)
+        assert await viewer.put(url, capture.content) == 200
+    assert "DICOM" in await viewer.held(within=60)
+    assert came == [200]
+
+
 async def test_every_target_gets_it(pacs, viewer_of, start):
     with PacsSimulator("SECOND") as second:
         viewer = await viewer_of(pacs, second, captures={"targets": ["simulator", "second"]})
@@ -268,6 +313,23 @@ async def test_what_a_target_could_not_be_asked_before_it_is_asked_before_it_is_
     assert [uid for uid, _ in pacs.storage.received] == [other.sop_instance_uid]
 
 
+async def test_a_study_that_is_evicted_just_before_a_capture_joins_it_gets_no_index_of_what_is_gone(
+    pacs, viewer, monkeypatch
+):
+    fetcher = viewer.gateway.parts.fetcher
+    await viewer.gateway.ask(STUDY)
+    adopt = fetcher._adopt
+
+    async def evicted_before(held, incoming):
+        await fetcher._cache.drop(STUDY)
+        return await adopt(held, incoming)
+
+    monkeypatch.setattr(fetcher, "_adopt", evicted_before)
+    await viewer.upload(sample_capture(STUDY).content)
+    await viewer.stored()
+    assert await fetcher._cache.index(STUDY) is None
+
+
 async def test_our_copy_goes_once_it_was_kept_long_enough(pacs, viewer_of):
     viewer = await viewer_of(pacs, captures={"keep_after_stored": "1s"})
     await viewer.upload(sample_capture(STUDY).content)
@@ -286,6 +348,28 @@ async def test_what_was_uploaded_while_the_gateway_was_down_is_found(pacs, start
     assert await viewer.jobs.list() == []
     parts.loops.add("inbox", parts.inbox.watch)  # as at the next start
     await viewer.stored()
+
+
+async def test_what_is_one_too_many_through_a_url_of_an_outside_s3_is_removed_told_and_audited(viewer, caplog):
+    url = (await viewer.ask())["uploadUrls"][0]
+    for n in range(UPLOADS):
+        assert await viewer.put(url, b"no DICOM %d" % n) == 200
+        await viewer.ended("capture.check", "quarantined", count=n + 1)
+    jobs, kept = len(await viewer.jobs.list()), await keys(viewer, "quarantine/")
+    for n in range(4):
+        assert await viewer.put(url, b"one too many %d" % n) == 200  # the store is not ours
+        async with asyncio.timeout(20):
+            while await keys(viewer, "inbox/"):
+                await viewer.gateway.parts.inbox.look()
+    assert len(await viewer.jobs.list()) == jobs
+    assert await keys(viewer, "quarantine/") == kept
+    assert "others came through its URL before" in caplog.text
+    trail = viewer.gateway.parts.trail
+    await trail.flush()
+    text = "".join(p.read_text() for p in (viewer.gateway.config.state_dir / "audit").glob("*.jsonl"))
+    refused = [json.loads(line) for line in text.splitlines() if '"upload_refused"' in line]
+    assert refused
+    assert all((one["study"], one["bytes"]) == (STUDY, 14) for one in refused)
 
 
 async def test_an_upload_that_no_slot_explains_is_held_and_not_dropped(viewer):
@@ -316,11 +400,11 @@ async def test_a_pacs_that_cannot_be_reached_is_tried_again(pacs, viewer):
     answer = await viewer.ask()
     pacs.behaviour.refuse_calling_ae = True
     assert await viewer.put(answer["uploadUrls"][0], capture.content) == 200
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not any(j.attempts for j in await viewer.jobs.list(kinds=["capture.check"])):
             await asyncio.sleep(0.05)
     pacs.behaviour.refuse_calling_ae = False
-    await viewer.stored()
+    await viewer.stored(within=60)
 
 
 @pytest.mark.parametrize("how", ["aborts", "keeps_then_aborts"])
@@ -367,12 +451,12 @@ async def test_no_context_accepted_is_permanent_and_can_be_retried_by_an_operato
 
 
 async def test_a_slow_answer_is_a_time_out_and_the_effect_is_once(pacs, viewer_of):
-    viewer = await viewer_of(pacs, pacs_options={"respond_timeout": "500ms"})
+    viewer = await viewer_of(pacs, pacs_options={"respond_timeout": "2s"})
     capture = sample_capture(STUDY)
     answer = await viewer.ask()
-    pacs.storage.behaviour.delay = 1.0
+    pacs.storage.behaviour.delay = 4.0
     assert await viewer.put(answer["uploadUrls"][0], capture.content) == 200
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not pacs.storage.received:
             await asyncio.sleep(0.05)
     pacs.storage.behaviour.delay = 0

@@ -20,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import check, examine
-from gateway.config.models import CAPTURE_CLASSES
+from gateway.config.captures import CAPTURE_CLASSES
 from gateway.demo.sample import sample_capture
 from gateway.runtime.spools import Spools
 
@@ -155,7 +155,7 @@ def test_a_truncated_compressed_file_is_told(tmp_path):
         ({"Rows": 49}, "pixel data have 9216 bytes where its attributes demand 9408"),
         ({"NumberOfFrames": 1000}, "where its attributes demand"),
         ({"BitsAllocated": None}, "pixel attributes are absent"),
-        ({"Rows": 0}, "no numbers of an image"),
+        ({"Rows": 0}, "do not describe an image"),
         ({"PixelData": None}, "is an image and has no pixel data"),
     ],
 )
@@ -181,6 +181,7 @@ def test_an_upload_over_the_limit_is_refused(tmp_path):
         look(content, tmp_path, max_size=1000)
 
 
+@pytest.mark.slow
 def test_a_deflate_bomb_costs_no_more_than_the_limit(tmp_path):
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = b"".join(squeeze.compress(bytes(1_000_000)) for _ in range(300)) + squeeze.flush()
@@ -228,6 +229,7 @@ def test_sequences_that_mean_well_are_walked(tmp_path):
     assert accept(content, tmp_path).attributes.ContributingEquipmentSequence[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
 from gateway.captures.inbox import Inbox
+from gateway.captures.jobs import CHECK, CheckUpload
 from gateway.demo.sample import sample_capture
-from gateway.journal import Jobs, Journal
-from gateway.objects import Credentials, ObjectStore
-from gateway.objects.embedded import free_port
+from gateway.journal import Jobs, JobState, Journal, jobs, slots
+from gateway.objects import Credentials, ObjectInfo, ObjectStore
 from gateway.runtime.supervise import Supervisor
+from tests.clock import ManualClock
+from tests.rig.journal import with_journal
+from tests.rig.ports import free_port
 
 from .conftest import STUDY
 
@@ -41,7 +45,7 @@ async def test_a_listing_that_is_no_xml_does_not_keep_a_later_upload_from_being_
     runner, port = web.AppRunner(application, shutdown_timeout=0.1), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    journal = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
+    journal = await Journal.open(f"sqlite:///{with_journal(tmp_path) / 'journal.db'}")
     store = ObjectStore(
         endpoint=lambda: f"127.0.0.1:{port}", secure=False, region="us-east-1", bucket="dicom",
         credentials=Credentials("access", "secret"),
@@ -76,3 +80,54 @@ async def test_an_upload_that_the_gateways_own_face_took_waits_for_no_listing(pa
     await viewer.stored()
     await viewer.gateway.parts.inbox.look()
     assert len(await viewer.jobs.list(kinds=["capture.check"])) == 1  # a listing takes it for the same upload
+
+
+class Plain(dict):
+    """A store that deletes whatever lies there, as MinIO does, with an upload that comes in any moment of a removal."""
+
+    comes: Sequence[bytes] = ()
+
+    async def list(self, prefix):
+        for key, content in list(self.items()):
+            yield ObjectInfo(key, len(content), content.decode(), None)
+
+    async def compares_before_deleting(self):
+        return False
+
+    async def head(self, key):
+        return ObjectInfo(key, len(self[key]), self[key].decode(), None) if key in self else None
+
+    async def delete(self, keys):
+        for key in keys:
+            if self.comes:
+                self[key], self.comes = self.comes[0], ()  # after the look, before the removal
+            del self[key]
+
+
+async def test_where_the_store_does_not_compare_nothing_is_removed_while_its_url_is_open(tmp_path):
+    clock, store = ManualClock(), Plain({"inbox/s": b"first"})
+    journal = await Journal.open(f"sqlite:///{with_journal(tmp_path) / 'journal.db'}", clock=clock)
+    slot = slots.Slot("s", "msg_1", "stu_1", STUDY, None, None, clock.now(), clock.now() + 900)
+    try:
+        await journal.run(lambda c: slots.grant(c, slot))
+        inbox = Inbox(store, journal, added=lambda: None)
+        await inbox.look()
+        (job,) = await Jobs(journal).list(kinds=[CHECK])
+        await journal.run(lambda c: jobs.end(c, job, JobState.DONE, "checked", CheckUpload("s", None, 5)))
+
+        store.comes = (b"another",)
+        await inbox.look()
+        assert (store, store.comes) == ({"inbox/s": b"first"}, (b"another",))  # it was not even tried
+        store["inbox/s"], store.comes = b"another", ()
+        await inbox.look()
+        assert [j.subject for j in await Jobs(journal).list(kinds=[CHECK], states=[JobState.WAITING])] == ["s another"]
+
+        clock.jump(900 + slots.GRACE + 1)
+        await inbox.look()
+        assert store == {"inbox/s": b"another"}  # nobody has looked at that one yet
+        (job,) = await Jobs(journal).list(kinds=[CHECK], states=[JobState.WAITING])
+        await journal.run(lambda c: jobs.end(c, job, JobState.DONE, "checked", CheckUpload("s", None, 7)))
+        await inbox.look()
+        assert store == {}
+    finally:
+        await journal.close()

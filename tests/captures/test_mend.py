@@ -16,10 +16,11 @@ from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import check, examine
-from gateway.config.models import CAPTURE_CLASSES
+from gateway.config.captures import CAPTURE_CLASSES
 from gateway.demo.sample import sample_capture
 from gateway.dicom.elements import MalformedDataSet
-from gateway.dicom.mend import mend, pieces
+from gateway.dicom.mend import mend
+from gateway.dicom.stretches import pieces
 from gateway.runtime.spools import Spools
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -96,7 +97,7 @@ def test_a_value_of_odd_length_is_padded(syntax, odd, even):
 
 @pytest.mark.parametrize(("vr", "size"), [(b"US", 3), (b"UL", 5), (b"FL", 7), (b"FD", 9), (b"AT", 3), (b"SS", 1)])
 def test_a_binary_value_that_is_cut_short_is_told_with_its_place(vr, size):
-    with pytest.raises(MalformedDataSet, match=r"\(0028,0010\) at byte 14 .* no number of values of its VR"):
+    with pytest.raises(MalformedDataSet, match=r"\(0028,0010\) at byte 14 .* not a whole number of values of its VR"):
         mended(element(0x00100010, b"PN", b"EVEN^X") + element(0x00280010, vr, b"\1" * size))
 
 

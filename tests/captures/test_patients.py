@@ -62,5 +62,28 @@ async def test_an_operators_retry_after_a_change_of_configuration_stores_it(pacs
     assert [o async for o in viewer.gateway.parts.store.list("quarantine/")] == []
 
 
+async def test_a_patient_that_the_pacs_corrects_between_two_captures_is_noticed(pacs, viewer, monkeypatch):
+    monkeypatch.setattr("gateway.captures.check.STATED_FOR", 1000.0)
+    await viewer.upload(sample_capture(STUDY).content)
+    await viewer.stored()
+    corrected = [with_patient_id(content, "CORRECTED") for content in pacs.instances(STUDY).values()]
+    pacs.clear()
+    pacs.add(*corrected)
+    capture = sample_capture(STUDY, PatientID="CORRECTED")
+    await viewer.upload(capture.content)
+    await viewer.ended("capture.store", "done", count=2)
+    assert capture.sop_instance_uid in pacs.instances(STUDY)
+    monkeypatch.setattr("gateway.captures.check.STATED_FOR", 0.0)
+    await viewer.upload(sample_capture(STUDY).content)
+    assert "Patient ID differ" in await viewer.held()
+
+
+def with_patient_id(content, patient_id):
+    d, out = read(content), io.BytesIO()
+    d.PatientID = patient_id
+    d.save_as(out)
+    return out.getvalue()
+
+
 def read(content):
     return dcmread(io.BytesIO(content))

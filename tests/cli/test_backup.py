@@ -14,6 +14,8 @@ from gateway.config import load
 from gateway.journal import Jobs, jobs
 from tests.untyped import Untyped
 
+pytestmark = pytest.mark.slow  # each command is a process
+
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -94,5 +96,5 @@ async def test_what_cannot_be_backed_up_or_brought_back_is_told_in_a_line(config
         code, said = await command(*arguments, "-c", file, tmp_path / "nothing")
         assert code == 1
         assert len(said.strip().splitlines()) == 1, said
-        assert "no journal" in said or "no backup" in said
+        assert "no journal" in said or "not a backup" in said
     assert not (tmp_path / "state").exists()

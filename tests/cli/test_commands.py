@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from gateway.demo.sample import sample_study
-from gateway.objects.embedded import free_port
 from tests.conftest import AE_TITLE, KEY, describe
+from tests.rig.ports import free_port
 
 pytestmark = pytest.mark.slow
 

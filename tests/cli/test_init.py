@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.cli.common import MISCONFIGURED
 from gateway.config import load
 from tests.conftest import KEY
 
@@ -79,6 +80,20 @@ def test_what_is_there_is_not_replaced_unasked(init, tmp_path):
     assert "is there already" in init().output
     assert (tmp_path / "etc/gateway.yaml").read_text() == "mine"
     assert init("--force").exit_code == 0
+
+
+def test_the_key_can_come_later(tmp_path):
+    path = tmp_path / "etc/gateway.yaml"
+    done = CliRunner().invoke(main, ["init", "-c", str(path), "--later", *(f"--{k}={v}" for k, v in ANSWERS.items())])
+    assert done.exit_code == 0, done.output
+    assert "cannot be reached" not in done.output
+    keys = path.with_name("webhook_keys")
+    assert (keys.read_text(), stat.S_IMODE(keys.stat().st_mode)) == ("", 0o600)
+    served = CliRunner(env={"AVARA_WEBHOOK_KEY": None}).invoke(main, ["serve", "-c", str(path)])
+    assert served.exit_code == MISCONFIGURED
+    assert "webhook" in served.output
+    keys.write_text(f"{KEY}\n")
+    assert load(path, {}).pacs[0].ae_title == "ORTHANC"
 
 
 def test_shells_complete_the_commands():

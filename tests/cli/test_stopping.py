@@ -16,9 +16,10 @@ import aiohttp
 import pytest
 
 from gateway.app.run import STOPPED_WITHIN, core, service
-from gateway.objects.embedded import EmbeddedStore, free_port
+from gateway.objects.embedded import EmbeddedStore
 from gateway.runtime.lifecycle import longest_stop
 from tests.conftest import KEY
+from tests.rig.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 

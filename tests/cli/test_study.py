@@ -87,6 +87,7 @@ async def test_misuse_is_told(opened):
     assert (await run("study", "show", "-c", path, "1.2.3.4"))[0] == 1
 
 
+@pytest.mark.slow
 async def test_without_a_running_gateway(write):  # noqa: F811
     path, _ = write({"name": "main", "ae_title": "NOBODY", "host": "127.0.0.1", "port": 1})
     code, out, error = await run("study", "show", "-c", path, "1.2.3.4")

@@ -72,6 +72,30 @@ def test_all_mistakes_are_told_at_once_with_line_and_key(write):
     assert len(told) == 5
 
 
+BY_WEB_ALONE = "pacs: [{name: a, retrieve: wado-rs, store: stow-rs, dicomweb_url: 'https://pacs.example/dicom-web'}]"
+
+
+def test_a_pacs_that_is_reached_by_https_alone_needs_no_title_host_and_port(write):
+    [pacs] = load(write(BY_WEB_ALONE), {"AVARA_WEBHOOK_KEY": KEY}).pacs
+    assert (pacs.titles, pacs.host, pacs.port) == (frozenset(), "", 0)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("retrieve: wado-rs, ", ""),
+        ("store: stow-rs, ", ""),
+        ("wado-rs", "[wado-rs, c-get]"),
+        ("https://pacs", "nowhere"),
+    ],
+)
+def test_any_other_pacs_needs_them(write, changed):
+    told = mistakes(write(BY_WEB_ALONE.replace(*changed)))
+    assert told
+    if changed[1] != "nowhere":
+        assert [m.split(": ", 1)[1] for m in told] == [f"pacs.0.{k}: is missing" for k in ("ae_title", "host", "port")]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

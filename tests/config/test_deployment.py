@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from gateway.app.run import STOPPED_WITHIN
 from gateway.cli import main
 from gateway.cli.common import DEFAULT_FILE, MISCONFIGURED
-from gateway.config import load
+from gateway.config import effective, load
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
@@ -94,6 +94,7 @@ def test_the_trial_pacs_knows_the_gateway():
     assert (config["pacs"][0]["ae_title"], config["pacs"][0]["port"]) == (orthanc["DicomAet"], orthanc["DicomPort"])
 
 
+@pytest.mark.slow
 def test_making_secrets_makes_what_compose_wants_and_never_overwrites(tmp_path):
     (tmp_path / "scripts").mkdir()
     script = tmp_path / "scripts/make-secrets"
@@ -119,9 +120,13 @@ def test_the_unit_waits_for_ready_wants_signs_of_life_and_is_given_time_to_stop(
     assert float(COMPOSE["services"]["gateway"]["stop_grace_period"].rstrip("s")) > STOPPED_WITHIN
 
 
-@pytest.mark.parametrize("script", ["make-venv", "install-system-packages", "make-secrets"])
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(
+    p.relative_to(ROOT).as_posix() for folder in ("scripts", "deploy") for p in (ROOT / folder).rglob("*")
+    if p.is_file() and p.read_bytes().startswith(b"#!/bin/sh")
+))  # fmt: skip
 def test_scripts_are_plain_shell(script):
-    subprocess.run(["sh", "-n", str(ROOT / "scripts" / script)], check=True)
+    subprocess.run(["sh", "-n", str(ROOT / script)], check=True)
 
 
 def test_the_unit_does_not_start_again_what_its_configuration_keeps_from_starting(tmp_path):
@@ -131,7 +136,9 @@ def test_the_unit_does_not_start_again_what_its_configuration_keeps_from_startin
     assert done.exit_code == MISCONFIGURED
     assert "there is no webhook key" in done.output
     unit = (ROOT / "deploy/avara-gateway.service").read_text()
-    assert re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE) == [str(MISCONFIGURED)]
+    assert re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE) == [
+        f"{MISCONFIGURED} 243"
+    ]  # a credential is missing
     assert f"serve -c {DEFAULT_FILE}\n" in unit
 
 
@@ -146,6 +153,7 @@ def test_the_unit_lets_the_gateway_open_all_files_that_its_settings_can_ask_for(
     assert most.connections == 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here (apt-get install systemd)")
 def test_the_unit_may_do_little_by_the_judgement_of_systemd():
     unit = ROOT / "deploy/avara-gateway.service"
@@ -164,6 +172,41 @@ def test_the_unit_holds_no_secret_and_gives_the_key_as_a_credential(tmp_path):
     (tmp_path / value).write_text(KEY)
     config = load(ROOT / "config/gateway.minimal.yaml", {name: str(tmp_path / value)})
     assert [key.get_secret_value() for key in config.avara.webhook_keys] == [KEY]
+
+
+def test_every_secret_can_be_a_credential_of_systemd(tmp_path):
+    """As ``LoadCredential=`` and ``Environment=…_FILE=%d/NAME`` hand it on: a file that only this user may read, in
+    ``$CREDENTIALS_DIRECTORY``, which is gone when the service ends."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    secrets = {
+        "AVARA__API_KEY": "an API key", "STORE__SECRET_KEY": "a secret key", "OUTBOUND__PASSWORD": "a password",
+        "PACS__0__DICOMWEB_PASSWORD": "another password", "ALERTS__EMAIL__PASSWORD": "a third one",
+    }  # fmt: skip
+    variables = {
+        "OUTBOUND__PROXY": "http://proxy.example:3128", "OUTBOUND__USER": "us", "STORE__ENDPOINT": "s3.example",
+        "STORE__ACCESS_KEY": "access", "PACS__0__DICOMWEB_URL": "https://pacs.example/dicomweb",
+        "PACS__0__DICOMWEB_USER": "us", "ALERTS__EMAIL__SERVER": "mail.example", "ALERTS__EMAIL__USER": "us",
+        "ALERTS__EMAIL__SENDER": "gateway@hospital.example", "ALERTS__EMAIL__RECIPIENTS__0": "pacs@hospital.example",
+    }  # fmt: skip
+    (folder / "webhook_keys").write_text(KEY + "\n")
+    variables["AVARA__WEBHOOK_KEYS_FILE"] = str(folder / "webhook_keys")
+    for name, secret in secrets.items():
+        (folder / name.lower()).write_text(secret + "\n")
+        variables[f"{name}_FILE"] = str(folder / name.lower())
+    for file in folder.iterdir():
+        file.chmod(0o400)
+    folder.chmod(0o500)
+    environment = {f"AVARA_GATEWAY__{name}": value for name, value in variables.items()}
+    config = load(ROOT / "config/gateway.minimal.yaml", environment)
+    email = config.alerting.email
+    assert email is not None
+    held = [
+        config.avara.api_key, config.store.secret_key, config.outbound.password, config.pacs[0].dicomweb_password,
+        email.password,
+    ]  # fmt: skip
+    assert [secret.get_secret_value() for secret in held] == list(secrets.values())
+    assert not any(secret in effective(config) for secret in (*secrets.values(), KEY))
 
 
 def test_the_unit_leaves_the_gateway_what_it_needs():

@@ -78,6 +78,17 @@ def told(tmp_path):
         (LEAST + "http: {public_url: “https://x.example”}\n", 3, "typographic quotes"),
         (LEAST + "store:\n\u00a0 secure: false\n", 4, "typographic quotes or spaces"),
         (LEAST + "http: {public_url: x.example}\n", 3, "write it like https://images.example.org"),
+        (LEAST + "page:\n  port: 8080\n", 4, "page.port: is that of http.port, too"),
+        (LEAST + "metrics:\n  port: 11112\n", 4, "metrics.port: is that of dicom.port, too"),
+        (LEAST + "page: {port: 9465}\nmetrics:\n  port: 9465\n", 5, "metrics.port: is that of page.port, too"),
+        (PACS.replace("ORTHANC", "A" * 17), 3, "1 to 16 ASCII characters"),
+        (PACS + "    retrieve: c-fetch\n", 6, "did you mean c-get?"),
+        (LEAST + "alerts:\n  email: {server: m, sender: a@b.example, recipients: c@d.example}\n", 4, "put it in [ ]"),
+        (LEAST + "cache: {url_expiry: 10 minutes}\n", 3, "write it like 10s, 1h30m"),
+        (LEAST + "cache: {max_size: lots}\n", 3, "write it like 200GB"),
+        (LEAST + "page: {port: 9465, host: 0.0.0.0}\n", 3, "that needs users, or a proxy"),
+        (LEAST + "page: {port: 9465, tls: {certificate_file: /absent, key_file: /absent}}\n", 3,
+         "page.tls.certificate_file: cannot read /absent"),
     ],
 )  # fmt: skip
 def test_each_kind_of_mistake_names_its_line_and_its_cure(told, text, line, cure):
@@ -151,9 +162,12 @@ def test_variables_of_others_are_let_be(tmp_path):
         ("AVARA_GATEWAY__PACS__HOST", "names an entry of a list by its number"),
         ("AVARA_GATEWAY__PACS__0__HOST__0__X", "has to be one value, and is a list"),
         ("AVARA_GATEWAY__0__HOST", "there is no list"),
+        ("AVARA_GATEWAY__HTTP__HOTS", "did you mean host?"),
+        ("AVARA_GATEWAY__HTPP__PORT", "did you mean http?"),
+        ("AVARA_GATEWAY__HTTP__PORT", "has to be a whole number"),
     ],
 )
-def test_a_number_that_no_list_has_is_told(told, name, cure):
+def test_a_variable_that_fits_nothing_is_told(told, name, cure):
     assert cure in told(LEAST, **{name: "x"})[0]
 
 
@@ -210,3 +224,9 @@ def test_whatever_stands_at_whatever_key_is_told_in_peoples_words_and_not_repeat
                 for word in ("Input", "Config", "valid ", "pydantic", "instance of", "unable", "parse", "dict", "str "):
                     assert word not in said, (path, said)
     assert said_at_all > 50
+
+
+def test_ports_of_two_addresses_may_be_the_same(tmp_path):
+    path = tmp_path / "gateway.yaml"
+    path.write_text(LEAST + "http: {host: 127.0.0.1, port: 8080}\npage: {host: 127.0.0.2, port: 8080}\n")
+    assert load(path, {"AVARA_WEBHOOK_KEY": KEY}).page.port == 8080

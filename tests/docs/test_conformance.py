@@ -47,11 +47,13 @@ def _uids(name: str) -> list[str]:
     return [uid for row in _table(name) for cell in row for uid in re.findall(r"`([\d.]+)`", cell)]
 
 
+@pytest.mark.slow
 def test_the_tables_are_those_of_the_code():
     checked = _check(SCRIPT)
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("was", "now"),
     [("262144 bytes", "16384 bytes"), ("| CT Image Storage |", "| Other Storage |"), ("<!-- keys -->\n", "")],

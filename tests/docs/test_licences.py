@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts/write-licences"
 
@@ -14,11 +16,13 @@ def check(script: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_what_the_gateway_depends_on_is_listed_with_its_licence():
     checked = check(SCRIPT)
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.slow
 def test_a_licence_that_is_not_listed_is_told(tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "docs").mkdir()

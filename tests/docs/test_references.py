@@ -198,3 +198,10 @@ def test_every_room_has_its_line_in_the_readme_and_in_the_drawing():
     assert rooms <= set(re.findall(r"\w+", drawing))
     table = TEXTS["README.md"].partition("## How it works")[2].partition("\n## ")[0]
     assert rooms <= set(re.findall(r"`(?:gateway/)?(\w+)/`", table))
+
+
+def test_each_test_that_is_named_is_there():
+    named = {(name, *found) for name in DOCUMENTS for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXTS[name])}
+    assert named
+    missing = [f"{where}: {path}::{test}" for where, path, test in sorted(named) if f"def {test}(" not in TEXTS[path]]
+    assert missing == []

@@ -1,4 +1,4 @@
-"""What the HL7 statement and the network table say is what the code does."""
+"""What the HL7 statement, the network table and the questionnaire say is what the code does."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from gateway.config.alerts import AlertEmailConfig
-from gateway.config.models import AvaraConfig, DicomConfig, HttpConfig, MetricsConfig
+from gateway.config.avara import AvaraConfig
+from gateway.config.dicom import DicomConfig
+from gateway.config.http import HttpConfig, MetricsConfig
 from gateway.config.page import PageConfig
+from gateway.page import LEAST, visitors
 from gateway.reports.hl7.acknowledgement import REFUSED, TAKEN
-from gateway.reports.hl7.message import CHARSETS, FieldMap, Profile, build_oru
+from gateway.reports.hl7.field_map import FieldMap
+from gateway.reports.hl7.message import CHARSETS, Profile, build_oru
 from gateway.reports.report import Signer, Signing
 from tests.reports.conftest import a_report, a_study
 
@@ -20,6 +24,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 HL7 = (DOCS / "hl7.md").read_text()
 ALERTS = (DOCS / "alerts.md").read_text()
 NETWORK = (DOCS / "network.md").read_text()
+QUESTIONNAIRE = (DOCS / "questionnaire.md").read_text()
 FIELD = r"\b(MSH|PID|ORC|OBR|OBX)-(\d+)\b"
 
 
@@ -98,3 +103,22 @@ def test_every_key_that_a_document_names_is_in_the_configuration():
         if key.partition(".")[0].removesuffix("[]") in sections and key not in known | kinds
     ]
     assert not missing
+
+
+def test_the_times_of_the_questionnaire_are_the_defaults_of_the_configuration():
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", (DOCS.parent / "config/reference.md").read_text(), re.M)
+    defaults = dict(rows)
+    said = re.findall(r"`(\w+\.\w+)` \((\d+) (day|hour)s?\)", QUESTIONNAIRE)
+    assert len(said) > 5
+    assert {(key, f"{number}{unit[0]}") for key, number, unit in said} == {(key, defaults[key]) for key, _, _ in said}
+
+
+def test_the_sessions_and_pauses_of_the_questionnaire_are_those_of_the_page():
+    assert f"{LEAST} characters at least" in QUESTIONNAIRE
+    assert (
+        f"a pause after {visitors.TRIES} wrong ones that grows to {visitors.LONGEST_PAUSE / 60:.0f} minutes"
+        in QUESTIONNAIRE
+    )
+    assert (
+        f"sessions of {visitors.LASTS / 3600:.0f} hours at most, {visitors.IDLE / 3600:.0f} hour idle" in QUESTIONNAIRE
+    )

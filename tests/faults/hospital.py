@@ -21,7 +21,9 @@ from pydicom.uid import generate_uid
 
 from gateway.avara.signature import sign
 from gateway.demo.sample import sample_capture, small_pdf, synthetic_ct
-from gateway.objects.embedded import EmbeddedStore, free_port
+from gateway.objects.embedded import EmbeddedStore
+from tests.rig.journal import with_journal
+from tests.rig.ports import free_port
 
 from .peers import Avara, Hl7Receiver, MailServer, MortalOrthanc
 from .process import GatewayProcess
@@ -147,7 +149,7 @@ class Hospital:
                     "sender": "gateway@example.org", "recipients": ["oncall@example.org"],
                 }},
             },
-            "state_dir": str(self.directory / "state"),
+            "state_dir": str(with_journal(self.directory / "state")),
         }  # fmt: skip
         for name, values in self._sections.items():
             document[name] = {**document.get(name, {}), **values} if isinstance(values, dict) else values

@@ -87,7 +87,7 @@ class Relay:
         self.wire = Wire()
 
     def cut(self) -> None:
-        """Ends every open connection in good order (FIN), to both sides."""
+        """Ends every open connection cleanly (FIN), to both sides."""
         for connection in list(self._open):
             connection.client.close()
             connection.server.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import time
 
@@ -149,6 +151,37 @@ async def test_a_thousand_connections_that_read_nothing_take_no_ones_turn(fresh)
     assert await broken(hospital) == []
 
 
+@pytest.mark.timeout(240)
+async def test_a_store_that_hangs_holds_up_no_webhook_no_job_and_no_alert(tmp_path):
+    """Reports lie in the store on their way, so they come later; that they came, and that one is critical, does not."""
+    async with Hospital(tmp_path, relayed_store=True) as hospital:
+        await hospital.gateway.start()
+        study, other = [await hospital.examine(hospital.main) for _ in range(2)]
+        await hospital.open_study(study)
+        hospital.relays["store"].wire.silent = True
+        # Much that waits for it: images of a cached study, a new one, and what each report puts there.
+        asked = [asyncio.create_task(attempted(hospital.open_study(s))) for s in (study, other) for _ in range(10)]
+        await asyncio.sleep(2)
+        reports = []
+        for _ in range(10):
+            async with asyncio.timeout(10):  # for as long Avara waits
+                reports.append(await hospital.deliver(study, critical=True))
+        assert all(report.acknowledged for report in reports)
+
+        async def all_told():
+            return all(report.report_id in hospital.mail.mails for report in reports)
+
+        await until(all_told, 30)
+
+        async def told():
+            return (await health(hospital))[0] == 503
+
+        await until(told, 30)  # what it said a moment ago is said again for a few seconds
+        hospital.relays["store"].mend()
+        await asyncio.gather(*asked)
+        assert await broken(hospital, heals_within=150) == []
+
+
 async def test_what_waited_while_the_clock_was_a_day_ahead_is_tried_once_it_is_right(hospital):
     study = await hospital.examine(hospital.main)
     await hospital.open_study(study)
@@ -166,6 +199,8 @@ async def test_what_waited_while_the_clock_was_a_day_ahead_is_tried_once_it_is_r
 async def test_of_a_killed_gateway_nothing_lives_on_beside_the_next_one(hospital):
     ours = f"-dir={hospital.gateway.state_dir / 'store'}"
     for _ in range(3):
+        # So that it cannot end by itself while the next one starts: asked to end, it has taken up to 28 s.
+        os.kill(hospital.gateway.store_process(), signal.SIGSTOP)
         await hospital.gateway.kill()
         await hospital.gateway.start()
         assert len([pid for pid in processes() if ours in command_of(pid)]) == 1

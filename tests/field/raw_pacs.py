@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -150,6 +150,10 @@ class RawPacs:
     """User information sub-items of its A-ASSOCIATE-RQs and -ACs, instead of the usual ones."""
     failing_get: bytes | None = None
     """The command set that every C-GET is answered with, as bytes."""
+    writes: Callable[[dict[int, str]], list[bytes]] = lambda values: [identifier(values)]
+    """An answer to a query → the identifiers that are sent for it, one a response."""
+    says_of_data_set: bool = True
+    """Whether the last response to a query has a Command Data Set Type."""
     lists: bool = True
     """Whether it answers IMAGE-level queries."""
     destination: tuple[str, int] = ("127.0.0.1", 0)
@@ -187,7 +191,10 @@ class RawPacs:
         if request == dimse.C_FIND_RQ:
             for answer in self._find(data):
                 pending = reply | {dimse.STATUS: 0xFF00, dimse.DATA_SET_TYPE: 1}
-                wire.send(context_id, pending, identifier(answer))
+                for written in self.writes(answer):
+                    wire.send(context_id, pending, written)
+            if not self.says_of_data_set:
+                del reply[dimse.DATA_SET_TYPE]
         elif request in (dimse.C_MOVE_RQ, dimse.C_GET_RQ):
             if request == dimse.C_GET_RQ and self.failing_get is not None:
                 wire.send(context_id, self.failing_get)

@@ -21,6 +21,7 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper import dimse, negotiation, pdus
+from gateway.pacs.upper.link import MAX_PDU
 from gateway.pacs.upper.negotiation import Context, accept, read_answer, read_request, request_pdu
 from gateway.runtime.spools import Spools
 from gateway.studies.outcome import Complete
@@ -45,6 +46,20 @@ INFORMING = {
     "extended negotiation of a length that lies": [item(0x56, b"\0\xff1.2")],
     "a role selection of a length that lies": [item(0x54, b"\0\xff1.2\1\1")],
     "a sub-item of a later edition": [item(0x5F, b"anything")],
+    "a sub-item that is longer than all": [struct.pack(">BxH", CLASS_UID, 500) + b"1.2.3"],
+    "sub-items of no length": [item(kind, b"") for kind in range(0x52, 0x5A)],
+    "sub-items twice": [item(CLASS_UID, b"1.2"), item(VERSION, b"A"), item(VERSION, b"B"), item(CLASS_UID, b"3.4")],
+    "sub-items the other way round": [
+        item(VERSION, b"X"),
+        item(0x54, b"\0\3" + b"1.2" + b"\1\1"),
+        item(CLASS_UID, b"1.2"),
+    ],
+    "bytes behind the sub-items": [item(CLASS_UID, b"1.2") + b"\0\0\0"],
+    "0xFF behind the sub-items": [item(CLASS_UID, b"1.2") + b"\xff" * 20],
+    "a second maximum length, of no limit": [item(CLASS_UID, b"1.2"), item(0x51, bytes(4))],
+    "a maximum length of eight bytes": [item(0x51, bytes(4) + struct.pack(">I", 16384))],
+    "a tiny maximum length": [item(0x51, struct.pack(">I", 7))],
+    "a UID with blanks and NULs around it": [item(CLASS_UID, b" 1.2.3 \0\0")],
 }
 """dcmjs-dimse#61 for the first ones; PS3.7 D.3.3.2: version 1 to 16 characters, class a UID. All only inform."""
 
@@ -55,6 +70,43 @@ TITLES = {
     "blanks before and after": b"  THEM   ",
 }
 """pynetdicom#921; PS3.8 Table 9-11: leading and trailing blanks are of no meaning."""
+
+
+def items_of(*items):
+    """An A-ASSOCIATE-RQ of these items (PS3.8 §9.3.2), whatever they are."""
+    content = struct.pack(">Hxx", 1) + b"US".ljust(16) + b"THEM".ljust(16) + bytes(32) + b"".join(items)
+    return struct.pack(">BxI", 1, len(content)) + content
+
+
+APPLICATION = item(0x10, b"1.2.840.10008.3.1.1.1")
+VERIFIES = proposed(1, VERIFICATION, [EXPLICIT])
+USER = item(0x50, item(0x51, struct.pack(">I", 16384)) + item(CLASS_UID, b"1.2.3"))
+
+ITEMS = {
+    "an application context padded with NULs": [item(0x10, b"1.2.840.10008.3.1.1.1\0"), VERIFIES, USER],
+    "an application context padded with blanks": [item(0x10, b"1.2.840.10008.3.1.1.1 "), VERIFIES, USER],
+    "no application context": [VERIFIES, USER],
+    "an empty application context": [item(0x10, b""), VERIFIES, USER],
+    "user information first, application context last": [USER, VERIFIES, APPLICATION],
+    "user information in two items": [APPLICATION, VERIFIES, item(0x50, item(0x51, bytes(4))), USER],
+    "no user information": [APPLICATION, VERIFIES],
+    "empty user information": [APPLICATION, VERIFIES, item(0x50, b"")],
+    "user information that says more than it has": [APPLICATION, VERIFIES, struct.pack(">BxH", 0x50, 900) + USER[4:]],
+    "user information that says less than it has": [APPLICATION, VERIFIES, struct.pack(">BxH", 0x50, 9) + USER[4:]],
+    "an unknown item that is longer than all": [APPLICATION, VERIFIES, USER, struct.pack(">BxH", 0x60, 900) + b"x"],
+    "unknown items in between": [item(0x60, b"x"), APPLICATION, item(0x99, b""), VERIFIES, USER],
+    "zeros behind them": [APPLICATION, VERIFIES, USER, bytes(64)],
+    "0xFF behind them": [APPLICATION, VERIFIES, USER, b"\xff" * 64],
+    "a context too short to be one": [APPLICATION, item(0x20, b"\3\0\0"), VERIFIES, USER],
+    "a context twice": [APPLICATION, VERIFIES, VERIFIES, USER],
+    "UIDs with something behind a NUL": [
+        APPLICATION,
+        proposed(1, VERIFICATION + "\0xy", [EXPLICIT + "\0\0junk"]),
+        USER,
+    ],
+    "UIDs with blanks": [APPLICATION, proposed(1, f" {VERIFICATION} ", [EXPLICIT + " \0"]), USER],
+}
+"""None of them leaves open what is proposed."""
 
 
 class Scp:
@@ -107,6 +159,44 @@ async def test_as_acceptor_what_only_informs_is_passed_over(tmp_path, what):
         pdu_type, content, _ = await us.answer(rq(*INFORMING[what]))
         assert pdu_type == 2
         assert [c[0] for c in parse_contexts(content)[0].values()] == [0]
+
+
+@pytest.mark.parametrize("what", ITEMS)
+async def test_as_acceptor_what_is_proposed_is_found_however_it_is_put(tmp_path, what):
+    async with Scp(tmp_path) as us:
+        pdu_type, content, _ = await us.answer(items_of(*ITEMS[what]))
+        assert pdu_type == 2
+        assert parse_contexts(content)[0][1][0] == 0
+
+
+@pytest.mark.parametrize(
+    "context",
+    [struct.pack(">BxH", 0x20, 900) + VERIFIES[4:], item(0x20, VERIFIES[4:] + struct.pack(">BxH", 0x40, 90) + b"1.2")],
+)
+def test_a_context_that_says_more_than_it_has_is_a_violation(context):
+    with pytest.raises(ProtocolViolation):
+        read_request(items_of(APPLICATION, context, USER)[6:])
+
+
+async def test_a_pdu_whose_headers_were_not_counted_is_taken(tmp_path):
+    """PS3.8 D.1: Maximum Length is of the whole variable field; some take it for that of the data alone."""
+    async with Scp(tmp_path, {"largest": 1_000_000}) as us:
+        _, _, wire = await us.answer(rq(contexts=[proposed(1, CT, [EXPLICIT])]))
+        wire.send(
+            1,
+            {
+                dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
+                dimse.MESSAGE_ID: 1,
+                dimse.DATA_SET_TYPE: 1,
+                dimse.PRIORITY: 0,
+                dimse.AFFECTED_SOP_CLASS_UID: CT,
+                dimse.AFFECTED_SOP_INSTANCE_UID: "1.2.img",
+            },
+        )
+        data = bytes(MAX_PDU)
+        wire.writer.write(struct.pack(">BxI", 4, len(data) + 6) + struct.pack(">IBB", len(data) + 2, 1, 2) + data)
+        _, answer, _ = await wire.message()
+        assert answer[dimse.STATUS] == 0
 
 
 @pytest.mark.parametrize("padding", TITLES)

@@ -123,10 +123,12 @@ class TestTheAssociationTells:
     async def test_another_sop_instance_uid_in_the_file_counts_as_the_listed_one(self, start, method):
         old = held(encoded(elements(sop="1.2.3.4.5.6")))
         async with raw_pacs(old) as pacs:
-            _, ended, _, objects = await opened(start, pacs, method)
+            _, ended, answer, objects = await opened(start, pacs, method)
             assert isinstance(ended, Complete)
             assert list(map(data_set, objects)) == [old.data]
             assert list(ended.index.instances) == [old.uid]
+            [series] = answer["manifest"]["series"]
+            assert [s["sopInstanceUID"] for s in series["sops"]] == ["1.2.3.4.5.6"], "a viewer reads this in the file"
 
     @pytest.mark.parametrize("method", METHODS)
     async def test_all_three_uids_may_differ(self, start, method):

@@ -1,10 +1,9 @@
 """PDFs as hospitals and their tools make them: what a viewer opens without asking is delivered, what is cut or asks is
-not. All are generated, here or (in ``reports/``) beforehand. Not here: hostile ones (tests/reports/test_pdf.py)."""
+not. All are generated here. Not here: hostile ones (tests/reports/test_pdf.py)."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pikepdf
 import pytest
@@ -13,7 +12,6 @@ from pypdf import PdfReader, PdfWriter
 from gateway.demo.sample import small_pdf
 from gateway.reports.pdf.check import Broken, Encrypted, PdfFacts, check_pdf
 
-FILES = Path(__file__).parent / "reports"
 PLAIN = small_pdf("A report")
 
 
@@ -75,10 +73,11 @@ def updated(content):
 LINEARIZED = saved(pikepdf.open(io.BytesIO(PLAIN)), linearize=True)
 
 OPENS = {
-    "owner password only, of a file from the field": (FILES / "owner-password-only.pdf").read_bytes(),
-    "1,500 NULs behind the end, of a file from the field": (FILES / "1500-nul-bytes-after-eof.pdf").read_bytes(),
+    "1,500 NULs behind the end": PLAIN + b"\0" * 1500,
+    "NULs behind the end of an encrypted one": encrypted("owner", "", R=6) + b"\0" * 1500,
     "owner password only, RC4 of 40 bits": by_pypdf("RC4-40"),
     "owner password only, RC4 of 128 bits": by_pypdf("RC4-128"),
+    "owner password only, AES of 256 bits, by pypdf": by_pypdf("AES-256"),
     "owner password only, AES of 128 bits": encrypted("owner", "", R=4, aes=True),
     "owner password only, AES of 256 bits": encrypted("owner", "", R=6),
     "owner password only, metadata in the clear": encrypted("owner", "", R=6, metadata=False),

@@ -25,8 +25,9 @@ from gateway.dicom.syntaxes import DEFLATED_EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG
 from gateway.dicom.viewable import made_viewable
 from gateway.pacs.errors import ProtocolViolation
 from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.scp.contexts import of_storage
 from gateway.pacs.scp.places import Caller
-from gateway.pacs.scp.server import StorageScp, _choose
+from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
@@ -143,7 +144,7 @@ def request(data: bytes) -> None:
         proposal = read_request(data)
         if proposal.application_context != APPLICATION_CONTEXT:
             return  # rejected before anything is accepted
-        accepted, answer = accept(proposal, data, _choose)
+        accepted, answer = accept(proposal, data, of_storage)
         read = read_answer(answer[0], answer[6:], [])
         assert read.max_pdu >= 128
         assert set(accepted.contexts) <= set(proposal.contexts)

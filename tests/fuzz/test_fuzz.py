@@ -20,6 +20,7 @@ from tests.fuzz.targets import TARGETS, Acceptor, seeds
 CORPUS = Path(__file__).parent / "corpus"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus_and_all_its_beginnings_do_no_harm(target):
     run = TARGETS[target]()

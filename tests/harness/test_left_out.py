@@ -15,6 +15,7 @@ def run(folder: Path, body: str, *arguments: str) -> tuple[int, str]:
     (folder / "test_it.py").write_text(f"import pytest\ndef test_one():\n    {body}\ndef test_two(): pass\n")
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.left_out", "-p", "no:cacheprovider", f"--rootdir={folder}",
+         f"--confcutdir={folder}",
          "-c", "/dev/null", str(folder), *arguments],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

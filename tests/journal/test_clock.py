@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
-from gateway.journal import JobLost, Jobs, JobState, Journal, leases
+from gateway.journal import JobLost, Jobs, JobState, Journal, leases, tables
 from gateway.journal import jobs as table
-from gateway.journal.worker import LEASE, Done, Kind, TryLater, Worker
+from gateway.journal.handling import JobDone, Kind, TryLater
+from gateway.journal.worker import LEASE, Worker
 from tests.clock import ManualClock, settle
 from tests.untyped import Untyped
 
@@ -22,13 +23,6 @@ DAY = 86400.0
 @pytest.fixture
 def clock():
     return ManualClock()
-
-
-@pytest.fixture
-async def journal(tmp_path, clock):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}", clock=clock)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -78,9 +72,10 @@ class Slow:
             await self.go.wait()
         finally:
             self.now -= 1
-        return Done("")
+        return JobDone("")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [120.0, DAY, -120.0, -DAY])
 async def test_a_job_under_way_does_not_run_twice_whatever_the_clock_says(clock, jobs, work, jump):
     handler = Slow()
@@ -122,6 +117,7 @@ async def test_what_was_taken_from_a_worker_is_not_recorded_by_it(journal, jobs)
     assert [e.text for e in await jobs.history(first.id)] == ["added", "done: in time"]
 
 
+@pytest.mark.slow
 async def test_a_clock_that_was_a_day_ahead_and_is_set_right_delays_no_job(clock, jobs, work):
     tried = []
 
@@ -170,6 +166,7 @@ async def test_what_is_kept_for_a_day_is_kept_for_a_day(clock, journal, jobs, ju
     assert clean.next_at - clock.now() == DAY
 
 
+@pytest.mark.slow
 async def test_a_clock_that_is_set_gives_up_no_job(clock, jobs, work):
     async def handler(job):
         raise TryLater("still away")
@@ -194,6 +191,7 @@ async def test_a_clock_that_is_set_gives_up_no_job(clock, jobs, work):
     assert (await jobs.get(job.id)).state is JobState.WAITING
 
 
+@pytest.mark.slow
 async def test_a_worker_with_a_job_under_way_does_not_ask_the_journal_all_the_time(clock, journal, jobs, work):
     handler = Slow()
     await jobs.add("test", "a", Untyped())
@@ -228,3 +226,13 @@ async def test_slots_are_open_for_their_time(clock, journal):
     assert await journal.run(slots.open_slots) == [slot]
     await clock.pass_time(slots.GRACE + 1, step=600)
     assert await journal.run(slots.open_slots) == []
+
+
+async def test_no_two_workers_have_the_same_name_so_that_none_prolongs_what_the_other_has(journal, jobs):
+    one, other = Worker(journal), Worker(journal)
+    assert one._owner != other._owner
+    job, _ = await jobs.add("test", "a", Untyped())
+    [taken] = await journal.run(lambda c: leases.take(c, "test", "", 1, one._owner, 1.0))
+    await journal.run(lambda c: leases.renew(c, other._owner, 3600.0))
+    assert taken.id == job.id
+    assert await journal.run(lambda c: c.execute(select(tables.jobs.c.leased_until)).scalar_one() - c.now) <= 1.0

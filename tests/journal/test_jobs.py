@@ -13,18 +13,12 @@ import pytest
 
 from gateway.journal import Jobs, JobState, Journal, leases
 from gateway.journal import jobs as table
+from gateway.journal.handling import CannotBeDone, JobDone, JobStep, Kind, TryLater
 from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
-from gateway.journal.worker import CannotBeDone, Done, Kind, Step, TryLater, Worker
+from gateway.journal.worker import Worker
 from gateway.pacs.errors import OperationFailed
 from gateway.runtime.supervise import Supervisor
 from tests.untyped import Untyped
-
-
-@pytest.fixture
-async def journal(tmp_path):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -66,6 +60,24 @@ async def test_the_same_work_is_one_job(jobs):
     assert again.read(Untyped).fields == {"n": 1}
 
 
+async def test_a_job_that_is_new_is_told_as_it_is_kept(jobs, journal):
+    job, _ = await jobs.add("test", "a", Untyped({"n": 1}))
+    assert await jobs.get(job.id) == job
+    taken = await journal.run(lambda c: leases.take(c, "test", job.lane, 1, "somebody", 60.0))
+    assert taken == [await jobs.get(job.id)]
+
+
+async def test_many_jobs_are_found_at_once_however_many_values_a_statement_may_have(jobs, journal, monkeypatch):
+    monkeypatch.setattr(table, "SUBJECTS_AT_ONCE", 2)
+    subjects = ["a", "b", "c", "d", "e"]
+    for subject in subjects:
+        await jobs.add("test", subject, Untyped({"n": 1}))
+    await jobs.add("other", "z", Untyped({"n": 1}))
+    found = await journal.run(lambda c: table.find_all(c, "test", [*subjects, "z"]))
+    assert sorted(found) == subjects
+    assert all(job.subject == subject for subject, job in found.items())
+
+
 @pytest.mark.slow
 async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
     times = []
@@ -74,7 +86,7 @@ async def test_a_job_that_fails_is_tried_again_after_growing_pauses(jobs, work):
         times.append(time.monotonic())
         if len(times) < 3:
             raise TryLater("the PACS is away")
-        return Done("stored")
+        return JobDone("stored")
 
     job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
@@ -99,7 +111,7 @@ async def test_what_the_other_side_said_is_in_the_jobs_history_and_nowhere_else(
     caplog.set_level("INFO")
 
     async def handler(job):
-        failed = OperationFailed("status C000", status=0xC000, transient=transient, said="no Doe^Jane")
+        failed = OperationFailed("status C000", status=0xC000, transient=transient, remark="no Doe^Jane")
         if not wrapped:
             raise failed
         raise (TryLater if transient else CannotBeDone)(str(failed)) from failed
@@ -114,13 +126,14 @@ async def test_what_the_other_side_said_is_in_the_jobs_history_and_nowhere_else(
     assert "Jane" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_done_waits_for_an_operator(jobs, work):
     fixed = False
 
     async def handler(job):
         if not fixed:
             raise CannotBeDone("no context accepted")
-        return Done("stored")
+        return JobDone("stored")
 
     job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
@@ -148,11 +161,12 @@ async def test_a_job_is_given_up_in_time_and_not_dropped(jobs, work, monkeypatch
     assert "still away" in held.last_error
 
 
+@pytest.mark.slow
 async def test_an_error_of_our_own_is_tried_again_and_shows_no_internals(jobs, work, caplog):
     async def handler(job):
         if job.attempts == 1:
             raise ValueError("secret")
-        return Done("")
+        return JobDone("")
 
     job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
@@ -166,7 +180,7 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
 
     async def handler(job):
         seen.append(job.read(Untyped).fields)
-        return Step("sent", Untyped({"sent": True})) if not seen[-1] else Done("committed")
+        return JobStep("sent", Untyped({"sent": True})) if not seen[-1] else JobDone("committed")
 
     job, _ = await jobs.add("test", "a", Untyped())
     await work(handler)
@@ -174,6 +188,7 @@ async def test_a_step_is_kept_and_the_job_goes_on_from_it(jobs, work):
     assert seen == [{}, {"sent": True}]
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
     worker = Worker(journal)
     async with Supervisor() as loops:
@@ -185,6 +200,7 @@ async def test_a_worker_that_is_woken_while_it_is_stopped_stops(journal):
                 await loops.remove("jobs")
 
 
+@pytest.mark.slow
 async def test_two_workers_never_have_the_same_job(journal, jobs, work):
     running, most, done = 0, 0, []
 
@@ -196,7 +212,7 @@ async def test_two_workers_never_have_the_same_job(journal, jobs, work):
         await asyncio.sleep(0.01)
         done.append(job.id)
         running -= 1
-        return Done("")
+        return JobDone("")
 
     made = [(await jobs.add("test", str(n), Untyped()))[0].id for n in range(20)]
     await work(handler, alone=False, at_once=2)
@@ -207,6 +223,7 @@ async def test_two_workers_never_have_the_same_job(journal, jobs, work):
     assert most <= 4
 
 
+@pytest.mark.slow
 async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, jobs, work, monkeypatch):
     monkeypatch.setattr("gateway.journal.worker.LEASE", 0.4)  # is looked at four times in that
     job, _ = await jobs.add("test", "a", Untyped())
@@ -218,19 +235,20 @@ async def test_a_dead_workers_job_is_taken_over_once_its_lease_is_over(journal, 
 
     async def handler(job):
         ended.set()
-        return Done("")
+        return JobDone("")
 
     await work(handler, alone=False)
     await asyncio.wait_for(ended.wait(), 10)
     assert time.monotonic() - began > 0.4
 
 
+@pytest.mark.slow
 async def test_a_worker_that_is_alone_takes_up_what_a_killed_one_held(journal, jobs, work):
     job, _ = await jobs.add("test", "a", Untyped())
     await journal.run(lambda c: leases.take(c, "test", "", 1, "the dead", 3600))
 
     async def handler(job):
-        return Done("")
+        return JobDone("")
 
     await work(handler)
     assert (await until(jobs, job.id, JobState.DONE)).attempts == 2
@@ -280,7 +298,6 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
     code = (
         "import asyncio\n"
         "from gateway.journal import *\n"
-        "from gateway.journal.worker import *\n"
         "async def handler(job):\n"
         "    print('at work', flush=True)\n"
         "    await asyncio.sleep(60)\n"
@@ -303,7 +320,7 @@ async def test_a_kill_in_the_middle_of_a_job_loses_nothing(tmp_path):
     async def handler(job):
         assert job.read(table.CleanObject).key == "it"
         done.set()
-        return Done("")
+        return JobDone("")
 
     worker = Worker(journal)
     worker.register("test", Kind(handler, 1, 60))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import threading
 import traceback
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Engine, event, text
 
 from gateway.journal import Journal, JournalError, StudyState
 from gateway.journal.journal import remember_study, study_of
@@ -45,6 +46,51 @@ async def test_a_studys_two_names_outlive_the_process(url):
     assert await known(second, "stu_1") == "1.2.3"
     assert await known(second, "stu_2") is None
     await second.close()
+
+
+def files_with(marker, folder):
+    """The files in which it stands, whichever these are."""
+    return [path.name for path in folder.iterdir() if marker in path.read_bytes()]
+
+
+@pytest.fixture
+def careless_sqlite():
+    """An SQLite that was built without SQLITE_SECURE_DELETE; Debian's has it."""
+
+    def made(connection, _):
+        connection.execute("PRAGMA secure_delete=OFF")
+
+    event.listen(Engine, "connect", made)
+    yield
+    event.remove(Engine, "connect", made)
+
+
+@pytest.mark.slow
+async def test_what_is_deleted_is_overwritten_whatever_sqlite_does_by_itself(careless_sqlite, journal, tmp_path):
+    for n in range(20):
+        await journal.remember_study(f"stu_{n} " + "private" * 2000, "1.2.3")
+    await journal.run(lambda c: c.execute(text("DELETE FROM studies WHERE study_id NOT LIKE 'stu_1%'")))
+    await journal.run(lambda c: c.execute(text("UPDATE studies SET study_id = substr(study_id, 1, 6)")))
+    assert files_with(b"private", tmp_path)
+    await journal.tidy(written_anew=0)
+    assert files_with(b"private", tmp_path) == []
+
+
+@pytest.mark.slow
+async def test_after_the_night_nothing_is_left_of_what_moved_in_the_file_before_it_was_deleted(journal, tmp_path):
+    dice = random.Random(1)
+
+    def work(c):
+        for n in range(3000):
+            remember_study(c, f"private {n} " * dice.choice((1, 3, 10, 50)), "1.2.3", c.now)
+            if n % 2:
+                c.execute(text("DELETE FROM studies WHERE rowid = :n"), {"n": dice.randrange(n)})
+        c.execute(text("UPDATE studies SET study_id = rowid"))
+
+    await journal.run(work)
+    assert files_with(b"private", tmp_path)
+    await journal.tidy()
+    assert files_with(b"private", tmp_path) == []
 
 
 async def test_the_latest_word_on_a_study_counts(journal):
@@ -146,6 +192,7 @@ async def test_a_call_that_nobody_waits_for_any_more_and_that_has_not_begun_is_n
     assert [await known(journal, f"stu_{n}") for n in range(2)] == [None, "1.2"]
 
 
+@pytest.mark.slow
 async def test_what_was_acknowledged_before_a_kill_is_there(tmp_path, url):
     script = """
 import asyncio, sys
@@ -218,3 +265,17 @@ async def test_an_error_of_the_database_quotes_no_value(journal):
     told = "".join(traceback.format_exception(caught.value))
     assert "NOT NULL" in told
     assert value not in told
+
+
+async def test_calls_that_wait_for_a_disk_that_hangs_are_not_without_end(journal, monkeypatch):
+    monkeypatch.setattr("gateway.journal.journal.MOST_WAITING", 3)
+    goes_on = threading.Event()
+    journal._thread.submit(goes_on.wait, 60)
+    waiting = [asyncio.ensure_future(known(journal, "stu_1")) for _ in range(3)]
+    await asyncio.sleep(0)
+    try:
+        with pytest.raises(JournalError, match="does not answer"):
+            await known(journal, "stu_1")
+    finally:
+        goes_on.set()
+    assert await asyncio.gather(*waiting) == [None] * 3

@@ -13,15 +13,29 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from gateway.alerts import SEND, Alert, SendAlert
 from gateway.app.kinds import PAYLOADS, about
-from gateway.journal import Jobs, JobState, Journal, JournalError, OlderSchema, commitments, leases, migrations, objects
-from gateway.journal.commitments import Answer
+from gateway.journal import (
+    Jobs,
+    JobState,
+    Journal,
+    JournalError,
+    OlderSchema,
+    commitments,
+    leases,
+    migrations,
+    objects,
+)
+from gateway.journal.commitments import CommitmentAnswer
+from gateway.journal.schema import newest
 from gateway.outbox.jobs import StoreObject
 from gateway.reports.jobs import FETCH, FOLDER, HL7, PACS, DeliverReport, FetchReport
 from tests.clock import ManualClock
+
+pytestmark = pytest.mark.slow  # each goes through many schemas
 
 OLD = Path(__file__).with_name("schema-0003.sql")
 
@@ -125,7 +139,8 @@ async def test_commitments_that_were_open_are_open_and_what_was_answered_counts(
                 lambda c, job=job, vain=vain: commitments.state(c, job.id, stored_before=vain)
             )
     assert {uid: known.answer for uid, known in answers.items()} == {
-        "1.2.3.900": Answer.NONE, "1.2.3.901": Answer.COMMITTED, "1.2.3.902": Answer.FAILED,
+        "1.2.3.900": CommitmentAnswer.NONE, "1.2.3.901": CommitmentAnswer.COMMITTED,
+        "1.2.3.902": CommitmentAnswer.FAILED,
     }  # fmt: skip
     assert answers["1.2.3.902"].reason == "no such object instance (0112)"
     for transaction in ("2.25.900", "2.25.903"):  # one that waits, one that is done
@@ -250,3 +265,9 @@ async def test_a_schema_that_is_not_known_is_refused_and_nothing_changed(old, re
         await journal.roll_back(revision)
     await journal.close()
     assert rows(old, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
+
+
+def test_the_number_of_the_last_migrations_file_is_the_schema_of_this_version():
+    config = Config()
+    config.set_main_option("script_location", "gateway.journal:migrations")
+    assert ScriptDirectory.from_config(config).get_current_head() == newest()

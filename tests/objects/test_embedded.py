@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import stat
@@ -13,13 +14,15 @@ import aiohttp
 import pytest
 
 from gateway.objects import ObjectStore, Presigner
-from gateway.objects.embedded import EmbeddedStore, free_port
+from gateway.objects.embedded import EmbeddedStore
 from gateway.objects.front import StoreFront
+from gateway.objects.sockets import FOLDER
 from gateway.objects.uploads import UploadQuota
 from gateway.runtime.supervise import Supervisor
 from gateway.web.clients import Clients
 from gateway.web.cors import Cors
 from gateway.web.server import Bounds, WebServer
+from tests.rig.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -211,3 +214,9 @@ asyncio.run(main())
     async with asyncio.timeout(30):
         while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
             await asyncio.sleep(0.05)
+    left = f"seaweedfs-filer-grpc-{json.loads((tmp_path / 's' / 'ports.json').read_text())['filer.port.grpc']}.sock"
+    assert (FOLDER / left).exists()  # it was killed, too
+    store = EmbeddedStore(tmp_path / "s", bucket="dicom")
+    await store.start()
+    await store.stop()
+    assert not (FOLDER / left).exists()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.objects import Credentials, ObjectStore
 from gateway.objects.http1 import MAX_ANSWER, PutConnections, _read
 
 HEAD = "PUT /b/k HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n"
@@ -104,6 +105,7 @@ async def test_a_connection_that_the_server_wants_to_end_is_not_used_again():
         assert server.connections == 2
 
 
+@pytest.mark.slow
 async def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_one():
     async with Server(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine", pause=0.3) as server:
         with pytest.raises(TimeoutError):
@@ -141,3 +143,36 @@ def test_an_answer_is_read_refused_or_waited_for_whatever_comes(garbage, at):
     assert at >= len(whole) or _read(whole[:at]) is None
     with contextlib.suppress(ValueError):
         _read(whole[:at] + garbage)
+
+
+async def test_the_store_client_puts_a_small_object_by_one_request_that_is_well_formed():
+    heads = []
+
+    async def connected(reader, writer):
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            heads.append(head.decode())
+            await reader.readexactly(5)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    store = ObjectStore(
+        endpoint=lambda: f"127.0.0.1:{port}", secure=False, region="us-east-1", bucket="b",
+        credentials=Credentials("key", "secret"),
+    )  # fmt: skip
+    try:
+        async with store, asyncio.timeout(10):
+            await store.put("a/b", b"12345", content_type="text/plain")
+    finally:
+        server.close()
+    [head] = heads
+    first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+    assert first == "PUT /b/a/b HTTP/1.1"
+    names = [line.partition(": ")[0].lower() for line in lines]
+    assert {"host", "content-length", "authorization", "x-amz-date"} <= set(names)
+    assert not any(" " in name for name in names)

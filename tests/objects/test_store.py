@@ -36,10 +36,89 @@ async def test_what_is_put_is_what_is_got(s3):
         assert b"".join([c async for c in chunks]) == b"etw"
 
 
+async def test_a_small_object_goes_by_the_connections_that_are_made_for_it(s3, monkeypatch):
+    async def otherwise(*_):
+        pytest.fail("it went the way of what a short request cannot do")
+
+    monkeypatch.setattr(s3, "_put", otherwise)
+    await s3.put("a/b", [b"one", memoryview(b"two")], content_type="application/dicom")
+    assert await s3.get("a/b") == b"onetwo"
+
+
+async def test_each_request_is_told_with_its_time_and_each_that_is_repeated(store, monkeypatch):
+    told = []
+    monkeypatch.setattr(store, "told", lambda operation, seconds: told.append((operation, seconds is not None)))
+    await store.put("a/b", b"one", content_type="a/b")
+    await store.get("a/b")
+    await store.head("a/b")
+    async with store.read("a/b") as chunks:
+        assert [c async for c in chunks] == [b"one"]
+    assert [o.key async for o in store.list("a/")] == ["a/b"]
+    await store.delete(["a/b"])
+    assert told == [(operation, True) for operation in ("put", "get", "head", "read", "list", "list", "delete")]
+    assert store.with_connections(2).told is store.told
+    told.clear()
+    tries = iter([StoreUnavailable("away"), None])
+
+    async def put(*_):
+        if (failure := next(tries)) is not None:
+            raise failure
+
+    monkeypatch.setattr(store, "_put_small", put)
+    await store.put("a/b", b"one", content_type="a/b")
+    assert told == [("put", False), ("put", True)]
+
+
 async def test_absence_is_told_apart_from_failure(s3):
     assert await s3.head("absent") is None
     with pytest.raises(ObjectNotFound):
         await s3.get("absent")
+
+
+async def test_what_was_replaced_meanwhile_is_not_deleted(store):
+    await store.put("a", b"one", content_type="a/b")
+    one = (await store.head("a")).etag.strip('"')
+    await store.put("a", b"two", content_type="a/b")
+    assert await store.compares_before_deleting()
+    await store.delete_unchanged("a", one)
+    assert await store.get("a") == b"two"
+    await store.delete_unchanged("a", (await store.head("a")).etag.strip('"'))
+    assert await store.head("a") is None
+    await store.delete_unchanged("a", one)  # gone already
+    assert [o async for o in store.list("probe/")] == []
+
+
+async def test_a_put_beside_a_conditional_delete_is_never_lost(store):
+    async def race(n):
+        for step in range(20):
+            key, content = f"a/{n}", [f"{part}{step}".encode() * 1000 for part in "ab"]
+            await store.put(key, content[0], content_type="a/b")
+            etag = (await store.head(key)).etag.strip('"')
+            await asyncio.gather(store.delete_unchanged(key, etag), store.put(key, content[1], content_type="a/b"))
+            assert await store.get(key) == content[1]
+
+    assert await store.compares_before_deleting()
+    await asyncio.gather(*(race(n) for n in range(4)))
+
+
+@pytest.mark.parametrize(("status", "compares"), [(412, True), (204, False), (501, False), (200, False)])
+async def test_whether_a_store_compares_before_it_deletes_is_found_out_once(status, compares):
+    asked = []
+
+    async def answer(request):
+        if request.method == "DELETE" and "If-Match" in request.headers:
+            asked.append(request.headers["If-Match"])
+            return web.Response(status=status)
+        return web.Response(text="<DeleteResult/>", content_type="application/xml")
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(application) as server, ObjectStore(
+        endpoint=lambda: f"127.0.0.1:{server.port}", secure=False, region="us-east-1", bucket="bucket",
+        credentials=Credentials("key", "secret"),
+    ) as store:  # fmt: skip
+        assert [await store.compares_before_deleting() for _ in range(2)] == [compares] * 2
+    assert len(asked) == 1
 
 
 async def test_more_than_a_page_is_listed_and_deleted(s3):
@@ -52,7 +131,7 @@ async def test_more_than_a_page_is_listed_and_deleted(s3):
 
 async def test_bytes_that_were_changed_on_their_way_are_not_stored(s3, monkeypatch):
     monkeypatch.setattr("gateway.objects.client.zlib.crc32", lambda *_: 1234)
-    monkeypatch.setattr("gateway.objects.client.TRIES", 1)
+    monkeypatch.setattr("gateway.objects.connection.TRIES", 1)
     with pytest.raises(StoreUnavailable):
         await s3.put("a/b", b"bytes", content_type="a/b")
     assert await s3.head("a/b") is None
@@ -159,7 +238,7 @@ class Misbehaving:
 
 @pytest.fixture
 async def misbehaving(monkeypatch):
-    monkeypatch.setattr("gateway.objects.client.ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("gateway.objects.connection.ANSWER_WITHIN", 2.0)
     server = Misbehaving()
     application = web.Application(client_max_size=2**30)
     application.router.add_route("*", "/{tail:.*}", server.handle)
@@ -178,6 +257,7 @@ async def misbehaving(monkeypatch):
     await runner.cleanup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [500, 503, "drop", "stall"])
 async def test_a_passing_failure_is_tried_again(misbehaving, first):
     server, store = misbehaving
@@ -189,7 +269,7 @@ async def test_a_passing_failure_is_tried_again(misbehaving, first):
 @pytest.mark.parametrize("always", [500, "drop", "stall"])
 @pytest.mark.slow
 async def test_a_store_that_stays_away_is_given_up_and_never_hangs(misbehaving, always, monkeypatch):
-    monkeypatch.setattr("gateway.objects.client.TRIES", 2)
+    monkeypatch.setattr("gateway.objects.connection.TRIES", 2)
     server, store = misbehaving
     server.plan = [always]
     async with asyncio.timeout(20):

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from gateway.demo.sample import sample_study
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.part10 import file_header, read_file_meta
+from gateway.pacs.dicomweb.json_model import _number, first_value, study_record
 from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartReader
-from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, _number, _record, basic, bearer, said
+from gateway.pacs.dicomweb.qido import QidoFinder
+from gateway.pacs.dicomweb.service import DicomWeb, WebPeer, basic, bearer
 from gateway.pacs.dicomweb.wado import WadoRetriever, _boundary
 from gateway.pacs.errors import PacsError, PacsUnreachable, ProtocolViolation, RequestRefused
 from gateway.pacs.lanes import Claim, Lane
@@ -104,7 +106,7 @@ def test_boundaries_are_read_from_the_content_type(content_type, boundary):
 
 @given(st.integers(0, 2000))
 def test_file_meta_is_read_as_soon_as_it_is_there(cut):
-    header = file_header("1.2.3", "1.2.3.4", "1.2.840.10008.1.2.5", source_ae_title="THEM")
+    header = file_header("1.2.3", "1.2.3.4", "1.2.840.10008.1.2.5")
     found = read_file_meta(memoryview((header + b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + b"\0" * 2000)[:cut]))
     if cut < len(header) + 12:
         assert found is None
@@ -128,7 +130,7 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["0020000D", "00100010", "00201208"]), json_values))
 def test_no_answer_in_json_crashes_a_query(answer):
-    _record(answer)
+    study_record(answer)
 
 
 def test_values_of_the_json_model_are_read_as_their_vr_has_them():
@@ -138,15 +140,15 @@ def test_values_of_the_json_model_are_read_as_their_vr_has_them():
         "00201206": {"vr": "IS", "Value": ["3"]},
         "00081030": {"vr": "LO"},
     }
-    record = _record(answer)
+    record = study_record(answer)
     assert (record.patient_name, record.instances, record.series) == ("Yamada^Tarou=山田^太郎", 12, 3)
-    assert said(answer, 0x00081030) == ""
+    assert first_value(answer, 0x00081030) == ""
     assert _number({"00201208": {"Value": [0]}}, 0x00201208) is None  # unknown, not zero (field note 3)
 
 
 @asynccontextmanager
 async def service(handler, *, tls=None, scheme="http", tmp_path=None, spools=None, **peer):
-    """A DICOMweb service that is *handler*; gives our client of it, and a retriever."""
+    """A DICOMweb service that is *handler*; gives what finds in it, and a retriever."""
     app = web.Application()
     app.router.add_get("/dicom-web/{path:.*}", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -158,7 +160,7 @@ async def service(handler, *, tls=None, scheme="http", tmp_path=None, spools=Non
     client = DicomWeb(WebPeer("main", f"{scheme}://127.0.0.1:{port}/dicom-web", timeouts=timeouts, **peer))
     try:
         spools = Spools(tmp_path, **(spools or {}))
-        yield client, WadoRetriever(client, sender=Sender("PACS", "US", "127.0.0.1"), spools=spools)
+        yield QidoFinder(client), WadoRetriever(client, sender=Sender("PACS", "US", "127.0.0.1"), spools=spools)
     finally:
         await client.close()
         await runner.cleanup()
@@ -199,8 +201,8 @@ async def test_a_list_is_asked_for_page_by_page_until_it_ends():
         asked.append(offset)
         return answers(*ALL[offset : offset + limit]), {}
 
-    async with service(pages(respond)) as (client, _):
-        listing = await client.list_instances(STUDY, told.extend)
+    async with service(pages(respond)) as (finder, _):
+        listing = await finder.list_instances(STUDY, told.extend)
     assert listing.complete
     assert [i.sop_instance_uid for i in listing.instances] == ALL == [i.sop_instance_uid for i in told]
     assert asked == [0, 100, 600, 1100, 1200]
@@ -215,41 +217,63 @@ async def test_a_warning_that_there_is_more_is_followed_and_never_taken_for_the_
         page = ALL[offset : offset + 100]
         return answers(*page), warning if offset + 100 < len(ALL) else {}
 
-    async with service(pages(respond)) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(respond)) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert listing.complete
     assert len(listing.instances) == len(ALL)
 
-    async with service(pages(lambda limit, offset: (answers(*ALL[offset:80]), warning))) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(lambda limit, offset: (answers(*ALL[offset:80]), warning))) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert not listing.complete
     assert "says that there are more than it lists" in listing.reason
     assert len(listing.instances) == 80
 
 
 async def test_a_service_that_caps_its_pages_without_a_word_is_asked_on():
-    async with service(pages(lambda limit, offset: (answers(*ALL[offset : offset + 50]), {}))) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(lambda limit, offset: (answers(*ALL[offset : offset + 50]), {}))) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert (listing.complete, len(listing.instances)) == (True, len(ALL))
 
 
 async def test_a_service_that_knows_no_paging_is_understood_or_known_to_be_partial():
-    async with service(pages(lambda limit, offset: (answers(*ALL), {}))) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(lambda limit, offset: (answers(*ALL), {}))) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert (listing.complete, len(listing.instances)) == (True, len(ALL))
-    async with service(pages(lambda limit, offset: (answers(*ALL[:33]), {}))) as (client, _):
-        assert (await client.list_instances(STUDY)).complete
-    async with service(pages(lambda limit, offset: (answers(*ALL[:limit]), {}))) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(lambda limit, offset: (answers(*ALL[:33]), {}))) as (finder, _):
+        assert (await finder.list_instances(STUDY)).complete
+    async with service(pages(lambda limit, offset: (answers(*ALL[:limit]), {}))) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert (listing.complete, len(listing.instances)) == (False, 500)
     assert "same instances on every page" in listing.reason
 
 
 async def test_instances_of_other_studies_and_what_is_no_uid_are_left_out():
     foreign = {"0020000D": {"Value": ["1.9"]}} | answers("1.2.3")[0]
-    async with service(pages(lambda limit, offset: ([foreign, *answers("1.2.*", "..", "1.2.4")], {}))) as (client, _):
-        listing = await client.list_instances(STUDY)
+    async with service(pages(lambda limit, offset: ([foreign, *answers("1.2.*", "..", "1.2.4")], {}))) as (finder, _):
+        listing = await finder.list_instances(STUDY)
     assert [i.sop_instance_uid for i in listing.instances] == ["1.2.4"]
+
+
+@pytest.mark.parametrize(
+    ("studies", "instances", "patient"),
+    [
+        ([{"00100020": {"Value": ["42"]}}], ["1.2.4"], "42"),
+        ([{"00100020": {"Value": ["42"]}}, {"00100020": {"Value": ["43"]}}], ["1.2.4"], ""),
+        ([{"00100020": {"Value": ["42"]}}, {"0020000D": {"Value": ["1.9"]}}], ["1.2.4"], ""),
+        ([{"00100020": {"Value": ["42"]}}], [], None),
+        ([{"0020000D": {"Value": ["1.9"]}, "00100020": {"Value": ["42"]}}], ["1.2.4"], None),
+    ],
+    ids=["one answer", "several", "one of another study", "no instances", "another study's alone"],
+)
+async def test_a_study_whose_answer_does_not_name_it_is_there_where_it_has_instances(studies, instances, patient):
+    async def handler(request):
+        found = answers(*instances) if request.path.endswith("/instances") else studies
+        return web.json_response(found, content_type="application/dicom+json")
+
+    async with service(handler) as (finder, _):
+        record = await finder.find_study(STUDY)
+    assert (record and record.patient_id) == patient
+    assert record is None or record.study_instance_uid == STUDY
 
 
 @pytest.mark.parametrize("status", [200, 204])
@@ -257,9 +281,9 @@ async def test_no_match_is_no_study(status):
     async def handler(request):
         return web.Response(status=status, text="[]" if status == 200 else None)
 
-    async with service(handler) as (client, _):
-        assert await client.find_study(STUDY) is None
-        assert not (await client.list_instances(STUDY)).complete
+    async with service(handler) as (finder, _):
+        assert await finder.find_study(STUDY) is None
+        assert not (await finder.list_instances(STUDY)).complete
 
 
 @pytest.mark.parametrize(
@@ -274,8 +298,8 @@ async def test_each_refusal_names_its_fix(tmp_path, status, transient, fix):
     async def handler(request):
         return web.Response(status=status, headers={"Location": "http://10.9.9.9/"} if status == 302 else {})
 
-    async with service(handler, tmp_path=tmp_path) as (client, retriever):
-        for request in (client.find_study(STUDY), get(retriever, Taken())):
+    async with service(handler, tmp_path=tmp_path) as (finder, retriever):
+        for request in (finder.find_study(STUDY), get(retriever, Taken())):
             with pytest.raises(RequestRefused, match=fix) as e:
                 await request
             assert (e.value.status, e.value.transient) == (status, transient)
@@ -289,11 +313,11 @@ async def test_credentials_are_sent_and_never_shown(authorization, sent):
         seen.append(request.headers["Authorization"])
         return web.Response(status=401)
 
-    async with service(handler, authorization=authorization) as (client, _):
+    async with service(handler, authorization=authorization) as (finder, _):
         with pytest.raises(RequestRefused) as e:
-            await client.find_study(STUDY)
+            await finder.find_study(STUDY)
         secret = authorization.split()[1]
-        assert secret not in f"{e.value} {client.peer} {client.peer!r}"
+        assert secret not in f"{e.value} {finder.web.peer} {finder.web.peer!r}"
     assert seen == [authorization]
     assert authorization.startswith(sent)
 
@@ -303,20 +327,20 @@ async def test_what_is_no_list_in_json_is_told(body):
     async def handler(request):
         return web.Response(text=body)
 
-    async with service(handler) as (client, _):
-        with pytest.raises(ProtocolViolation, match=r"something else than"):
-            await client.find_study(STUDY)
+    async with service(handler) as (finder, _):
+        with pytest.raises(ProtocolViolation, match=r"something other than"):
+            await finder.find_study(STUDY)
 
 
 async def test_an_endless_answer_is_not_held(monkeypatch):
-    monkeypatch.setattr("gateway.pacs.dicomweb.service.MAX_PAGE", 100_000)
+    monkeypatch.setattr("gateway.pacs.dicomweb.qido.MAX_PAGE", 100_000)
 
     async def handler(request):
         return web.Response(text=" " * 200_000)
 
-    async with service(handler) as (client, _):
+    async with service(handler) as (finder, _):
         with pytest.raises(ProtocolViolation, match="more than 100000 bytes"):
-            await client.find_study(STUDY)
+            await finder.find_study(STUDY)
 
 
 async def test_parts_are_delivered_as_they_are_held_and_a_large_one_goes_through_a_file(tmp_path, monkeypatch):
@@ -442,12 +466,12 @@ async def test_silence_and_endless_transfers_are_given_up(tmp_path):
         await asyncio.sleep(5)
         return answer
 
-    async with service(handler, tmp_path=tmp_path, timeouts={"idle": 0.3, "respond": 0.3}) as (client, retriever):
+    async with service(handler, tmp_path=tmp_path, timeouts={"idle": 0.3, "respond": 0.3}) as (finder, retriever):
         with pytest.raises(PacsUnreachable, match=r"did not answer within 0\.3 s"):
-            await client.find_study(STUDY)
+            await finder.find_study(STUDY)
         with pytest.raises(PacsUnreachable, match=r"silent for 0\.3 s in the middle"):
             await get(retriever, Taken())
-    async with service(handler, tmp_path=tmp_path) as (client, retriever):
+    async with service(handler, tmp_path=tmp_path) as (finder, retriever):
         with pytest.raises(PacsUnreachable, match=r"took over 0\.3 s"):
             await get(retriever, Taken(), total_limit=0.3)
 
@@ -520,7 +544,7 @@ async def test_no_more_requests_run_at_once_than_may(tmp_path):
 async def test_nobody_there_is_told():
     client = DicomWeb(WebPeer("main", "http://127.0.0.1:1/dicom-web"))
     with pytest.raises(PacsUnreachable, match=r"cannot be reached .* is dicomweb_url right"):
-        await client.find_study(STUDY)
+        await QidoFinder(client).find_study(STUDY)
     await client.close()
 
 
@@ -547,10 +571,10 @@ async def test_a_certificate_counts_exactly_when_its_authority_is_given(certific
         return web.Response(text=json.dumps([{"0020000D": {"Value": [STUDY]}}]))
 
     trusted = ssl.create_default_context(cafile=str(cert))
-    async with service(handler, tls=server, scheme="https") as (client, _):
+    async with service(handler, tls=server, scheme="https") as (finder, _):
         with pytest.raises(PacsUnreachable, match="is its authority in dicomweb_ca_file"):
-            await client.find_study(STUDY)
-        known = DicomWeb(WebPeer("main", client.peer.url, tls=trusted))
-        found = await known.find_study(STUDY)
+            await finder.find_study(STUDY)
+        known = DicomWeb(WebPeer("main", finder.web.peer.url, tls=trusted))
+        found = await QidoFinder(known).find_study(STUDY)
         await known.close()
     assert found.study_instance_uid == STUDY

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from gateway.demo.sample import sample_study
 from gateway.dicom.sop_classes import COMMON_STORAGE_CLASSES, STUDY_ROOT_GET
-from gateway.objects.embedded import free_port
 from gateway.pacs.errors import NoContextAccepted, OperationFailed, PacsUnreachable
 from gateway.pacs.lanes import Claim, Lane
 from gateway.pacs.peer import Peer, Timeouts
@@ -25,6 +24,7 @@ from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper.negotiation import accept, read_answer, read_request, request_pdu
 from gateway.runtime.spools import Spools
 from tests.conftest import data_set
+from tests.rig.ports import free_port
 
 STUDY, SAMPLE = sample_study()
 HELD = {i.sop_instance_uid: data_set(i.content) for i in SAMPLE}
@@ -197,6 +197,7 @@ async def test_a_silent_pacs_and_an_endless_transfer_are_given_up(pacs, tmp_path
         await get(retriever(pacs.port, tmp_path, timeouts={"idle": 0.3}), selection, Taken())
 
 
+@pytest.mark.slow
 async def test_dcmtk_sends_what_it_holds_as_it_holds_it(tmp_path):
     port, storage = free_port(), tmp_path / "storage"
     storage.mkdir()

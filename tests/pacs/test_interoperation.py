@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 
 from gateway.demo.sample import sample_study
-from gateway.objects.embedded import free_port
+from gateway.demo.stand_in import without_reactor
 from gateway.pacs.errors import PacsUnreachable
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import StorageScp
@@ -22,7 +22,7 @@ from gateway.pacs.upper import dimse
 from gateway.runtime.spools import Spools
 from tests.conftest import data_set
 from tests.dicom.test_elements import FILES
-from tests.rig.simulator import without_reactor
+from tests.rig.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -73,6 +73,7 @@ async def test_an_association_that_is_not_used_again_is_soon_released(monkeypatc
         await stored(client, "1.1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["closed", "release", "lost"])
 async def test_one_that_the_pacs_ends_meanwhile_costs_a_new_association_and_no_instance(end):
     async with playing(taking("1.1", then=end), taking("1.2")) as client:
@@ -125,3 +126,61 @@ async def test_an_association_is_not_kept_from_those_who_wait():
         await asyncio.sleep(0)
         async with asyncio.timeout(0.4):  # before what is kept would be given back by itself
             await asyncio.gather(storing, query())
+
+
+def with_one_turn(client):
+    lanes = client._lanes = kept.Lanes(1)
+    client._kept = kept.KeptAssociations(lanes)
+    return lanes
+
+
+async def test_who_waits_for_such_an_association_is_handed_it_with_the_turn():
+    async with playing(taking("1.1", "1.2", "1.3")) as client:
+        with_one_turn(client)
+        storing = [asyncio.create_task(stored(client, uid)) for uid in ("1.1", "1.2", "1.3")]
+        await asyncio.gather(*storing)
+        await client.close()
+
+
+async def test_who_goes_first_gets_the_turn_and_not_who_wants_the_association():
+    async with playing(taking("1.1"), taking("1.2")) as client:
+        lanes, order = with_one_turn(client), []
+
+        async def query():
+            async with lanes.turn(Claim(Lane.QUERY)):
+                order.append("query")
+
+        async def second():
+            await stored(client, "1.2")
+            order.append("second")
+
+        first = asyncio.create_task(stored(client, "1.1"))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, second(), query())
+        assert order == ["query", "second"]
+        await client.close()
+
+
+async def test_one_that_is_handed_over_and_that_the_pacs_has_ended_costs_no_instance():
+    async with playing(taking("1.1", then="lost"), taking("1.2")) as client:
+        with_one_turn(client)
+        await asyncio.gather(*[asyncio.create_task(stored(client, uid)) for uid in ("1.1", "1.2")])
+        await client.close()
+
+
+async def test_who_gives_up_while_being_handed_one_leaves_none_behind():
+    async with playing(taking("1.1", then="closed")) as client:
+        lanes = with_one_turn(client)
+        giving_up = None
+
+        async def first():
+            await stored(client, "1.1")
+            giving_up.cancel()  # the turn and the association are its own by now
+
+        storing = asyncio.create_task(first())
+        await asyncio.sleep(0)
+        giving_up = asyncio.create_task(stored(client, "1.2"))
+        await asyncio.gather(storing, giving_up, return_exceptions=True)
+        assert giving_up.cancelled()
+        async with asyncio.timeout(5), lanes.turn(Claim(Lane.QUERY)):
+            pass

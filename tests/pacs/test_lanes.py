@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.pacs.breaker import AFTER, LONGEST_PAUSE, Breaker
 from gateway.pacs.errors import OperationFailed, PacsUnreachable
-from gateway.pacs.lanes import Claim, Lane, Lanes, Urgency, ahead
+from gateway.pacs.lanes import Claim, Lane, Lanes, Urgency, background
 
 QUERY, RETRIEVE, STORE = (Claim(lane, "a") for lane in Lane)
 
@@ -93,10 +93,10 @@ async def test_what_is_waited_for_goes_first_and_what_was_prefetched_rises_when_
 
     async with lanes.turn(RETRIEVE):
         tasks = [
-            asyncio.create_task(work("prefetched", ahead)),
-            asyncio.create_task(work("late", lambda: Urgency.OPENED if "late" in opened else Urgency.AHEAD)),
-            asyncio.create_task(work("compared", lambda: Urgency.COMPARED)),
-            asyncio.create_task(work("interactive", lambda: Urgency.OPENED)),
+            asyncio.create_task(work("prefetched", background)),
+            asyncio.create_task(work("late", lambda: Urgency.INTERACTIVE if "late" in opened else Urgency.BACKGROUND)),
+            asyncio.create_task(work("compared", lambda: Urgency.REVALIDATION)),
+            asyncio.create_task(work("interactive", lambda: Urgency.INTERACTIVE)),
         ]
         await asyncio.sleep(0)
         opened.add("late")
@@ -146,7 +146,7 @@ def fail(breaker, claim=QUERY):
 def test_what_answers_seldom_is_left_alone_and_tried_again_by_itself():
     clock = Clock()
     breaker = Breaker("PACS main", clock)
-    later = Claim(Lane.STORE, urgency=ahead)
+    later = Claim(Lane.STORE, urgency=background)
     for _ in range(AFTER):
         assert not breaker.trouble
         fail(breaker)
@@ -182,3 +182,15 @@ def test_a_refusal_is_an_answer():
         raise OperationFailed("status C000", status=0xC000, transient=False)
     fail(breaker)
     assert not breaker.trouble
+
+
+async def test_nothing_is_retrieved_ahead_while_somebody_waits_for_a_study():
+    lanes = Lanes(8)
+    ahead_of_time = Claim(Lane.RETRIEVE, "b", background)
+    assert await taken(lanes, ahead_of_time) == 1, "nobody waits yet"
+    assert await taken(lanes, RETRIEVE) == 1
+    assert await taken(lanes, Claim(Lane.RETRIEVE, "c", background)) == 0
+    assert await taken(lanes, Claim(Lane.QUERY, "c", background), Claim(Lane.STORE, "c", background)) == 2
+    _kept[1].cancel()  # the one that somebody waited for
+    await asyncio.sleep(0.01)
+    assert lanes._held[Lane.RETRIEVE] == 2, "and then it goes on"

@@ -28,7 +28,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from gateway.dicom.sop_classes import VERIFICATION
-from gateway.pacs.certificates import is_named
+from gateway.pacs.certificate_names import is_named
 from gateway.pacs.errors import NoContextAccepted, PacsUnreachable, WrongCertificate
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import StorageScp
@@ -263,6 +263,7 @@ def test_a_wildcard_stands_for_one_label(shown, named):
     assert is_named(shown, {"pacs.example.org", "main"}) is named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scp", ["certificate"], indirect=True)
 async def test_who_speaks_no_tls_is_not_waited_for(scp):
     reader, writer = await asyncio.open_connection("127.0.0.1", scp.port)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pacs.scu.client import InstanceRef
 from gateway.pacs.scu.numbered import IN_VAIN, MOST_QUERIES, the_others
+from gateway.pacs.scu.results import InstanceRef
 
 
 def ref(n, number):
@@ -47,6 +48,7 @@ async def test_where_nothing_is_counted_it_ends_behind_the_last(numbers, limit):
     assert max(series.asked) == 30 + IN_VAIN
 
 
+@pytest.mark.slow
 async def test_a_pacs_that_takes_no_number_for_a_key_is_asked_once():
     series = Series([ref(n, n) for n in range(620)], 500, ignores_number=True)
     others = await the_others(series.ask, series.listed, lacks=lambda found: found < 120)

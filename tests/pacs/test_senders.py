@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.pacs.certificates import names_of
+from gateway.pacs.certificate_names import names_of
 from gateway.pacs.senders import KnownSender, Senders, is_local
 
 TITLES = frozenset(("MAIN",))

@@ -15,6 +15,7 @@ from aiohttp import web
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
+from gateway.admin.for_pacs import for_pacs
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.dicom import EXPLICIT_LITTLE_ENDIAN
 from gateway.journal import JobState
@@ -27,7 +28,7 @@ from gateway.pacs.scu.store import OutgoingInstance
 from gateway.pacs.upper.spool import FileBody, MemoryBody
 from gateway.runtime.spools import Spools
 from tests.captures.conftest import Viewer
-from tests.conftest import data_set
+from tests.conftest import data_set, describe
 
 STUDY, SAMPLE = sample_study()
 CAPTURE = sample_capture(STUDY)
@@ -134,6 +135,7 @@ async def test_it_is_one_part_that_is_a_part_10_file_of_the_same_data_set_and_it
     assert service.asked == []
 
 
+@pytest.mark.slow
 async def test_a_large_one_is_streamed_from_its_file_and_never_held(tmp_path, monkeypatch):
     size, largest, held = 60_000_000, [], Spools(tmp_path).file()
     held.write(b"\x08\0\x05\0CS\x0a\0ISO_IR 100")
@@ -158,6 +160,7 @@ async def test_a_large_one_is_streamed_from_its_file_and_never_held(tmp_path, mo
     assert len(largest) >= size // (256 * 1024)
 
 
+@pytest.mark.slow
 async def test_a_service_that_takes_long_for_the_whole_and_goes_on_is_waited_for():
     class Slow(MemoryBody):
         spooled = True
@@ -171,6 +174,7 @@ async def test_a_service_that_takes_long_for_the_whole_and_goes_on_is_waited_for
     assert service.sizes[0] > 2_000_000
 
 
+@pytest.mark.slow
 async def test_a_service_that_does_not_answer_is_given_up_and_then_left_alone():
     class Silent(Service):
         async def store(self, request):
@@ -382,3 +386,90 @@ async def test_a_pacs_that_is_away_gets_the_capture_when_it_is_back(orthanc, by_
     await viewer.upload(CAPTURE.content, STUDY)
     assert (await viewer.stored()).state is JobState.DONE
     assert UID in await orthanc.instances(STUDY)
+
+
+async def test_a_pacs_without_title_host_and_port_is_opened_stored_in_and_checked(orthanc, start, caplog):
+    await orthanc.add(*(i.content for i in SAMPLE[:2]))
+    gateway = await start(
+        {"name": "web", "retrieve": "wado-rs", "store": "stow-rs", "dicomweb_url": orthanc.dicomweb_url},
+        cache={"watch_every": "10ms", "compare_every": "0s"},
+    )
+    viewer = Viewer(gateway)
+    assert len((await gateway.ask(STUDY))["urls"]) == 2
+    await gateway.parts.upkeep.round()
+    await gateway.parts.verification.round()
+    await viewer.upload(CAPTURE.content, STUDY)
+    await viewer.stored()
+    assert UID in await orthanc.instances(STUDY)
+    results = [r async for r in gateway.checked()]
+    assert told_by(results, "web").keys() == {"QIDO-RS", "WADO-RS", "STOW-RS"}
+    assert all(r.ok for r in told_by(results, "web").values()), results
+    letter = for_pacs(gateway.config, gateway.config.pacs[0])
+    assert f"(DICOMweb at {orthanc.dicomweb_url})" in letter
+    assert "DICOM node" not in letter
+    assert not [r for r in caplog.records if r.levelname == "ERROR" or " at :0" in r.getMessage()]
+    assert not gateway.parts.senders.names("", "127.0.0.1")
+
+
+# -- check
+
+
+def told_by(results, what):
+    return {r.name.split(": ")[1]: r for r in results if r.name.startswith(f"PACS {what}: ")}
+
+
+async def test_check_tries_stow_and_stores_nothing_and_asks_no_echo_of_a_pacs_without_a_dicom_port(orthanc, start):
+    await orthanc.add(*(i.content for i in SAMPLE[:2]))
+    web_only = describe(orthanc) | {
+        "port": 1, "retrieve": "wado-rs", "store": "stow-rs", "dicomweb_url": orthanc.dicomweb_url
+    }  # fmt: skip
+    before = await orthanc.instances(STUDY)
+    results = told_by([r async for r in (await start(web_only)).checked()], "orthanc")
+    assert results.keys() == {"QIDO-RS", "WADO-RS", "STOW-RS"}
+    assert all(r.ok for r in results.values()), results
+    assert await orthanc.instances(STUDY) == before
+
+
+@pytest.mark.parametrize("status", [200, 202, 204, 400, 409, 422])
+async def test_a_service_that_has_read_a_request_without_an_instance_can_be_stored_in(status):
+    async with probed(status) as (target, asked):
+        assert f"HTTP status {status}" in await target.probe()
+    assert asked[0].startswith('multipart/related; type="application/dicom"')
+
+
+@pytest.mark.parametrize(
+    ("status", "fix"),
+    [
+        (401, "may they store"), (403, "may they store"), (404, "the root of its DICOMweb service"),
+        (405, "store to c-store"), (415, "store to c-store"), (501, "store to c-store"), (302, "https instead of http"),
+        (500, "its own log"), (503, "its own log"),
+    ],
+)  # fmt: skip
+async def test_a_service_that_cannot_be_stored_in_is_told_of_with_the_mend(status, fix):
+    async with probed(status) as (target, _):
+        with pytest.raises(RequestRefused, match=fix):
+            await target.probe()
+
+
+@asynccontextmanager
+async def probed(status):
+    asked = []
+
+    async def store(request):
+        asked.append(request.headers["Content-Type"])
+        await request.read()
+        return web.Response(status=status, headers={"Location": "http://10.9.9.9/"} if status == 302 else {})
+
+    app = web.Application()
+    app.router.add_post("/dicom-web/studies", store)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]
+    client = DicomWeb(WebPeer("main", f"http://127.0.0.1:{port}/dicom-web"), stores=True)
+    try:
+        yield StowTarget(client), asked
+    finally:
+        await client.close()
+        await runner.cleanup()

@@ -23,6 +23,8 @@ from gateway.pacs.scu.store import CannotTranscode
 from gateway.pacs.scu.transcode import transcoded
 from gateway.runtime.spools import Spools
 
+pytestmark = pytest.mark.slow  # each decodes in a process of its own
+
 HTJ2K = bytes.fromhex(
     "ff4fff5100294000000000180000001000000000000000000000001800000010000000000000000000010f0101ff50000800"
     "020000000aff52000c00020001000504044001ff5c00132088909090909090909090909090888888ff64001700014f70656e"

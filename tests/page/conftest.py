@@ -7,8 +7,8 @@ import re
 import pytest
 
 from gateway.demo.sample import sample_study
-from gateway.objects.embedded import free_port
 from gateway.page import passwords
+from tests.rig.ports import free_port
 
 PASSWORD = "a quiet place to look"
 HASH = passwords.make(PASSWORD)
@@ -57,10 +57,10 @@ class Browser:
 def open_page(start, simulator):
     """``await open_page(users=…)``: a gateway with a page, its PACS the simulator, and a browser on it."""
 
-    async def begin(**page):
+    async def begin(*, sections=None, **page):
         simulator.add(*(i.content for i in SAMPLE))
         port = free_port()
-        gateway = await start(simulator, page={"port": port, **page})
+        gateway = await start(simulator, page={"port": port, **page}, **sections or {})
         return gateway, Browser(gateway.http, f"http://127.0.0.1:{port}")
 
     return begin

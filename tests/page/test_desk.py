@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import secrets
 
 import pytest
@@ -14,11 +15,13 @@ from pydicom import dcmread
 
 from gateway.captures.jobs import CheckUpload
 from gateway.cli import main
-from gateway.demo.sample import sample_capture
-from gateway.journal import Jobs
+from gateway.demo.sample import sample_capture, small_pdf
+from gateway.journal import Jobs, jobs
 from gateway.journal.events import EventKind, latest
+from gateway.reports import FETCH, FetchReport
 from tests.conftest import ended
 from tests.page.conftest import STUDY, USERS
+from tests.page.test_preview import pdf_of
 
 OTHER = "SOMEBODY ELSE"
 
@@ -90,6 +93,24 @@ async def test_what_somebody_does_on_the_page_is_in_the_audit_trail_with_their_n
     assert [entry["did"] for entry in told] == ["looked at whose it is", "discard"]
     assert all(entry["by"] == "ann, on the page" and entry["jobs"] == [number] for entry in told)
     assert OTHER not in file.read_text()
+
+
+async def test_who_was_shown_what_on_the_page_is_in_the_audit_trail(held):
+    running, browser, number = held
+    assert await browser.log_in("ann", "not it") == 401
+    await browser.get(f"/jobs/{number}")
+    await browser.get("/search?q=DEMO-001")
+    await running.parts.trail.flush()
+    [file] = (running.config.state_dir / "audit").glob("*.jsonl")
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    looked, searched = [entry for entry in told if entry["what"] == "operator"]
+    assert (looked["did"], looked["jobs"], looked["study"]) == ("looked at the job", [number], STUDY)
+    assert (searched["did"], searched["by"]) == ("search", "ann, on the page")
+    assert searched["searched"] == running.parts.events.hidden("DEMO-001")
+    assert searched["remote"] == "127.0.0.1"
+    assert [entry["by"] for entry in told if entry["what"] == "login"] == ["ann"]
+    assert [entry["remote"] for entry in told if entry["what"] == "login_refused"] == ["127.0.0.1"]
+    assert "DEMO-001" not in file.read_text()
 
 
 async def test_the_picture_is_a_jpeg_of_its_own_and_not_the_object(held):
@@ -182,3 +203,45 @@ async def test_a_viewer_sees_no_patient_and_decides_nothing(held, who):
         assert (await browser.get(f"/jobs/{number}/picture"))[0] == 403
     assert (await Jobs(running.parts.journal).get(number)).state.value == "quarantined"
     assert await noted(running) == []
+
+
+async def held_report(running, pdf):
+    """A report that waits."""
+    await running.parts.store.put("reports/held.pdf", pdf, content_type="application/pdf")
+    report = FetchReport("rep_1", "stu_1", STUDY, False, 0.0, key="reports/held.pdf")
+    held, _ = await running.parts.journal.run(lambda c: jobs.add(c, FETCH, "rep_1 x", report, quarantined="no"))
+    return held
+
+
+async def test_each_page_of_a_held_reports_pdf_can_be_seen_and_that_is_noted(open_page):
+    running, browser = await open_page(users=USERS)
+    held = await held_report(running, pdf_of(3))
+    await browser.log_in("ann")
+    _, text = await browser.post(f"/jobs/{held.id}/patient", {"token": await browser.token()})
+    links = re.findall(rf'href="(/jobs/{held.id}/picture\?page=\d)"', text)
+    assert links == [f"/jobs/{held.id}/picture?page={n}" for n in range(3)]
+    assert (await browser.get(links[2]))[0] == 200
+    width, height = Image.open(io.BytesIO(browser.body)).size
+    assert round(width / height) == 3  # as the third is
+    assert (await browser.get(f"/jobs/{held.id}/picture?page=3"))[0] == 404
+    assert "ann looked at a picture of it, page 3, on the page" in " ".join(await noted(running))
+
+
+async def test_a_held_reports_pdf_is_shown_as_a_picture_of_its_page_when_asked_for_and_that_is_noted(open_page):
+    running, browser = await open_page(users=USERS)
+    held = await held_report(running, small_pdf("Of somebody"))
+    await browser.log_in("ann")
+    _, text = await browser.get(f"/jobs/{held.id}")
+    assert f"/jobs/{held.id}/picture" not in text
+    _, text = await browser.post(f"/jobs/{held.id}/patient", {"token": await browser.token()})
+    assert f'src="/jobs/{held.id}/picture"' in text
+    status, _ = await browser.get(f"/jobs/{held.id}/picture")
+    assert (status, browser.headers["Content-Type"]) == (200, "image/jpeg")
+    assert "default-src 'none'" in browser.headers["Content-Security-Policy"]
+    assert browser.headers["X-Content-Type-Options"] == "nosniff"
+    assert min(Image.open(io.BytesIO(browser.body)).convert("L").getextrema()) < 128  # something is written on it
+    assert [said.partition(": ")[2] for said in await noted(running)] == [
+        "ann looked at whose it is, on the page", "ann looked at a picture of it, on the page",
+    ]  # fmt: skip
+    await browser.log_in("bob")
+    assert (await browser.get(f"/jobs/{held.id}/picture"))[0] == 403

@@ -83,9 +83,9 @@ async def test_a_job_is_decided_by_keyboard_alone(open_page, tab):
     number = await held_capture(running)
     await log_in(tab, browser.url)
     await tab.open(f"{browser.url}/jobs/{number}")
-    await press_until(tab, "document.activeElement.id === 'why'")
+    await press_until(tab, "document.activeElement?.id === 'why'")
     await tab.call("Input.insertText", text="uploaded twice")
-    await press_until(tab, "document.activeElement.textContent === 'Discard'")
+    await press_until(tab, "document.activeElement?.textContent === 'Discard'")
     outline = await tab.run("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
     await tab.press("Enter", 13)

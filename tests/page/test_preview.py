@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pypdfium2
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
@@ -47,6 +48,33 @@ async def test_a_page_of_a_pdf_is_shown_as_a_picture(show):
     assert (image.format, image.size) == ("JPEG", (1000, 500))
     with pytest.raises(NoPreview):
         await show(PDF, 7)
+
+
+def pdf_of(pages):
+    """A PDF of so many pages, each 100 points wider than the one before."""
+    document, out = pypdfium2.PdfDocument.new(), io.BytesIO()
+    for number in range(1, pages + 1):
+        document.new_page(100 * number, 100)
+    document.save(out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "pages"),
+    [
+        (pdf_of(3), 3),
+        (sample_study()[1][-1].content, 1),  # an Encapsulated PDF
+        (sample_study()[1][30].content, 12),  # an ultrasound
+        (sample_study()[1][0].content, 1),
+    ],
+    ids=["PDF", "Encapsulated PDF", "multi-frame", "single frame"],
+)
+async def test_it_is_known_how_many_pages_there_are_to_see_and_each_can_be_seen(store, tmp_path, content, pages):
+    await store.put("shown", content, content_type="application/octet-stream")
+    previews = Previews(store, Spools(tmp_path))
+    assert await previews.pages("shown") == pages
+    first, last = [Image.open(io.BytesIO(await previews.picture("shown", n))) for n in (0, pages - 1)]
+    assert pages == 1 or first.tobytes() != last.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def logins(clock):
     return Logins([Account("ann", HASH, Role.OPERATOR), Account("bob", HASH, Role.VIEWER)], clock)
 
 
+@pytest.mark.slow
 def test_a_hash_fits_its_password_alone_and_two_of_one_password_differ():
     assert passwords.fits(PASSWORD, HASH)
     assert not passwords.fits(PASSWORD + " ", HASH)
@@ -51,6 +52,7 @@ def test_the_command_makes_what_the_configuration_takes():
         "plain", "scrypt$32768$8$1$AAAA$AAAA", HASH.replace("32768", "32767"), HASH.replace("32768", "1024"),
         HASH.replace("32768", "8388608"), HASH.replace("scrypt", "md5"), HASH + "$x", HASH.replace("$8$", "$0$"),
     ],
+    ids=["plain", "short", "an odd cost", "too weak", "too dear", "another kind", "more fields", "no blocks"],
 )  # fmt: skip
 def test_what_is_no_hash_of_ours_or_too_weak_or_too_dear_is_a_mistake(kept):
     with pytest.raises(ValidationError, match="avara-gateway password"):
@@ -60,12 +62,13 @@ def test_what_is_no_hash_of_ours_or_too_weak_or_too_dear_is_a_mistake(kept):
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "::", "gateway.example.org"])
 def test_the_page_is_not_opened_wider_without_saying_who_may_come(host):
     with pytest.raises(ValidationError, match="needs users, or a proxy"):
-        PageConfig(host=host, port=9464)
-    opened = PageConfig(host=host, port=9464, users=[{"name": "ann", "password_hash": HASH}])
+        PageConfig(host=host, port=9465)
+    opened = PageConfig(host=host, port=9465, users=[{"name": "ann", "password_hash": HASH}])
     assert "HTTPS" in opened.warnings()[0]
-    assert PageConfig(port=9464).warnings() == []
+    assert PageConfig(port=9465).warnings() == []
 
 
+@pytest.mark.slow
 async def test_whoever_logs_in_has_their_role_until_they_log_out(logins):
     visitors = Visitors(logins, None)
     cookie = await logins.log_in("ann", PASSWORD, "10.0.0.1")
@@ -79,6 +82,7 @@ async def test_whoever_logs_in_has_their_role_until_they_log_out(logins):
         assert visitors.visitor("10.0.0.1", {}, nobody, clicked=True) is None
 
 
+@pytest.mark.slow
 async def test_a_session_ends_when_nobody_clicks_and_after_its_time_whatever_a_page_fetches_by_itself(logins, clock):
     cookie = await logins.log_in("ann", PASSWORD, "10.0.0.1")
     await clock.pass_time(IDLE - 1, step=LASTS)
@@ -93,6 +97,7 @@ async def test_a_session_ends_when_nobody_clicks_and_after_its_time_whatever_a_p
     assert logins.account(cookie, clicked=True) is None
 
 
+@pytest.mark.slow
 async def test_guessing_is_locked_out_by_name_from_anywhere_and_by_address_for_any_name(logins, clock):
     for n in range(TRIES):
         assert await logins.log_in("ann", "wrong", f"10.0.0.{n}") is None

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import Jobs
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs.scu.results import StudyRecord
 from gateway.reports.report import Report
 from tests.conftest import ended
 from tests.reports.tls import certificate

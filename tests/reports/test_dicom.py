@@ -24,7 +24,8 @@ from gateway.dicom import texts
 from gateway.dicom.elements import read_elements, text
 from gateway.dicom.sop_classes import BASIC_TEXT_SR, ENCAPSULATED_PDF
 from gateway.pacs.peer import Peer
-from gateway.pacs.scu.client import InstanceRef, PacsClient, StudyRecord, _record
+from gateway.pacs.scu.client import PacsClient
+from gateway.pacs.scu.results import InstanceRef, StudyRecord, record_of
 from gateway.pacs.scu.store import OutgoingInstance, store
 from gateway.pacs.upper.spool import MemoryBody
 from gateway.reports.dicom.basic_text_sr import basic_text_sr
@@ -105,7 +106,7 @@ MIXED_UP = [
 
 def study(claimed, name, **others):
     """The study of a PACS that answers with these bytes."""
-    said = _record({0x00080005: claimed, 0x00100010: name})
+    said = record_of({0x00080005: claimed, 0x00100010: name})
     return dataclasses.replace(
         STUDY, specific_character_set=said.specific_character_set, patient_name=said.patient_name, **others
     )
@@ -158,6 +159,7 @@ def faults(program, made, directory, *options):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claimed", "name"), NAMES)
 @pytest.mark.parametrize(("report", "previous"), [(REPORT, ()), (SECOND, [PREVIOUS])])
 def test_others_find_no_fault_in_any_character_set(claimed, name, report, previous, tmp_path):
@@ -170,6 +172,7 @@ def test_others_find_no_fault_in_any_character_set(claimed, name, report, previo
     assert faults("dsrdump", made, tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claimed", UNKNOWN_TO_DCIODVFY)
 @pytest.mark.parametrize(("report", "previous"), [(REPORT, ()), (SECOND, [PREVIOUS])])
 def test_others_find_no_fault_in_the_terms_of_the_rarest(claimed, report, previous, tmp_path):
@@ -194,6 +197,7 @@ def test_terms_that_were_mixed_up_are_put_right(claimed, terms, name):
     assert d.PatientName == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "claimed",
     [
@@ -210,6 +214,7 @@ def test_a_character_set_that_cannot_be_kept_becomes_utf_8_and_no_letter_is_lost
         assert faults("dciodvfy", made, tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claimed", ["GBK", "GB18030"])
 @pytest.mark.parametrize("name", ["Wang^Cheng=王^誠=", "Wang^Wei=王^僞="])  # second bytes that are \\ and ^
 def test_a_letter_that_others_would_take_for_a_delimiter_is_in_utf_8(claimed, name, tmp_path):
@@ -286,6 +291,7 @@ def test_what_a_character_set_takes_it_gives_back(claimed, written):
     assert decoded.replace("\x1b$)A", "") == texts.long_text(written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attribute", "said", "keyword", "held"),
     [
@@ -324,6 +330,7 @@ def test_what_has_no_place_in_an_object_is_changed_the_least(attribute, said, ke
         assert faults("dcmdump", made, tmp_path, "-q") == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .*length .* exceeds the:UserWarning")
 @pytest.mark.parametrize(
     ("attribute", "keyword", "said", "held"),
@@ -352,6 +359,7 @@ def test_patient_and_study_are_those_of_the_pacs():
         assert d.ReferringPhysicianName == "House^Greg"
 
 
+@pytest.mark.slow
 def test_a_pacs_that_says_nothing_of_the_study_gets_legal_objects(tmp_path):
     silent = dataclasses.replace(
         STUDY, **{f.name: "" for f in dataclasses.fields(STUDY) if isinstance(getattr(STUDY, f.name), str)}
@@ -364,6 +372,7 @@ def test_a_pacs_that_says_nothing_of_the_study_gets_legal_objects(tmp_path):
         assert d.PatientID == d.PatientName == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pdf", [b"%PDF-1.4 odd", b"%PDF-1.4 even", small_pdf("x"), small_pdf("xy")])
 def test_the_pdf_comes_out_as_it_went_in(pdf, tmp_path):
     made = encapsulated_pdf(dataclasses.replace(REPORT, pdf=pdf), STUDY)
@@ -441,6 +450,7 @@ def test_the_tree_claims_no_more_than_is_known():
     assert item.TextValue == "Lungs are clear.\r\n\r\nNo effusion."
 
 
+@pytest.mark.slow
 def test_the_evidence_is_what_the_pacs_lists_but_for_the_report_itself(tmp_path):
     listed = [
         InstanceRef("1.2.3.1", "1.2.3.1.1", "1.2.840.10008.5.1.4.1.1.2"),
@@ -459,6 +469,7 @@ def test_the_evidence_is_what_the_pacs_lists_but_for_the_report_itself(tmp_path)
     assert faults("dsrdump", made, tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("said", "held"),
     [
@@ -492,8 +503,8 @@ def test_a_report_is_never_given_the_patient_of_another_study():
 
 
 def test_what_the_pacs_says_of_its_character_set_is_kept_as_it_says_it():
-    assert _record({0x00080005: b"\\ISO 2022 IR 87 "}).specific_character_set == "\\ISO 2022 IR 87"
-    assert _record({}).specific_character_set == ""
+    assert record_of({0x00080005: b"\\ISO 2022 IR 87 "}).specific_character_set == "\\ISO 2022 IR 87"
+    assert record_of({}).specific_character_set == ""
 
 
 async def test_orthanc_takes_both_and_gives_the_pdf_back(orthanc):

@@ -19,16 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.reports.errors import ReportError
-from gateway.reports.pdf.download import (
-    CannotAsk,
-    DownloadFailed,
-    NotAllowed,
-    PdfDownload,
-    TooLarge,
-    UrlExpired,
-    ask_avara,
-    is_public,
-)
+from gateway.reports.pdf.download import DownloadFailed, NotAllowed, PdfDownload, PdfTooLarge, UrlExpired
+from gateway.reports.pdf.fresh_url import CannotAsk, ask_avara
+from gateway.reports.pdf.hosts import is_public
 
 SIGNATURE = "X-Amz-Signature=5ec2e7%2Fplus+"
 PDF = b"%PDF-1.4 ... %%EOF"
@@ -388,7 +381,7 @@ async def test_a_body_is_read_no_further_than_the_limit(raw):
     for talk in (announced, endless):
         port = await raw(talk)
         began = time.monotonic()
-        told = await fails(local(port, max_size=1_000_000), f"http://127.0.0.1:{port}/r?{SIGNATURE}", TooLarge)
+        told = await fails(local(port, max_size=1_000_000), f"http://127.0.0.1:{port}/r?{SIGNATURE}", PdfTooLarge)
         assert "reports.max_size" in told
         assert time.monotonic() - began < 10
     assert sent < 30_000_000  # what the sockets hold, and no more
@@ -535,6 +528,7 @@ async def test_an_answer_of_avaras_without_this_reports_url_is_refused(serve, bo
         await ask_avara("key", "stu_1", "rep_1", base_url=f"http://127.0.0.1:{server.port}")
 
 
+@pytest.mark.slow
 async def test_an_avara_that_does_not_answer_is_given_up(raw):
     async def drips(writer):
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nContent-Type: application/json\r\n\r\n")

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import logging
 import ssl
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
 import hl7
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.reports.hl7.acknowledgement import Acknowledged, Refused, Unclear
-from gateway.reports.hl7.message import CHARSETS, FieldMap, NotRepresentable, Profile, TextForm, build_oru, control_id
+from gateway.reports.hl7.acknowledgement import Acknowledged, Refused, Unclear, judged
+from gateway.reports.hl7.field_map import FieldMap
+from gateway.reports.hl7.message import CHARSETS, NotRepresentable, Profile, TextForm, build_oru, control_id
 from gateway.reports.hl7.mllp import NoAnswer, Timeouts, send
 from tests.reports.conftest import STUDY_UID, a_report, a_study
 
@@ -338,6 +339,7 @@ async def test_an_acknowledged_message_has_arrived_as_it_was(peer, code):
     assert seen == [message]
 
 
+@pytest.mark.slow
 async def test_tls_is_verified(peer, tls):
     port = await peer(says(ack(), then=1), tls.server)
     trusted = ssl.create_default_context(cafile=tls.ca_file)
@@ -359,8 +361,8 @@ async def test_a_refusal_is_permanent_and_its_words_are_kept_from_the_log(peer, 
     told = str(caught.value)
     assert f"({code}, error 101: required field missing, at PID-3)" in told
     assert "Doe" not in told + caplog.text
-    assert "Doe^Jane unknown" in caught.value.said
-    assert "Jane Doe has no MRN" in caught.value.said
+    assert "Doe^Jane unknown" in caught.value.remark
+    assert "Jane Doe has no MRN" in caught.value.remark
     assert not caught.value.transient
 
 
@@ -401,6 +403,7 @@ async def test_answers_to_other_messages_are_passed_over_and_never_taken_for_our
     assert "other messages" in await unclear(await peer(says(other * 100, then=20)))
 
 
+@pytest.mark.slow
 async def test_an_answer_that_comes_before_the_message_has_left_is_to_something_else(peer):
     """A late acknowledgement of the try before has this one's control id."""
 
@@ -415,6 +418,7 @@ async def test_an_answer_that_comes_before_the_message_has_left_is_to_something_
     assert "something else" in await unclear(await peer(talk), message=large)
 
 
+@pytest.mark.slow
 async def test_each_try_has_a_connection_of_its_own(peer):
     """The first is answered after we have gone; the answer goes nowhere."""
     count = itertools.count()
@@ -432,11 +436,14 @@ async def test_each_try_has_a_connection_of_its_own(peer):
     assert await send(built(), "127.0.0.1", port, timeouts=PATIENT) == Acknowledged("AA")
 
 
-FIELD = Path(__file__).parents[1] / "field" / "reports"
 ID = control_id(a_report())
 MSH = "MSH|^~\\&|RIS|H|||20260101||ACK|A1|P|2.3\r"
 TAKEN = {
-    **{f.name: f.read_bytes().replace(b"<MSH-10>", ID.encode()) for f in sorted(FIELD.glob("ack-*.hl7"))},
+    "an empty control id": f"\x0b{MSH}MSA|AA||Message accepted\r\x1c\r",
+    "no control id": f"\x0b{MSH}MSA|AA\r\x1c\r",
+    "no MSH": f"\x0bMSA|AA|{ID}\r\x1c\r",
+    "lower case": f"\x0b{MSH}MSA|aa|{ID}\r\x1c\r",
+    "CR LF before VT": f"\r\n\x0b{MSH}MSA|AA|{ID}\r\x1c\r",
     "a blank control id": f"\x0b{MSH}MSA|AA|  \r\x1c\r",
     "a control id cut to 10": f"\x0b{MSH}MSA|AA|{ID[:10]}\r\x1c\r",
     "a control id in lower case": f"\x0b{MSH}MSA|AA|{ID.lower()}\r\x1c\r",
@@ -452,9 +459,27 @@ TAKEN = {
     "no line end behind MSA": f"\x0b{MSH}MSA|AA|{ID}\x1c\r",
     "another separator": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".replace("|", "#"),
     "a segment of its own kind before MSA": f"\x0b{MSH}SFT|x\rZZZ|y\rMSA|AA|{ID}\r\x1c\r",
+    "UTF-16 with its byte order mark": f"\ufeff\x0b{MSH}MSA|AA|{ID}\r\x1c\r".encode("utf-16-le"),
+    "UTF-16, high byte first": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".encode("utf-16-be"),
+    "NULs behind its fields": f"\x0b{MSH}MSA|AA\0|{ID}\0\r\x1c\r",
+    "blanks and tabs before its segments": f"\x0b  {MSH}\t MSA|AA|{ID}\r\x1c\r",
+    "a code with components": f"\x0b{MSH}MSA|AA^accepted|{ID}\r\x1c\r",
+    "quotes": f'\x0b{MSH}MSA|"AA"|"{ID}"\r\x1c\r',
+    "a control id with more around it": f"\x0b{MSH}MSA|AA|RIS-{ID}.1\r\x1c\r",
+    "a control id without its beginning": f"\x0b{MSH}MSA|AA|{ID[6:]}\r\x1c\r",
+    "segments that end with VT": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".replace("\r", "\x0b"),
+    "record separators": f"\x0b{MSH}MSA|AA|{ID}\r\x1c\r".replace("\r", "\x1e"),
+    "a batch": f"\x0bFHS|^~\\&\rBHS|^~\\&\r{MSH}MSA|AA|{ID}\rBTS|1\rFTS|1\r\x1c\r",
+    "two in a block": f"\x0b{MSH}MSA|CA|{ID}\r{MSH}MSA|AA|{ID}\r\x1c\r",
+    "one of another message before it in the block": f"\x0b{MSH}MSA|AE|OTHER\r{MSH}MSA|AA|{ID}\r\x1c\r",
+    "an empty block before it": f"\x0b\x1c\r\x0b{MSH}MSA|AA|{ID}\r\x1c\r",
+    "no end block": f"\x0b{MSH}MSA|AA|{ID}\r",
+    "no block at all": f"{MSH}MSA|AA|{ID}\r",
+    "the commit acknowledgement of MLLP Release 2": b"\x0b\x06\x1c\r",
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", list(TAKEN.values()), ids=list(TAKEN))
 async def test_a_receiver_that_took_it_is_believed_however_it_says_so_and_asked_once(peer, answer):
     count = itertools.count(1)
@@ -493,6 +518,32 @@ async def test_a_refusal_without_our_control_id_is_one_all_the_same(peer, msa):
         await send(built(), "127.0.0.1", await peer(says(f"\x0b{MSH}{msa}\r\x1c\r".encode())), timeouts=PATIENT)
 
 
+async def test_of_two_in_a_block_the_one_that_refuses_counts(peer):
+    block = f"\x0b{MSH}MSA|CA|{ID}\r{MSH}MSA|AE|{ID}|no such patient\rERR|||204\r\x1c\r".encode()
+    with pytest.raises(Refused, match=r"\(AE, error 204") as caught:
+        await send(built(), "127.0.0.1", await peer(says(block)), timeouts=PATIENT)
+    assert caught.value.remark.startswith("no such patient")
+
+
+async def test_a_receiver_that_could_not_keep_it_is_sent_it_again(peer):
+    """MLLP Release 2: the message was not committed to storage."""
+    assert "NAK" in await no_answer(await peer(says(b"\x0b\x15\x1c\r")))
+
+
+@pytest.mark.slow
+async def test_an_answer_that_is_cut_off_and_never_ended_is_an_operators_at_once(peer):
+    """The receiver may have the report: sending it again and again would file it again and again."""
+    assert "not an acknowledgement" in await unclear(await peer(says(f"\x0b{MSH}".encode(), then=20)), QUICK)
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\x0bMSH|^~\\&|R\rMSA|", b"\x0bMSA|AE|", b"MSA|AA|"]))
+def test_whatever_is_answered_is_judged(wild, before):
+    found = None
+    with contextlib.suppress(Refused, Unclear):
+        found = judged(before + wild, ID, "peer")
+    assert found is None or found.code in ("AA", "CA")
+
+
 @pytest.mark.parametrize("parts", [[], [b"\x0b"], [b"\r\n"]])
 async def test_a_connection_that_ends_without_an_answer_is_tried_again(peer, parts):
     assert "closed" in await no_answer(await peer(says(*parts)))
@@ -501,14 +552,14 @@ async def test_a_connection_that_ends_without_an_answer_is_tried_again(peer, par
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "no acknowledgement"),
-        ([b"HTTP/1.1 400 Bad Request\x1c\r"], "no acknowledgement"),
-        ([b"SSH-2.0-x\r\n"], "no acknowledgement"),
-        ([b"\x0b\x1c\r"], "no acknowledgement"),
-        ([b"\x0bhello\x1c\r"], "no acknowledgement"),
-        ([b"\x0bMSH|^~\\&|RIS\r\x1c\r"], "no acknowledgement"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "not an acknowledgement"),
+        ([b"HTTP/1.1 400 Bad Request\x1c\r"], "not an acknowledgement"),
+        ([b"SSH-2.0-x\r\n"], "not an acknowledgement"),
+        ([b"\x0b\x1c\r"], "not an acknowledgement"),
+        ([b"\x0bhello\x1c\r"], "not an acknowledgement"),
+        ([b"\x0bMSH|^~\\&|RIS\r\x1c\r"], "not an acknowledgement"),
         ([b"\x0bMSH\rMSA\r\x1c\r"], "MSA-1"),
-        ([b"\x0b" + bytes(range(14, 256)).replace(b"\x1c", b"") * 50 + b"\x1c\r"], "no acknowledgement"),
+        ([b"\x0b" + bytes(range(14, 256)).replace(b"\x1c", b"") * 50 + b"\x1c\r"], "not an acknowledgement"),
         ([ack("XX")], "MSA-1"),
         ([ack("")], "MSA-1"),
         ([ack("A")], "MSA-1"),
@@ -524,7 +575,7 @@ async def test_the_echo_of_our_message_is_no_acknowledgement(peer):
     async def talk(reader, writer):
         writer.write(b"\x0b" + await received(reader) + b"\x1c\r")
 
-    assert "no acknowledgement" in await unclear(await peer(talk))
+    assert "not an acknowledgement" in await unclear(await peer(talk))
 
 
 @pytest.mark.slow

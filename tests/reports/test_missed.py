@@ -1,18 +1,21 @@
 """No report is missed: what Avara has signed and no webhook brought is fetched, once, and told of. The API is a
-stand-in, and looks are taken by hand. Not here: that they are taken every quarter of an hour."""
+stand-in, and looks are taken by hand, but for the one test that they are taken every quarter of an hour."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from gateway.avara.api import ApiRefused, ApiUnavailable
 from gateway.journal import marks
-from gateway.objects.embedded import free_port
 from gateway.reports import missed
 from gateway.reports.missed import CURSOR
+from tests.clock import ManualClock, settle
+from tests.rig.ports import free_port
 
 from .conftest import PDF
 
@@ -25,7 +28,7 @@ def signed_at(minutes=60):
 async def watched(pacs, hospital_of, api, avara, monkeypatch):
     """A hospital whose gateway has been there for a day, and looks when it is told to."""
 
-    async def ask(api_key, study_id, report_id, *, base_url):
+    async def ask(api_key, study_id, report_id, *, base_url, **_):
         return avara.url(f"/{report_id}.pdf")
 
     async def watch(self):
@@ -69,14 +72,15 @@ async def test_a_missed_critical_report_is_told_of_at_once(watched, api, avara, 
 @pytest.mark.parametrize(
     "report",
     [
-        {"status": "in_progress", **signed_at()},
-        {"signedAt": None},
-        signed_at(minutes=1),  # its webhook is on its way
-        signed_at(minutes=3 * 24 * 60),  # before this gateway was there
+        lambda: {"status": "in_progress", **signed_at()},
+        lambda: {"signedAt": None},
+        lambda: signed_at(minutes=1),
+        lambda: signed_at(minutes=3 * 24 * 60),
     ],
+    ids=["in progress", "not signed", "its webhook is on its way", "before this gateway was there"],
 )
 async def test_what_is_not_signed_or_just_now_or_before_our_time_is_left_alone(watched, api, report):
-    api.sign("rep_9", **report)
+    api.sign("rep_9", **report())
     assert await look(watched) == 0
     assert await watched.jobs.list(kinds=["report.fetch"]) == []
 
@@ -130,3 +134,26 @@ async def test_how_many_are_signed_stored_and_sent_is_told_once_a_day_and_to_pro
         said = await answer.text()
     for line in ('{where="signed"} 2.0', '{where="pacs"} 1.0', '{where="ris"} 0.0'):
         assert f"avara_gateway_reports{line}" in said
+
+
+@pytest.mark.slow
+async def test_a_look_is_taken_every_quarter_of_an_hour_and_one_that_fails_ends_nothing():
+    clock, looks = ManualClock(), []
+
+    class Looks(missed.MissedReports):
+        async def look(self):
+            looks.append(clock.monotonic())
+            if len(looks) == 2:
+                raise ApiUnavailable("away")
+            return 0
+
+    watching = asyncio.create_task(Looks(None, journal=None, channels=[], added=None, clock=clock).watch())
+    try:
+        await settle()
+        assert len(looks) == 1
+        await clock.pass_time(14 * 60, step=60)
+        assert len(looks) == 1
+        await clock.pass_time(61 * 60 - 14 * 60, step=60)
+        assert [b - a for a, b in pairwise(looks)] == [900.0] * 4
+    finally:
+        watching.cancel()

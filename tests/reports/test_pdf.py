@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import resource
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +21,7 @@ from pypdf import PdfWriter
 from gateway.reports.pdf import check as pdf
 from gateway.reports.pdf.check import Broken, Encrypted, NotChecked, PdfFacts, check_pdf
 from gateway.reports.pdf.reader import read
+from gateway.reports.pdf.warm import WarmPython
 
 pytestmark = pytest.mark.slow
 
@@ -192,7 +195,8 @@ async def test_a_machine_that_cannot_look_says_so_and_it_is_tried_again(monkeypa
     (tmp_path / "reader.py").write_text("import time; time.sleep(60)")
     with pytest.raises(NotChecked, match="overloaded"):
         await check_pdf(PLAIN)
-    monkeypatch.setattr(pdf.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(pdf, "_READERS", WarmPython())
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(NotChecked, match="starts no process"):
         await check_pdf(PLAIN)
     assert NotChecked.transient
@@ -218,3 +222,52 @@ def test_the_reader_has_its_limits():
         input=b"", capture_output=True, check=True,
     ).stdout  # fmt: skip
     assert shown == b"[1000000000, 10]"
+
+
+async def test_what_readers_are_forked_from_is_started_again_when_it_was_killed():
+    warm = WarmPython()
+    reader = str(Path(pdf.__file__).with_name("reader.py"))
+    try:
+        assert await warm.run(reader, PLAIN) == (0, b'{"pages": 2}')
+        warm._process.kill()
+        warm._process.wait()
+        assert await warm.run(reader, PLAIN) == (0, b'{"pages": 2}')
+    finally:
+        warm.close()
+
+
+async def test_a_reader_that_nobody_waits_for_is_killed(tmp_path):
+    warm, pid = WarmPython(), tmp_path / "pid"
+    program = tmp_path / "reader.py"
+    program.write_text(f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    try:
+        waiting = asyncio.create_task(warm.run(str(program), PLAIN))
+        async with asyncio.timeout(20):
+            while not pid.exists() or not pid.read_text():
+                await asyncio.sleep(0.01)
+        waiting.cancel()
+        async with asyncio.timeout(10):
+            while Path(f"/proc/{pid.read_text()}").exists():
+                await asyncio.sleep(0.05)
+    finally:
+        warm.close()
+
+
+async def test_a_reader_has_nothing_of_the_gateways(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    program = tmp_path / "reader.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "paths = [f'/proc/self/fd/{fd}' for fd in os.listdir('/proc/self/fd') if int(fd) > 2]\n"
+        "print(json.dumps([dict(os.environ), [m for m in sys.modules if m.startswith('gateway')],\n"
+        "      [os.readlink(path) for path in paths if os.path.exists(path)]]))"
+    )
+    warm = WarmPython()
+    try:
+        code, said = await warm.run(str(program), PLAIN)
+    finally:
+        warm.close()
+    assert code == 0
+    environment, modules, files = json.loads(said)
+    assert "SECRET" not in environment
+    assert (modules, files) == ([], [])

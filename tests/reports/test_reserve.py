@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from gateway.journal import Journal, jobs, objects
+from gateway.journal import jobs, objects
 from gateway.journal.objects import BeingRemoved
 from gateway.reports import ReportFetcher
 from gateway.reports.jobs import FETCH, FetchReport
@@ -23,13 +23,6 @@ class Store:
 
     async def put(self, key, content, *, content_type):
         self.users.append(await self.journal.run(lambda c: objects.user_of(c, key)))
-
-
-@pytest.fixture
-async def journal(tmp_path):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

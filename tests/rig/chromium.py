@@ -25,10 +25,10 @@ class Tab:
         self._number = 0
         self.events: list[dict[str, Any]] = []
 
-    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+    async def call(self, method: str, within: float = WITHIN, **params: Any) -> dict[str, Any]:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(within):
             while True:
                 said = await self._next()
                 if said.get("id") == self._number:
@@ -48,9 +48,9 @@ class Tab:
             while not any(e["method"] == "Page.loadEventFired" for e in self.events):
                 await self._next()
 
-    async def run(self, script: str) -> Any:
-        """What an expression (or a promise) is in the page."""
-        said = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+    async def run(self, script: str, within: float = WITHIN) -> Any:
+        """What an expression (or a promise) is in the page, *within* so many seconds."""
+        said = await self.call("Runtime.evaluate", within, expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in said, said["exceptionDetails"]
         return said["result"].get("value")
 

@@ -24,19 +24,31 @@ WITHIN = 120.0
 """Seconds."""
 
 
+class NotToBeHad(Exception):
+    """A package cannot be fetched here; why."""
+
+
 def package(name: str) -> Path:
     """The folder of a package's files; skips the test where it cannot be had."""
+    try:
+        return fetched(name)
+    except NotToBeHad as e:
+        pytest.skip(str(e))
+
+
+def fetched(name: str) -> Path:
+    """The folder of a package's files. Raises NotToBeHad."""
     version = VERSIONS[name]
     folder = KEPT / f"{name}-{version}"
     if not folder.is_dir():
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip(f"no npm to fetch {name} with: `make test` installs it where the system has it")
+            raise NotToBeHad(f"no npm to fetch {name} with: `make test` installs it where the system has it")
         with tempfile.TemporaryDirectory() as directory:
             command = [npm, "pack", "--silent", "--pack-destination", directory, f"{name}@{version}"]
-            fetched = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
-            if fetched.returncode:
-                pytest.skip(f"{name} {version} cannot be fetched: {fetched.stderr.strip()[-200:]}")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN, check=False)
+            if done.returncode:
+                raise NotToBeHad(f"{name} {version} cannot be fetched: {done.stderr.strip()[-200:]}")
             [archive] = Path(directory).glob("*.tgz")
             with tarfile.open(archive) as opened:
                 opened.extractall(Path(directory) / "out", filter="data")

@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.dsutils import decode, encode
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -29,15 +29,18 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from tests.rig.storage import Storage, uid_of
+from gateway.demo.stand_in import without_reactor
+from tests.rig.storage import Storage
 
 SUCCESS, PENDING, UNABLE, UNKNOWN_DESTINATION = 0x0000, 0xFF00, 0xC001, 0xA801
 SUBOPERATIONS_FAILED, GAVE_UP = 0xB000, 0xC000
 
 _OF_INSTANCE = ("InstanceNumber", "InstanceCreationDate", "InstanceCreationTime", "NumberOfFrames")
+_GEOMETRY = ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+             "PhotometricInterpretation", "NumberOfFrames")  # fmt: skip
 _OF_STUDY = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID",
-    "ReferringPhysicianName", "StudyDate", "StudyTime", "StudyDescription",
+    "ReferringPhysicianName", "StudyDate", "StudyTime", "StudyDescription", "InstitutionName", "SOPInstanceStatus",
 )  # fmt: skip
 
 
@@ -57,6 +60,8 @@ class Behaviour:
     """SERIES-level answers have Number of Series Related Instances."""
     study_answer: str = ""
     """STUDY-level answers are ``nameless`` (no Study Instance UID) or ``empty``; else as they should be."""
+    takes_no_uid_lists: bool = False
+    """Answers nothing where several Study Instance UIDs are asked for at once."""
     ignores_keys: bool = False
     """Answers every query with all that it has, whatever UIDs were asked for."""
     answers_first: float | None = None
@@ -96,18 +101,30 @@ class Behaviour:
     no_counts: bool = False
     """STUDY-level answers lack Number of Study Related Instances (3)."""
     coerced_uids: bool = False
-    """Lists other UIDs than are in the files that it sends: its database was corrected, they were not. Not one of the
-    worst PACS's habits, since what it sends is then not what it holds."""
+    """Lists other UIDs than are in the files that it sends: its database was corrected, they were not (33)."""
     send_twice: bool = False
     """Every instance is sent two times (12)."""
     other_bytes_second_time: bool = False
     """The second time with another Institution Name (12)."""
+    other_bytes_each_time: bool = False
+    """Every instance is sent with another Institution Name each time, as by a PACS that puts in when it sent it. Not
+    one of the worst PACS's habits, since what it sends is then not what it holds."""
     character_set: str | None = None
-    """Put into answers as Specific Character Set, whatever the name's bytes are (13)."""
+    """Put into the texts of answers that say ISO_IR 100, whatever its letters are (13)."""
     calling_ae_title: str | None = None
     """Sends under another AE title than its own."""
     send_foreign_instance: bytes | None = None
     """A Part 10 file of another study that it sends along (4)."""
+    ignores_time: bool = False
+    lists_geometry: bool = False
+    """Takes a Study Time that is asked for for the whole day."""
+    availability: dict[str, str] = field(default_factory=dict)
+    """By Study Instance UID: Instance Availability, where it is not ONLINE. What is NEARLINE is brought by the first
+    C-MOVE for it, which takes ``stages_for``."""
+    stages_for: float = 0.0
+    """Seconds."""
+    stages_silently: bool = True
+    """Whether a C-MOVE waits for what is being brought; else it fails until that is here."""
 
 
 def worst() -> Behaviour:
@@ -119,8 +136,9 @@ def worst() -> Behaviour:
         no_counts=True,
         empty_series=1,
         ignores_keys=True,
-        answers_first=0.3,
+        answers_first=0.1,
         gives_up_at_a_refusal=True,
+        coerced_uids=True,
         send_twice=True,
         character_set="Прочее",
     )
@@ -137,7 +155,12 @@ class PacsSimulator:
         self.requests: list[str] = []
         """What it was asked, in order: ``FIND STUDY``, ``MOVE IMAGE 3`` (three UIDs), ``GET SERIES``, …"""
         self.port = 0
+        self.coerced: dict[bytes, bytes] = {}
+        """What it sent with other UIDs (``coerced_uids``): the data set as sent → the Part 10 file as it is held."""
         self._instances: dict[str, bytes] = {}
+        self._headers: dict[str, Dataset] = {}
+        """The same, read once; what answers are made of, and never altered."""
+        self._staging: dict[str, float] = {}
         self._open = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -147,24 +170,35 @@ class PacsSimulator:
     def add(self, *files: bytes) -> None:
         """Puts Part 10 files into it."""
         for content in files:
-            uid = uid_of(content)
+            header = dcmread(BytesIO(content), stop_before_pixels=True)
             with self._lock:
-                self._instances[uid] = content
+                self._instances[str(header.SOPInstanceUID)] = content
+                self._headers[str(header.SOPInstanceUID)] = header
+
+    def remove(self, sop_instance_uid: str) -> None:
+        """Takes one instance out of it."""
+        with self._lock:
+            del self._instances[sop_instance_uid], self._headers[sop_instance_uid]
 
     def clear(self) -> None:
         """Takes everything out of it."""
         with self._lock:
             self._instances.clear()
+            self._headers.clear()
 
     def instances(self, study_instance_uid: str) -> dict[str, bytes]:
         """What it holds of a study: SOP Instance UID → the Part 10 file."""
         with self._lock:
-            held = dict(self._instances)
-        return {
-            uid: content
-            for uid, content in held.items()
-            if dcmread(BytesIO(content), stop_before_pixels=True).StudyInstanceUID == study_instance_uid
-        }
+            return {
+                uid: content
+                for uid, content in self._instances.items()
+                if self._headers[uid].StudyInstanceUID == study_instance_uid
+            }
+
+    def as_sent(self, study_instance_uid: str) -> dict[str, bytes]:
+        """The same as :meth:`instances`, as it is sent where that is with other UIDs."""
+        found = self.instances(study_instance_uid)
+        return {uid: coerced(held) for uid, held in found.items()} if self.behaviour.coerced_uids else found
 
     def start(self) -> None:
         """Listens on a free loopback port."""
@@ -233,6 +267,8 @@ class PacsSimulator:
         level = query.QueryRetrieveLevel
         self.requests.append(f"FIND {level}")
         self._be_silent()
+        if b.takes_no_uid_lists and not isinstance(query.get("StudyInstanceUID", ""), str):
+            return
         if (level == "IMAGE" and b.no_image_level == "fail") or (level == "SERIES" and b.no_series_level):
             yield UNABLE, None
             return
@@ -258,9 +294,9 @@ class PacsSimulator:
                     answer.QueryRetrieveLevel = "STUDY"
             return answers
         keyword = "SeriesInstanceUID" if level == "SERIES" else "SOPInstanceUID"
-        first: dict[str, Dataset] = {}
+        first: dict[tuple[str, str], Dataset] = {}
         for d in matching:
-            first.setdefault(d[keyword].value, d)
+            first.setdefault((d.StudyInstanceUID, d[keyword].value), d)
         answers = [self._answer(d, level) for d in first.values()]
         return [*self._empty_series(answers), *answers] if level == "SERIES" else answers
 
@@ -272,20 +308,46 @@ class PacsSimulator:
 
     def _matching(self, query: Dataset, *, finding: bool = False) -> list[Dataset]:
         with self._lock:
-            held: list[Dataset] = [dcmread(BytesIO(c), stop_before_pixels=True) for c in self._instances.values()]
+            held = list(self._headers.values())
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             wanted = query.get(keyword)
             if wanted and not (self.behaviour.ignores_keys and finding):
                 uids = {str(u) for u in ([wanted] if isinstance(wanted, str) else wanted)}
                 held = [d for d in held if str(d[keyword].value) in uids]
+        if finding and query.QueryRetrieveLevel == "STUDY" and not self.behaviour.ignores_keys:
+            held = [d for d in held if self._is_asked_for(d, query)]
         number = query.get("InstanceNumber")
         if finding and number is not None and not self.behaviour.ignores_keys:
             held = [d for d in held if d.get("InstanceNumber") == number]
         return held
 
+    def _is_asked_for(self, d: Dataset, query: Dataset) -> bool:
+        """Whether it is of the day, the time of the day and the patient that a query names."""
+        for keyword in ("StudyDate", "StudyTime"):
+            first, dash, last = str(query.get(keyword) or "").partition("-")
+            said = str(d.get(keyword) or "")
+            if not first + last or (keyword == "StudyTime" and self.behaviour.ignores_time):
+                continue
+            if not (first <= said <= last if dash else said == first):
+                return False
+        return not query.get("PatientID") or query.PatientID == d.get("PatientID")
+
+    def _staged(self, study_instance_uid: str) -> bool:
+        """Whether a study is on-line by now; the first who asks for it has it brought."""
+        if self.behaviour.availability.get(study_instance_uid) != "NEARLINE":
+            return True
+        begun = self._staging.setdefault(study_instance_uid, time.monotonic())
+        if self.behaviour.stages_silently:
+            self._stopping.wait(max(begun + self.behaviour.stages_for - time.monotonic(), 0))
+        if time.monotonic() < begun + self.behaviour.stages_for:
+            return False
+        del self.behaviour.availability[study_instance_uid]
+        return True
+
     def _study_answer(self, members: list[Dataset]) -> Dataset:
         answer = self._answer(members[0], "STUDY")
         answer.ModalitiesInStudy = sorted({d.Modality for d in members})
+        answer.InstanceAvailability = self.behaviour.availability.get(answer.StudyInstanceUID, "ONLINE")
         if not self.behaviour.no_counts:
             answer.NumberOfStudyRelatedInstances = len(members)
             answer.NumberOfStudyRelatedSeries = len({d.SeriesInstanceUID for d in members})
@@ -300,14 +362,16 @@ class PacsSimulator:
         if level == "SERIES" and self.behaviour.series_counts:
             members = [e for e in self._matching(Dataset()) if e.SeriesInstanceUID == d.SeriesInstanceUID]
             answer.NumberOfSeriesRelatedInstances = len(members)
-        of_level = {"SERIES": ("Modality", "SeriesNumber", "SeriesDescription"), "IMAGE": ("InstanceNumber",)}
+        of_series = ("Modality", "SeriesNumber", "SeriesDescription", "StationName", "InstitutionName",
+                     "BodyPartExamined")  # fmt: skip
+        of_level = {"SERIES": of_series, "IMAGE": ("InstanceNumber",)}
         for keyword in of_level.get(level, ()):
             if keyword in d:
                 setattr(answer, keyword, d[keyword].value)
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
             answer.InstanceNumber = d.get("InstanceNumber")
-            for keyword in _OF_INSTANCE:
+            for keyword in (*_OF_INSTANCE, *(_GEOMETRY if self.behaviour.lists_geometry else ())):
                 setattr(answer, keyword, d.get(keyword))
         if level == "STUDY":
             answer.SpecificCharacterSet = d.get("SpecificCharacterSet", "")
@@ -316,8 +380,8 @@ class PacsSimulator:
             if self.behaviour.character_set is not None:
                 # Bytes that no declared character set explains.
                 answer.SpecificCharacterSet = "ISO_IR 100"
-                answer.PatientName = "Müller^Renée"
-                answer.StudyDescription = self.behaviour.character_set
+                answer.PatientName = f"{d.get('PatientName', '')}^Renée"
+                answer.StudyDescription = f"{d.get('StudyDescription', '')} {self.behaviour.character_set}"
         return answer
 
     def _accepted(self, event: Any) -> None:
@@ -349,6 +413,10 @@ class PacsSimulator:
         destination = self.destinations.get(request.MoveDestination) if isinstance(request, C_MOVE) else None
         if moving and (destination is None or b.no_move):
             response.Status = UNABLE if b.no_move else UNKNOWN_DESTINATION
+            assoc.dimse.send_msg(response, context_id)
+            return
+        if not self._staged(str(query.StudyInstanceUID)):
+            response.Status = 0xA702
             assoc.dimse.send_msg(response, context_id)
             return
         dropping = b.drop if b.drops_left > 0 and b.drops_only_in in ("", what) else set()
@@ -390,8 +458,7 @@ class PacsSimulator:
         """Sends Part 10 files unasked; the statuses that were answered."""
         datasets = [dcmread(BytesIO(content)) for content in files]
         ae = AE(self.behaviour.calling_ae_title or self.ae_title)
-        contexts = dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
-        ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+        ae.requested_contexts = _contexts_for(files)
         assoc = ae.associate("127.0.0.1", port, ae_title=called)
         assert assoc.is_established
         try:
@@ -418,18 +485,16 @@ class PacsSimulator:
         if b.send_foreign_instance is not None:
             files.append(b.send_foreign_instance)
         host, port = ("127.0.0.1", 1) if b.move_elsewhere else destination
-        datasets = [dcmread(BytesIO(content)) for content in files]
-        if not datasets:
+        if not files:
             return True
         ae = AE(b.calling_ae_title or self.ae_title)
-        contexts = dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets)
-        ae.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+        ae.requested_contexts = _contexts_for(files)
         nodelay = [(evt.EVT_CONN_OPEN, lambda e: self._count(e, 0))]
         assoc = ae.associate(host, port, ae_title=request.MoveDestination, evt_handlers=nodelay)
         try:
             with without_reactor(assoc):
                 origin = {"originator_aet": self.ae_title, "originator_id": request.MessageID}
-                return self._store_all(assoc, datasets, origin)
+                return self._store_all(assoc, files, origin)
         finally:
             if assoc.is_established:
                 assoc.release()
@@ -437,70 +502,74 @@ class PacsSimulator:
     def _send_back(self, assoc: Any, request: C_GET, files: list[bytes]) -> bool:
         """C-STOREs Part 10 files on the association that they were asked for on; False where it is to abort."""
         assoc._is_paused = True  # we are its own thread
-        return self._store_all(assoc, [dcmread(BytesIO(content)) for content in files], {})
+        return self._store_all(assoc, files, {})
 
-    def _store_all(self, assoc: Any, datasets: list[Any], origin: dict[str, Any]) -> bool:
+    def _store_all(self, assoc: Any, files: list[bytes], origin: dict[str, Any]) -> bool:
         b = self.behaviour
-        for sent, d in enumerate(datasets):
+        for sent, content in enumerate(files):
+            d = dcmread(BytesIO(content))
             if not assoc.is_established or self._stopping.is_set():
                 break
             if b.abort_after is not None and sent >= b.abort_after:
                 assoc.abort()
                 return False
             time.sleep(b.delay_per_instance)
+            if b.other_bytes_each_time:
+                d.InstitutionName = f"Sent at {time.time_ns()}"
             try:
-                with as_coerced(assoc, d) if b.coerced_uids else nullcontext():
+                with self._as_coerced(assoc, d, content) if b.coerced_uids else nullcontext():
                     status = assoc.send_c_store(d, **origin)
+                    if b.send_twice and "Status" in status:
+                        if b.other_bytes_second_time:
+                            d.InstitutionName = "Sent again"
+                        assoc.send_c_store(d)
             except ValueError:  # there is no context for it
                 continue
             except RuntimeError:  # the association went while this one slept
                 break
             if "Status" not in status:  # the association is gone
                 break
-            if b.send_twice:
-                if b.other_bytes_second_time:
-                    d.InstitutionName = "Sent again"
-                assoc.send_c_store(d)
         return True
+
+    @contextmanager
+    def _as_coerced(self, assoc: Any, dataset: Dataset, held: bytes) -> Iterator[None]:
+        """Lets *dataset* have other UIDs than the C-STORE request says that it is of."""
+        listed, send = dataset.SOPInstanceUID, assoc.dimse.send_msg
+
+        def send_as_listed(primitive: Any, context_id: int) -> None:
+            primitive.AffectedSOPInstanceUID = listed
+            with self._lock:
+                self.coerced[primitive.DataSet.getvalue()] = held
+            send(primitive, context_id)
+
+        _coerce(dataset)
+        assoc.dimse.send_msg = send_as_listed
+        try:
+            yield
+        finally:
+            assoc.dimse.send_msg = send
 
 
 COERCED = ".99"
 """What the files' UIDs end with, and those that are listed do not."""
 
 
-@contextmanager
-def as_coerced(assoc: Any, dataset: Dataset) -> Iterator[None]:
-    """Lets *dataset* have other UIDs than the C-STORE request says that it is of."""
-    listed, send = dataset.SOPInstanceUID, assoc.dimse.send_msg
+def coerced(part10: bytes) -> bytes:
+    """A Part 10 file as it is sent with other UIDs (PS3.10 §7.1: the length of the meta group)."""
+    d = dcmread(BytesIO(part10))
+    _coerce(d)
+    syntax = d.file_meta.TransferSyntaxUID
+    data = encode(d, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+    return part10[: 144 + int.from_bytes(part10[140:144], "little")] + (data or b"")
 
-    def send_as_listed(primitive: Any, context_id: int) -> None:
-        primitive.AffectedSOPInstanceUID = listed
-        send(primitive, context_id)
 
+def _contexts_for(files: Iterable[bytes]) -> list[PresentationContext]:
+    """What an association that sends these Part 10 files asks for."""
+    headers = (dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=["SOPClassUID"]) for content in files)
+    contexts = dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in headers)
+    return [build_context(sop_class, syntax) for sop_class, syntax in contexts]
+
+
+def _coerce(dataset: Dataset) -> None:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         setattr(dataset, keyword, dataset[keyword].value[-60:].lstrip(".0") + COERCED)
-    assoc.dimse.send_msg = send_as_listed
-    try:
-        yield
-    finally:
-        assoc.dimse.send_msg = send
-        dataset.SOPInstanceUID = listed
-
-
-@contextmanager
-def without_reactor(assoc: Any) -> Iterator[None]:
-    """Keeps pynetdicom's own thread off an association while this one sends on it.
-
-    Between two `send_*` calls that thread runs for a moment, and on a busy machine it still does when the next
-    response comes in, takes it for an unexpected message and drops it: the sender then waits for its time-out.
-    """
-    checkpoint = assoc._reactor_checkpoint
-    if assoc.is_established:
-        checkpoint.clear()
-        time.sleep(0.02)  # longer than a round of the thread, so that it stands at the checkpoint
-    assoc._reactor_checkpoint = threading.Event()  # what `send_*` opens and closes from here on; nobody waits at it
-    try:
-        yield
-    finally:
-        assoc._reactor_checkpoint = checkpoint
-        checkpoint.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -55,11 +57,9 @@ class Storage:
     def contexts(self) -> list[PresentationContext]:
         """What it accepts now."""
         b = self.behaviour
-        syntaxes = list(AllTransferSyntaxes) if b.syntaxes is None else sorted(b.syntaxes)
-        storage = [c.abstract_syntax for c in StoragePresentationContexts]
-        return [build_context(c, syntaxes) for c in storage if c not in b.refuses] + [
-            build_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        ]
+        syntaxes = AllTransferSyntaxes if b.syntaxes is None else sorted(b.syntaxes)
+        storage = [copy.copy(c) for c in _contexts(tuple(syntaxes)) if c.abstract_syntax not in b.refuses]
+        return [*storage, build_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
 
     def handlers(self) -> list[Any]:
         """For pynetdicom."""
@@ -128,6 +128,7 @@ class Storage:
             out.release()
 
 
-def uid_of(content: bytes) -> str:
-    """The SOP Instance UID of a Part 10 file."""
-    return str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)
+@functools.cache
+def _contexts(syntaxes: tuple[str, ...]) -> list[PresentationContext]:
+    """Of every storage class. Kept: to build them takes longer than an association."""
+    return [build_context(c.abstract_syntax, list(syntaxes)) for c in StoragePresentationContexts if c.abstract_syntax]

@@ -7,28 +7,10 @@ import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from gateway import demo
 from gateway.demo.scenes import AE_TITLE, DemoPacs
 from tests.rig.simulator import Behaviour, PacsSimulator, worst
-
-
-@dataclass
-class _Worst:
-    pacs: PacsSimulator
-    what: str
-
-    @property
-    def ae_title(self) -> str:
-        return self.pacs.ae_title
-
-    @property
-    def port(self) -> int:
-        return self.pacs.port
-
-    async def instances(self, study_instance_uid: str) -> dict[str, bytes]:
-        return self.pacs.instances(study_instance_uid)
 
 
 @asynccontextmanager
@@ -41,7 +23,11 @@ async def in_town(dicom_port: int, files: list[bytes]) -> AsyncIterator[DemoPacs
         pacs.behaviour = behaviour
         pacs.destinations[AE_TITLE] = ("127.0.0.1", dicom_port)
         pacs.add(*files)
-        yield _Worst(pacs, f"the worst PACS in town ({', '.join(habits)})")
+
+        async def instances(study_instance_uid: str) -> dict[str, bytes]:
+            return pacs.as_sent(study_instance_uid)
+
+        yield DemoPacs(f"the worst PACS in town ({', '.join(habits)})", pacs.ae_title, pacs.port, instances)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_signs_of_life_are_given_twice_as_often_as_they_are_wanted(environment, 
     assert ServiceManager(environment).watchdog_every is None  # nobody listens
 
 
+@pytest.mark.slow
 async def test_signs_of_life_end_while_something_hangs_and_the_status_says_what(systemd, caplog):
     listening, environment = systemd
     manager = ServiceManager(environment | {"WATCHDOG_USEC": "20000"})
@@ -78,7 +79,7 @@ async def test_signs_of_life_end_while_something_hangs_and_the_status_says_what(
 
 def test_a_service_manager_that_is_gone_or_full_is_in_nobodys_way(tmp_path, caplog):
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
-    assert "cannot be told READY" in caplog.text
+    assert "cannot be sent READY" in caplog.text
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "full"))
         manager = ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "full")})

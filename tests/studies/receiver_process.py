@@ -26,7 +26,7 @@ class StalledStore:
 
 
 class Cache:
-    async def reserve(self, study_instance_uid, size):
+    async def reserve(self, study_instance_uid, size, *, for_nobody=False):
         pass
 
 

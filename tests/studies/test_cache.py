@@ -6,17 +6,10 @@ import time
 
 import pytest
 
-from gateway.journal import Journal, StudyState
+from gateway.journal import StudyState
 from gateway.studies import keys
 from gateway.studies.cache import Budget, CacheFull, StudyCache
 from gateway.studies.index import Instance, StudyIndex
-
-
-@pytest.fixture
-async def journal(tmp_path):
-    opened = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

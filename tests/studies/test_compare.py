@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pacs.scu.client import StudyRecord, fingerprint, the_one
+from gateway.pacs.scu.results import StudyRecord, fingerprint, the_one
 from gateway.studies.compare import LISTED_WITHIN, differences
 from gateway.studies.index import Instance, rejected, shown
-from gateway.studies.said import IDENTITY, corrected, said
+from gateway.studies.statement import IDENTITY, corrected, statement_of
 
 NOW = 1_800_000_000.0
 uids = st.sampled_from([f"1.{n}" for n in range(12)])
@@ -32,7 +32,7 @@ held_ones = st.dictionaries(
         st.sampled_from([0.0, NOW - LISTED_WITHIN - 1, NOW - 1, NOW + 9e9]),
         st.lists(uids, max_size=3),
     ),
-).map(lambda found: {uid: replace(i, sop_instance_uid=uid) for uid, i in found.items()})
+).map(lambda found: {uid: i._replace(sop_instance_uid=uid) for uid, i in found.items()})
 
 
 @given(held_ones, st.sets(uids), st.dictionaries(uids, letters), st.sets(uids))
@@ -78,11 +78,11 @@ RECORD = StudyRecord(
 def test_every_attribute_of_identity_counts_and_padding_does_not(name, value):
     field = "patient_birth_date" if name == "patient_birth_date" else name
     padded = replace(RECORD, **{field: f"  {getattr(RECORD, field)} \0"})
-    assert corrected(said(RECORD), said(padded)) == ()
-    other = said(replace(RECORD, **{field: value}))
-    assert set(corrected(said(RECORD), other)) <= {name}
+    assert corrected(statement_of(RECORD), statement_of(padded)) == ()
+    other = statement_of(replace(RECORD, **{field: value}))
+    assert set(corrected(statement_of(RECORD), other)) <= {name}
     if not value.strip(" \t\r\n\0^=") or value.isalnum():
-        assert corrected(said(RECORD), other) == ((name,) if value != getattr(RECORD, field) else ())
+        assert corrected(statement_of(RECORD), other) == ((name,) if value != getattr(RECORD, field) else ())
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,16 @@ def test_every_attribute_of_identity_counts_and_padding_does_not(name, value):
     ],
 )  # fmt: skip
 def test_two_ways_of_writing_a_name_are_one_name(one, other):
-    assert corrected(said(replace(RECORD, patient_name=one)), said(replace(RECORD, patient_name=other))) == ()
+    assert (
+        corrected(statement_of(replace(RECORD, patient_name=one)), statement_of(replace(RECORD, patient_name=other)))
+        == ()
+    )
 
 
 def test_a_pacs_that_says_nothing_says_nothing_different():
-    nothing = said(StudyRecord("1.2.3", 3, None, *[""] * 11))
+    nothing = statement_of(StudyRecord("1.2.3", 3, None, *[""] * 11))
     assert nothing is None
-    assert corrected(said(RECORD), nothing) == corrected(nothing, said(RECORD)) == ()
+    assert corrected(statement_of(RECORD), nothing) == corrected(nothing, statement_of(RECORD)) == ()
 
 
 def test_a_study_under_two_patients_is_disputed_and_one_told_twice_is_not():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.demo.sample import sample_study
 from gateway.studies.deferred import DeferredUrls
 from tests.conftest import KEY, data_set
-from tests.objects.test_faces import CASES
+from tests.objects.test_faces import CASES, own
 
 STUDY, SAMPLE = sample_study()
 HELD = {i.sop_instance_uid: data_set(i.content) for i in SAMPLE}
@@ -62,6 +62,7 @@ async def test_deferred_urls_wait_and_give_the_same_bytes(slow):
         assert await slow.open(url) == await slow.open(stored[uid])
 
 
+@pytest.mark.worst_but_for("it compares with the bytes of the files that the PACS holds", coerced_uids=False)
 async def test_ranges_head_and_cors_are_those_of_the_store(slow):
     answer = await slow.ask(STUDY)
     url = deferred(answer)[0]
@@ -81,14 +82,15 @@ async def test_ranges_head_and_cors_are_those_of_the_store(slow):
         assert put.status == 405
 
 
+@pytest.mark.worst_but_for("it compares with the bytes of the files that the PACS holds", coerced_uids=False)
 async def test_the_finer_points_of_http_are_those_of_the_face(slow):
     """What is right, section by section, and what the stores themselves make of it: tests/objects/test_faces.py."""
     url = deferred(await slow.ask(STUDY))[0]
     whole = await slow.open(url)
     async with slow.http.head(url) as head:
-        own = {"etag": head.headers["ETag"], "modified": head.headers["Last-Modified"]}
+        known = own(head.headers["ETag"], head.headers["Last-Modified"])
     for case in CASES:
-        headers = {name: value.format(**own) for name, value in case.headers.items()}
+        headers = {name: value.format(**known) for name, value in case.headers.items()}
         if case.status == 416:
             headers["Range"] = headers["Range"].replace("=10-", f"={len(whole)}-")
         async with slow.http.request(case.method, url, headers=headers) as answer:
@@ -130,6 +132,7 @@ async def test_an_instance_that_does_not_come_in_time_is_a_504(slow, monkeypatch
         assert (late.status, late.headers["Retry-After"]) == (504, "5")
 
 
+@pytest.mark.worst_but_for("it compares with the bytes of the files that the PACS holds", coerced_uids=False)
 async def test_deferred_urls_work_across_a_restart(simulator, tmp_path, weed):
     import json
 
@@ -137,8 +140,8 @@ async def test_deferred_urls_work_across_a_restart(simulator, tmp_path, weed):
 
     from gateway import app
     from gateway.config import load
-    from gateway.objects.embedded import free_port
     from tests.conftest import RunningGateway, describe
+    from tests.rig.ports import free_port
 
     simulator.add(*(i.content for i in SAMPLE))
     simulator.behaviour.delay_per_instance = 0.1

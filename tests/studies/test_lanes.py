@@ -68,6 +68,7 @@ async def test_of_two_pacs_that_both_have_a_study_the_first_in_the_list_serves_i
     assert not [r for r in second.requests if r.startswith("MOVE")]
 
 
+@pytest.mark.own_habits("how much a PACS lists in four seconds decides")
 async def test_four_silent_moves_keep_no_fifth_study_from_being_listed_and_no_capture_from_being_stored(
     pacs, start, monkeypatch
 ):
@@ -77,7 +78,7 @@ async def test_four_silent_moves_keep_no_fifth_study_from_being_listed_and_no_ca
     gateway = await start(pacs, avara={"answer_within": "4s"})
     pacs.behaviour.silent_moves = True
     flights = [gateway.parts.fetcher.fetch(study) for study, _ in others]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(r == "MOVE STUDY" for r in pacs.requests) < 2 or any(f.expected is None for f in flights):
             await asyncio.sleep(0.02)
     answer = await gateway.ask(STUDY)
@@ -93,23 +94,27 @@ async def test_four_silent_moves_keep_no_fifth_study_from_being_listed_and_no_ca
         assert isinstance(await flight.ended(60), Complete)
 
 
+@pytest.mark.own_habits("when its instances are sent decides")
 async def test_a_small_study_is_not_behind_what_a_large_one_has_waiting_for_the_store(pacs, start, monkeypatch):
     """Every PUT takes a while, the large study has more of them than there are turns, and the small one comes last."""
     large = generate_uid(None)
     pacs.add(*(i.content for i in synthetic_ct(large, 200, 8, 8)))
     gateway = await start(pacs)
-    put = gateway.parts.store.put
+    put, asked = gateway.parts.store.put, asyncio.Event()
 
     async def slow(key, parts, *, content_type):
-        await asyncio.sleep(0.3 if "/instances/" in key else 0)
+        if "/instances/" in key:
+            await asked.wait()
+            await asyncio.sleep(0.3)
         await put(key, parts, content_type=content_type)
 
     monkeypatch.setattr(gateway.parts.store, "put", slow)
     first = gateway.parts.fetcher.fetch(large)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(first.puts) < 60:
             await asyncio.sleep(0.02)
     second = gateway.parts.fetcher.fetch(STUDY)
+    asked.set()
     assert isinstance(await second.ended(60), Complete)
     assert first.outcome is None
     assert isinstance(await first.ended(60), Complete)

@@ -8,6 +8,8 @@ import pytest
 from pydicom import dcmread
 
 from gateway.demo.sample import sample_study
+from gateway.studies.habits import Habits
+from gateway.studies.merge import _EachsHabits
 from tests.conftest import describe
 from tests.rig.simulator import PacsSimulator
 from tests.studies.test_truth import EVERY_TIME, changed, in_manifest, shown, status
@@ -38,6 +40,7 @@ async def comments(gateway, answer):
     return found
 
 
+@pytest.mark.worst_but_for("the manifest has the UIDs that are in the files", coerced_uids=False)
 async def test_what_each_has_is_one_answer_and_the_first_ones_copy_counts(split):
     gateway, study, uids = split
     answer = await gateway.ask(study)
@@ -47,6 +50,7 @@ async def test_what_each_has_is_one_answer_and_the_first_ones_copy_counts(split)
     assert await comments(gateway, answer) == dict(zip(uids, [first, first, first, second, second], strict=True))
 
 
+@pytest.mark.own_habits("it counts queries, and a nameless answer costs some more")
 async def test_a_merged_study_that_is_warm_costs_each_one_query(split, simulator, archive):
     gateway, study, uids = split
     await gateway.ask(study)
@@ -80,8 +84,8 @@ async def test_a_cold_study_opens_with_what_can_be_had_and_says_whom_it_lacks(sp
 async def test_what_one_has_no_longer_is_gone_unless_the_other_has_it(split, simulator):
     gateway, study, uids = split
     before = await gateway.ask(study)
-    del simulator._instances[uids[1]]
-    del simulator._instances[uids[2]]
+    simulator.remove(uids[1])
+    simulator.remove(uids[2])
     answer = await gateway.ask(study)
     assert shown(answer) == {uids[0], *uids[2:]}
     [gone] = [url for url in before["urls"] if uids[1] in url]
@@ -97,3 +101,21 @@ async def test_two_pacs_that_name_two_patients_are_not_merged(simulator, archive
     answer = await gateway.ask(study)
     assert answer["urls"] == []
     assert "several patients" in answer["error"]
+
+
+async def test_what_is_learnt_of_one_while_merging_is_kept_as_its_own(split, archive):
+    gateway, study, uids = split
+    archive.behaviour.no_image_level = "fail"
+    assert set(uids[:3]) <= shown(await gateway.ask(study))
+    told = {pacs.name: pacs.habits.told for pacs in gateway.parts.pacs}
+    assert "lists no instances" in told["archive"]
+    assert told["simulator"] == ""
+
+
+async def test_of_several_the_one_whose_instances_come_late_is_waited_for_longer():
+    each = {name: Habits(1.0) for name in ("first", "second")}
+    merged = _EachsHabits(each, {"1.1": "first", "2.1": "second"})
+    merged.came_late(4.0, {"2.1"})
+    merged.sends_no_instances(["1.1"])
+    assert (each["first"].settle, each["second"].settle, merged.settle) == (1.0, 8.0, 8.0)
+    assert [h.sends_instances for h in (*each.values(), merged)] == [False, True, False]

@@ -28,7 +28,7 @@ def pacs(simulator):
 
 
 async def outcome(gateway):
-    ended = await gateway.parts.fetcher.fetch(SAMPLE_STUDY).ended(30)
+    ended = await gateway.parts.fetcher.fetch(SAMPLE_STUDY).ended(100)  # it takes one or two
     assert ended is not None, "the fetch did not end"
     return ended
 
@@ -56,6 +56,7 @@ async def test_what_was_silently_dropped_is_asked_for_again_by_instance(pacs, st
     assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY", "MOVE IMAGE 3"]
 
 
+@pytest.mark.worst_but_for("what never comes is waited for longer, the later the others came", answers_first=None)
 async def test_what_is_never_sent_makes_the_study_partial_and_is_named(pacs, start):  # 2
     pacs.behaviour.drop = set(UIDS[3:6])
     gateway = await start(pacs)
@@ -67,6 +68,7 @@ async def test_what_is_never_sent_makes_the_study_partial_and_is_named(pacs, sta
     assert answer["error"] == f"3 of {len(UIDS)} instances could not be retrieved from the PACS; ask again later"
 
 
+@pytest.mark.worst_but_for("what never comes is waited for longer, the later the others came", answers_first=None)
 async def test_failed_sub_operations_make_the_study_partial(pacs, start):  # 1
     pacs.behaviour.fail = {UIDS[0]}
     gateway = await start(pacs)
@@ -75,6 +77,11 @@ async def test_failed_sub_operations_make_the_study_partial(pacs, start):  # 1
     assert ended.missing == (UIDS[0],)
 
 
+@pytest.mark.worst_but_for(
+    "the PACS's counts are its premise, and without a list nothing tells whose a file with other UIDs is",
+    no_counts=False,
+    coerced_uids=False,
+)
 @pytest.mark.parametrize("how", ["fail", "empty"])
 async def test_without_image_level_queries_the_pacss_count_is_the_proof(pacs, start, how):  # 3
     pacs.behaviour.no_image_level = how
@@ -82,6 +89,12 @@ async def test_without_image_level_queries_the_pacss_count_is_the_proof(pacs, st
     assert isinstance(await outcome(gateway), Complete)
 
 
+@pytest.mark.worst_but_for(
+    "nameless answers are looked into at the level that fails; without a list nothing tells whose a file with "
+    "other UIDs is",
+    study_answer="",
+    coerced_uids=False,
+)
 async def test_without_list_and_count_a_study_is_not_called_complete(pacs, start):  # 3
     pacs.behaviour.no_series_level = pacs.behaviour.no_counts = True
     gateway = await start(pacs)
@@ -158,7 +171,25 @@ async def test_a_move_to_nowhere_is_not_believed(pacs, start):  # 7
     assert isinstance(await outcome(gateway), NotSent)
 
 
-async def test_too_many_associations_are_waited_for(pacs, start):  # 8
+async def test_a_pacs_that_finds_no_way_to_us_is_asked_by_no_further_move(pacs, start):  # 7
+    pacs.behaviour.silent_moves = True
+    gateway = await start(pacs, pacs_options={"idle_timeout": "400ms"})
+    ended = await outcome(gateway)
+    assert isinstance(ended, Unreachable)
+    assert "can it open a connection to AVARAGW" in ended.reason
+    assert "or does a firewall drop it?" in ended.reason
+    assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
+
+
+async def test_a_pacs_that_finds_no_way_to_us_is_asked_by_its_next_method(pacs, start):  # 7
+    pacs.behaviour.silent_moves = True
+    gateway = await start(pacs, pacs_options={"idle_timeout": "400ms", "retrieve": ["c-move", "c-get"]})
+    assert isinstance(await outcome(gateway), Complete)
+    assert [r for r in pacs.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
+
+
+async def test_too_many_associations_are_waited_for(pacs, start, monkeypatch):  # 8
+    monkeypatch.setattr("gateway.pacs.scu.client.BUSY_RETRIES", 8)  # a minute, however slow the machine is
     pacs.behaviour.max_associations = 1
     gateway = await start(pacs)
     assert isinstance(await outcome(gateway), Complete)

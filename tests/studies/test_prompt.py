@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage as CT
+from pydicom.uid import generate_uid
 
-from gateway.demo.sample import sample_study
-from gateway.pacs.scu.client import InstanceRef
+from gateway.demo.sample import sample_study, synthetic_ct
+from gateway.pacs.scu.results import InstanceRef
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
-from gateway.studies.overtaken import bring_overtaken
+from gateway.studies.listed import opening
+from gateway.studies.overtaken import bring_first, bring_overtaken
 from gateway.studies.waits import Waits
 from tests.conftest import data_set
-from tests.rig.simulator import worst
 
 STUDY, SAMPLE = sample_study()
 HELD = sorted(data_set(i.content) for i in SAMPLE)
 
 
-@pytest.fixture(params=["usual", "worst"])
-def simulator(simulator, request):
-    if request.param == "worst":
-        simulator.behaviour = worst()
-    return simulator
-
+pytestmark = pytest.mark.worst_but_for("it looks at the order in which listed instances come", coerced_uids=False)
 
 LISTED = {"answer": "listed", "answer_within": "60s"}
+
+
+def described(answer):
+    """The objects of its manifest, by SOP Instance UID."""
+    return {sop["sopInstanceUID"]: sop for one in answer["manifest"]["series"] for sop in one["sops"]}
 
 
 def deferred(answer):
@@ -88,6 +92,43 @@ async def test_the_manifest_names_what_has_no_images_before_it_has_come_where_th
     await gateway.quiet()
     whole = [sop for s in (await gateway.ask(STUDY))["manifest"]["series"] for sop in s["sops"]]
     assert all(sop in whole for sop in early)
+
+
+@pytest.mark.parametrize("service", ["simulator", "orthanc", "wado-rs"])
+async def test_the_manifest_has_images_before_they_have_come_where_the_pacs_lists_their_geometry(
+    simulator, orthanc, start, service
+):
+    pacs = simulator if service == "simulator" else orthanc
+    options = {"lists_geometry": True}
+    if service == "wado-rs":
+        options |= {"retrieve": ["wado-rs"], "dicomweb_url": orthanc.dicomweb_url}
+    if service == "simulator":
+        simulator.add(*(i.content for i in SAMPLE))
+        simulator.behaviour.lists_geometry, simulator.behaviour.delay_per_instance = True, 0.5
+    else:
+        await orthanc.add(*(i.content for i in SAMPLE))
+    gateway = await start(pacs, avara=LISTED | {"answer_patience": "0s"}, pacs_options=options)
+    answer = await gateway.ask(STUDY)
+    early = described(answer)
+    assert len(deferred(answer)) > 0
+    simulator.behaviour.delay_per_instance = 0.0
+    await gateway.quiet()
+    whole = described(await gateway.ask(STUDY))
+    assert early.keys() == whole.keys(), "nothing of the study is missing in the first manifest"
+    for uid, sop in early.items():
+        # The file has more to say, such as Rescale Slope; nothing that is said before is said otherwise afterwards.
+        assert sop.items() <= whole[uid].items()
+        assert ("rows" in sop) == ("rows" in whole[uid])
+
+
+async def test_a_geometry_that_the_pacs_lists_in_part_or_not_at_all_is_never_guessed(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 0.5
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"}, pacs_options={"lists_geometry": True})
+    answer = await gateway.ask(STUDY)
+    coming = {instance_of(url) for url in deferred(answer)}
+    assert coming
+    assert not [uid for uid, sop in described(answer).items() if uid in coming and "rows" in sop]
 
 
 async def test_without_a_list_the_fetch_is_awaited(simulator, start):
@@ -156,6 +197,60 @@ async def test_what_comes_in_the_order_in_which_it_is_looked_at_is_asked_for_onc
     assert [r for r in simulator.requests if r.startswith("MOVE")] == ["MOVE STUDY"]
 
 
+async def test_the_first_slices_come_first_out_of_a_pacs_that_begins_with_the_last(orthanc, start):
+    """Orthanc sends the last instance of a study first."""
+    slices = list(synthetic_ct(generate_uid(None), 150, 256, 256))
+    study = dcmread(io.BytesIO(slices[0].content), stop_before_pixels=True).StudyInstanceUID
+    await orthanc.add(*(i.content for i in slices))
+    order = []
+    gateway = await start(orthanc, avara=LISTED | {"answer_patience": "0s"})
+    flight = gateway.parts.fetcher.fetch(study)
+    came = flight.arrived
+
+    def arrived(instance, *by):
+        order.append(instance.sop_instance_uid)
+        came(instance, *by)
+
+    flight.arrived = arrived
+    await flight.ended(60)
+    place = {uid: n for n, uid in enumerate(order)}
+    assert len(place) == len(slices)
+    # Of the six that a browser opens none waits for the half of the others.
+    assert max(place[i.sop_instance_uid] for i in slices[:6]) < len(slices) / 2
+
+
+async def test_the_first_slices_are_asked_for_as_soon_as_it_is_seen_that_the_pacs_begins_elsewhere():
+    refs = [InstanceRef("1", f"1.{n}", CT, modality="CT", series_number=1, instance_number=n) for n in range(1, 100)]
+    other = [InstanceRef("2", f"2.{n}", CT, modality="CT", series_number=2, instance_number=n) for n in range(1, 9)]
+
+    async def asked(begins_with, *, somebody_waits=True, habits=None):
+        flight, seen = Flight(STUDY), []
+        if somebody_waits:
+            flight.asked_for.set()
+
+        async def ask(series, uids):
+            seen.append((series, uids))
+
+        beside = asyncio.create_task(bring_first(flight, ask, habits or Habits(1.0)))
+        flight.expect([*other, *reversed(refs)])
+        flight.listed.set()
+        await asyncio.sleep(0.05)
+        assert not seen  # it may begin with what is read first
+        flight.taken.add(begins_with)
+        flight.begun.set()
+        async with asyncio.timeout(5):
+            await beside
+        return seen
+
+    assert await asked("1.99") == [("1", [f"1.{n}" for n in range(1, 7)])]
+    assert await asked("2.1") == [("1", [f"1.{n}" for n in range(1, 7)])]
+    assert await asked("1.3") == [("1", ["1.1", "1.2", "1.4", "1.5", "1.6"])]
+    assert await asked("1.1") == []
+    assert await asked("1.99", somebody_waits=False) == []
+    assert opening([], 6) == []
+
+
+@pytest.mark.slow
 async def test_a_pacs_that_sends_no_instances_by_themselves_is_soon_not_asked_so_any_more():
     flight, habits, asked = Flight(STUDY), Habits(1.0), []
     flight.expect(InstanceRef("1", f"1.{n}", "", instance_number=n) for n in range(100))

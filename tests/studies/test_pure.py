@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -17,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 
+from gateway.avara.answers import Manifest
 from gateway.demo.sample import small_pdf
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION, PARAMETRIC_MAP
@@ -25,39 +27,41 @@ from gateway.pacs.upper.spool import MemoryBody
 from gateway.studies import media
 from gateway.studies.header import read_header
 from gateway.studies.index import Instance, Media, StudyIndex, dump, load, reading_order
-from gateway.studies.manifest import build_manifest
+from gateway.studies.manifest import write_manifest
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
 uids = st.from_regex(r"[1-9](\.[1-9]){1,5}", fullmatch=True)
 numbers = st.none() | st.integers(-5, 500)
-instances = st.builds(
-    Instance,
-    sop_instance_uid=uids,
-    series_instance_uid=st.sampled_from(["1.1", "1.2", "1.3"]),
-    sop_class_uid=st.just(CT),
-    transfer_syntax_uid=st.just(EXPLICIT),
-    size=st.integers(1, 10**12),
-    modality=st.text(max_size=3),
-    series_number=numbers,
-    series_description=st.text(max_size=10),
-    instance_number=numbers,
-    position=st.none() | st.floats(-1000, 1000),
-    rows=st.none() | st.integers(1, 9),
-    rescale_slope=st.none() | st.floats(allow_nan=False, allow_infinity=False),
-    revision=st.sampled_from(["", "r1"]),
-    fingerprint=st.sampled_from(["", "abc"]),
-    unlisted_since=st.sampled_from([0.0, 1.5]),
-    rejects=st.lists(uids, max_size=2).map(tuple),
-    media=st.none() | st.builds(Media, st.just("application/pdf"), st.just("pdf"), st.integers(1, 9)),
-)
+instances = st.fixed_dictionaries(
+    {
+        "sop_instance_uid": uids,
+        "series_instance_uid": st.sampled_from(["1.1", "1.2", "1.3"]),
+        "sop_class_uid": st.just(CT),
+        "transfer_syntax_uid": st.just(EXPLICIT),
+        "size": st.integers(1, 10**12),
+        "modality": st.text(max_size=3),
+        "series_number": numbers,
+        "series_description": st.text(max_size=10),
+        "instance_number": numbers,
+        "position": st.none() | st.floats(-1000, 1000),
+        "rows": st.none() | st.integers(1, 9),
+        "rescale_slope": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        "revision": st.sampled_from(["", "r1"]),
+        "fingerprint": st.sampled_from(["", "abc"]),
+        "unlisted_since": st.sampled_from([0.0, 1.5]),
+        "rejects": st.lists(uids, max_size=2).map(tuple),
+        "media": st.none() | st.builds(Media, st.just("application/pdf"), st.just("pdf"), st.integers(1, 9)),
+    }
+).map(lambda known: Instance(**known))
 
 
 def index_of(found, complete=True):
     return StudyIndex("1.2.3", {i.sop_instance_uid: i for i in reading_order(found)}, complete, "main")
 
 
+@pytest.mark.slow
 @given(st.lists(instances, max_size=20), st.booleans())
 def test_an_index_reads_as_it_was_written(found, complete):
     index = index_of(found, complete)
@@ -67,17 +71,38 @@ def test_an_index_reads_as_it_was_written(found, complete):
 
 def test_an_index_of_the_first_form_is_read_but_for_what_was_not_looked_at_then():
     """A warm cache stays warm; key objects come again, since they may be rejection notes."""
-    document = json.loads(zlib.decompress(dump(index_of([image(1), image(2, sop_class_uid=KEY_OBJECT_SELECTION)]))))
     new = ("revision", "fingerprint", "unlisted_since", "rejection", "rejects")
-    kept = [n for n, name in enumerate(document["fields"]) if name not in new]
-    first_form = {
-        "format": 1,
-        "fields": [document["fields"][n] for n in kept],
-        "instances": [[row[n] for n in kept] for row in document["instances"]],
-    } | {name: document[name] for name in ("study", "complete", "pacs")}
-    read = load(zlib.compress(json.dumps(first_form).encode()))
+    fields = [name for name in Instance._fields if name not in new]
+    found = [image(1), image(2, sop_class_uid=KEY_OBJECT_SELECTION)]
+    read = load(in_rows(found, fields, format=1))
     assert list(read.instances.values()) == [image(1)]
-    assert (read.said, read.fetched, read.compared) == (None, 0.0, 0.0)
+    assert (read.statement, read.fetched, read.compared) == (None, 0.0, 0.0)
+
+
+def in_rows(found, fields=Instance._fields, **more):
+    """An index as it was stored before its instances had columns."""
+    rows = [[getattr(i, name) for name in fields] for i in found]
+    document = {"study": "1.2.3", "complete": True, "pacs": "main", "fields": fields, "instances": rows} | more
+    return zlib.compress(json.dumps(document, default=dataclasses.astuple).encode())
+
+
+@pytest.mark.slow
+@given(st.lists(instances, max_size=5, unique_by=lambda i: i.sop_instance_uid))
+def test_an_index_of_the_form_before_this_one_is_read(found):
+    assert list(load(in_rows(found, format=2)).instances.values()) == found
+
+
+def test_an_index_of_a_later_form_or_with_more_than_is_known_is_an_absent_one():
+    document = json.loads(zlib.decompress(dump(index_of([image(1)]))))
+    assert load(zlib.compress(json.dumps(document).encode()))
+    columns = document["columns"]
+    for other in (
+        document | {"format": 4},
+        document | {"columns": columns | {"new": {"all": 1}}},
+        document | {"columns": {name: column for name, column in columns.items() if name != "size"}},
+        document | {"columns": columns | {"size": {"each": [1, 2]}}},
+    ):
+        assert load(zlib.compress(json.dumps(other).encode())) is None
 
 
 @given(st.binary(max_size=200))
@@ -85,6 +110,7 @@ def test_a_damaged_index_is_an_absent_one(stored):
     assert load(stored) is None
 
 
+@pytest.mark.slow
 @given(st.lists(instances, max_size=20, unique_by=lambda i: i.sop_instance_uid), st.randoms())
 def test_reading_order_does_not_depend_on_who_arrived_first(found, rng: random.Random):
     shuffled = list(found)
@@ -92,6 +118,7 @@ def test_reading_order_does_not_depend_on_who_arrived_first(found, rng: random.R
     assert reading_order(shuffled) == reading_order(found)
 
 
+@pytest.mark.slow
 @given(st.lists(instances, max_size=20))
 def test_a_series_is_one_block(found):
     order = [i.series_instance_uid for i in reading_order(found)]
@@ -108,13 +135,41 @@ def image(number, **changes):
     return Instance(**(known | changes))
 
 
+def manifest_of(study, found):
+    """As a viewer reads it."""
+    written = write_manifest(study, found)
+    return Manifest.model_validate_json(written, strict=True) if written is not None else None
+
+
+@pytest.mark.slow
+@given(st.lists(instances, max_size=20, unique_by=lambda i: i.sop_instance_uid))
+def test_a_manifest_is_as_the_contract_has_it(found):
+    described = [
+        i._replace(columns=5, bits_allocated=16, samples_per_pixel=1, photometric_interpretation="RGB") for i in found
+    ]
+    ordered = reading_order(described)
+    written = write_manifest("1.2.3", ordered)
+    if written is None:
+        assert not any(i.rows for i in described)
+        return
+    manifest = Manifest.model_validate_json(written, strict=True)
+    assert json.loads(written) == json.loads(manifest.to_json())  # nothing besides, and no nulls
+    sops = [sop for series in manifest.series for sop in series.sops]
+    expected = [i for i in ordered if i.rows]
+    assert [s.sopInstanceUID for s in sops] == [i.sop_instance_uid for i in expected]
+    assert [(s.rows, s.instanceNumber, s.rescaleSlope) for s in sops] == [
+        (i.rows, i.instance_number, i.rescale_slope) for i in expected
+    ]
+    assert all(series.seriesDescription and series.modality for series in manifest.series)
+
+
 def test_slices_without_numbers_are_ordered_along_their_normal():
     found = [image(n, instance_number=None, position=p) for n, p in ((1, 10.0), (2, -5.0), (3, 2.5))]
     assert [i.position for i in reading_order(found)] == [-5.0, 2.5, 10.0]
 
 
 def test_an_image_without_its_geometry_is_left_out_and_the_others_stay():
-    manifest = build_manifest("1.2.3", [image(1, rows=None), image(2, bits_allocated=None), image(3)])
+    manifest = manifest_of("1.2.3", [image(1, rows=None), image(2, bits_allocated=None), image(3)])
     assert [s.instanceNumber for s in manifest.series[0].sops] == [3]
 
 
@@ -122,23 +177,23 @@ def test_a_report_needs_no_geometry():
     report = image(
         1, sop_class_uid="1.2.840.10008.5.1.4.1.1.88.11", rows=None, columns=None, photometric_interpretation=""
     )
-    [sop] = build_manifest("1.2.3", [report]).series[0].sops
+    [sop] = manifest_of("1.2.3", [report]).series[0].sops
     assert sop.rows is None
 
 
 def test_required_texts_are_never_empty():
-    [series] = build_manifest("1.2.3", [image(1, modality="", series_description="", series_number=None)]).series
+    [series] = manifest_of("1.2.3", [image(1, modality="", series_description="", series_number=None)]).series
     assert (series.modality, series.seriesDescription, series.seriesNumber) == ("OT", "OT series 0", 0)
 
 
 @pytest.mark.parametrize(("bits", "expected"), [(16, (None, None)), (32, (True, None)), (64, (None, True))])
 def test_float_pixels_are_told(bits, expected):
-    [sop] = build_manifest("1.2.3", [image(1, sop_class_uid=PARAMETRIC_MAP, bits_allocated=bits)]).series[0].sops
+    [sop] = manifest_of("1.2.3", [image(1, sop_class_uid=PARAMETRIC_MAP, bits_allocated=bits)]).series[0].sops
     assert (sop.isFloatPixelData, sop.isDoubleFloatPixelData) == expected
 
 
 def test_nothing_to_list_is_no_manifest():
-    assert build_manifest("1.2.3", [image(1, columns=None)]) is None
+    assert manifest_of("1.2.3", [image(1, columns=None)]) is None
 
 
 def incoming(dataset, sop_class=CT, syntax=EXPLICIT):

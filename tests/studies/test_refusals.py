@@ -14,7 +14,7 @@ from gateway.admin.control import fetch_progress
 from gateway.demo.sample import sample_study, synthetic_ct
 from gateway.studies.outcome import Complete, NotSent, Partial
 from gateway.studies.refusals import summary
-from tests.conftest import data_set
+from tests.conftest import data_set, describe
 
 STUDY = generate_uid(None)
 SMALL, LARGE = list(synthetic_ct(STUDY, 3, 8, 8)), list(synthetic_ct(STUDY, 6, 800, 800))[3:]
@@ -64,6 +64,7 @@ async def test_a_study_of_which_everything_is_refused_is_not_said_to_be_the_pacs
     assert REMEDY in answer["error"]
 
 
+@pytest.mark.worst_but_for("the line has the UIDs of the files, once", coerced_uids=False, send_twice=False)
 async def test_an_instance_of_another_study_is_refused_in_a_line_and_spoils_nothing(simulator, start, caplog):
     simulator.add(*(i.content for i in SMALL))
     other, foreign = sample_study()
@@ -109,6 +110,58 @@ async def test_a_pacs_that_answers_by_a_refusal_was_reached(simulator, start):
     gateway = await start(simulator)
     answer = await gateway.ask(STUDY)
     assert answer["error"] == "the hospital's PACS does not take the gateway's query now; ask again later"
+
+
+def nobody_listens(simulator):
+    return describe(simulator) | {"port": 1}
+
+
+def refuses_us(simulator):
+    simulator.behaviour.refuse_calling_ae = True
+    return simulator
+
+
+def has_no_instance(simulator):
+    simulator.behaviour.no_image_level, simulator.behaviour.no_counts = "empty", True
+    simulator.behaviour.send_nothing = True
+    return simulator
+
+
+def keeps_one_back(simulator):
+    simulator.behaviour.drop = {SMALL[0].sop_instance_uid}
+    return simulator
+
+
+@pytest.mark.parametrize(
+    ("pacs", "told"),
+    [
+        (
+            nobody_listens,
+            "reached (Connect call failed ('127.0.0.1', 1)): is it up, are host and port right?",
+        ),
+        (refuses_us, "rejects AE AVARAGW: calling AE title not recognized; register AE title AVARAGW in it"),
+        (has_no_instance, "PACS simulator has the study without any instance"),
+        (keeps_one_back, f"the PACS did not send all that it lists (missing: {SMALL[0].sop_instance_uid})"),
+    ],
+    ids=["nobody listens", "refuses us", "has no instance", "keeps one back"],  # the same in each process
+)
+async def test_the_log_and_fetch_tell_the_same_and_what_it_was(simulator, start, caplog, pacs, told):
+    simulator.add(*(i.content for i in SMALL))
+    gateway = await start(pacs(simulator))
+    caplog.set_level(logging.INFO)
+    _, said = await ended_and_told(gateway)
+    assert said.endswith(told)
+    lines = [r.getMessage() for r in caplog.records]
+    assert any(line.startswith(f"study {STUDY} ") and line.endswith(told) for line in lines)
+    assert not any("DOE" in line or "SAMPLE^" in line for line in lines)
+
+
+async def test_the_log_tells_the_rule_that_forbids_a_study(simulator, start, caplog):
+    simulator.add(*(i.content for i in SMALL))
+    gateway = await start(simulator, access={"deny_modalities": ["CT"]})
+    caplog.set_level(logging.INFO)
+    assert (await gateway.ask(STUDY))["authorized"] is False
+    assert f"study {STUDY} is not given: access.deny_modalities forbids it" in [r.getMessage() for r in caplog.records]
 
 
 def test_what_was_refused_is_told_by_reason():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
-from gateway.app.stores import kept_secret
+from gateway.app.state import kept_secret
 from gateway.demo.sample import sample_study
 from gateway.dicom.sop_classes import KEY_OBJECT_SELECTION
 from gateway.pacs.receiver import IncomingInstance
@@ -47,6 +47,12 @@ def note(sample, *rejected, title="113001", scheme="DCM", by="evidence"):
     return d.SOPInstanceUID, out.getvalue()
 
 
+@pytest.mark.worst_but_for(
+    "the manifest has the UIDs that are in the files; nameless answers cost another query",
+    coerced_uids=False,
+    study_answer="",
+    no_counts=False,
+)
 @pytest.mark.parametrize("title", TITLES)
 @pytest.mark.parametrize("by", ["evidence", "content"])
 async def test_what_a_note_rejects_is_neither_answered_nor_kept(simulator, start, title, by):
@@ -93,7 +99,7 @@ async def test_what_a_withdrawn_note_had_rejected_is_shown_again(simulator, star
     simulator.add(*(i.content for i in sample[:3]), content)
     gateway = await start(simulator, cache=EVERY_TIME)
     assert len((await gateway.ask(study))["urls"]) == 2
-    del simulator._instances[uid]
+    simulator.remove(uid)
     answer = await gateway.ask(study)
     assert shown(answer) == {i.sop_instance_uid for i in sample[:3]}
     assert {await status(gateway, url) for url in answer["urls"]} == {200}

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.demo.orthanc import Orthanc
 from gateway.demo.sample import sample_study
-from gateway.pacs.scu.client import InstanceRef
+from gateway.pacs.scu.results import InstanceRef
 from gateway.studies.deferred import DeferredUrls
 from gateway.studies.flight import Flight
 from gateway.studies.outcome import Complete, NotSent, Partial, Unreachable
@@ -42,7 +42,7 @@ def method(request):
 
 
 async def fetched(gateway, study=STUDY):
-    ended = await gateway.parts.fetcher.fetch(study).ended(60)
+    ended = await gateway.parts.fetcher.fetch(study).ended(300)  # it takes one or two
     assert ended is not None, "the fetch did not end"
     return ended
 
@@ -60,6 +60,14 @@ async def test_a_whole_study_arrives_as_the_pacs_holds_it(orthanc, start, method
     gateway = await start(orthanc, pacs_options=options(method, orthanc))
     assert isinstance(await fetched(gateway), Complete)
     assert await stored(gateway) == HELD
+    assert counted(gateway, "instances_fetched") == {method.split()[0].upper(): len(HELD)}
+    assert counted(gateway, "retrieve_retries") == {}
+
+
+def counted(gateway, what):
+    """A counter of the gateway's figures, by method."""
+    (family,) = [f for f in gateway.parts.measures.registry.collect() if f.name == f"avara_gateway_{what}"]
+    return {sample.labels["method"]: sample.value for sample in family.samples}
 
 
 async def test_a_study_that_has_grown_is_completed(orthanc, start, method):
@@ -131,6 +139,8 @@ async def test_what_one_method_leaves_missing_the_next_one_brings(pacs, start, f
     other = {"c-move": "MOVE", "c-get": "GET"}[second]
     assert asked(pacs, other) == [f"{other} IMAGE 3"]
     assert await stored(gateway) == HELD
+    assert counted(gateway, "instances_fetched") == {first.upper(): len(HELD) - 3, second.upper(): 3}
+    assert counted(gateway, "retrieve_retries")[second.upper()] == 1
 
 
 async def test_what_a_c_get_silently_dropped_is_asked_for_again_by_instance(pacs, start):

@@ -43,6 +43,7 @@ async def opens(gateway, study=STUDY, held=HELD):
 WAYS = {"c-move": {}, "c-move by series": {"parallel_series": 1}, "c-get": {"retrieve": "c-get"}}
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("counts", ["study", "study and series"])
 async def test_a_list_that_is_cut_with_success_hides_no_instance(pacs, start, way, counts):
@@ -57,6 +58,7 @@ async def habits(gateway):
     return {r.name: r.text async for r in gateway.checked()}["PACS simulator: habits"]
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 @pytest.mark.parametrize("way", ["c-move", "c-move by series"])  # C-GET proposes what is listed (field note 9)
 async def test_a_list_that_is_cut_and_cannot_be_asked_for_by_number_hides_no_instance(pacs, start, way):
     pacs.behaviour.list_limit, pacs.behaviour.ignores_keys, pacs.behaviour.series_counts = 12, True, True
@@ -65,6 +67,7 @@ async def test_a_list_that_is_cut_and_cannot_be_asked_for_by_number_hides_no_ins
     assert "lists fewer instances than it counts" in await habits(gateway)
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 @pytest.mark.parametrize("ignores_keys", [False, True])
 async def test_where_nothing_is_counted_a_list_as_long_as_a_limit_hides_no_instance(simulator, start, ignores_keys):
     study = generate_uid(None)
@@ -80,6 +83,7 @@ async def test_where_nothing_is_counted_a_list_as_long_as_a_limit_hides_no_insta
         assert "where its answers may end" in ended.reason
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_what_was_learnt_is_kept_over_a_restart(pacs, start):
     """In the journal; another PACS under the same name is learnt anew."""
     pacs.behaviour.list_limit = 12
@@ -97,6 +101,7 @@ async def test_what_was_learnt_is_kept_over_a_restart(pacs, start):
     assert other.told == ""
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_a_study_that_grew_past_the_limit_of_the_list_is_whole(simulator, start):
     study = generate_uid(None)
     instances = list(synthetic_ct(study, 60, 8, 8))
@@ -108,6 +113,7 @@ async def test_a_study_that_grew_past_the_limit_of_the_list_is_whole(simulator, 
     await opens(gateway, study, {i.sop_instance_uid: data_set(i.content) for i in instances})
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_what_stays_short_of_the_count_is_told(pacs, start):
     pacs.behaviour.list_limit, pacs.behaviour.drop = 12, set(UIDS[15:18])
     gateway = await start(pacs)
@@ -148,6 +154,18 @@ async def test_a_study_answer_that_does_not_name_its_study_is_looked_into(pacs, 
     assert isinstance(await fetched(gateway, "1.2.3.4"), NotFound)
 
 
+async def test_only_a_single_nameless_answer_tells_whose_the_study_is(pacs, start):
+    """What it says of the patient is how a correction is noticed; of several answers it may be somebody else's."""
+    pacs.behaviour.study_answer, pacs.behaviour.ignores_keys = "nameless", True
+    gateway = await start(pacs)
+    finder = gateway.parts.pacs[0].finder
+    one = await finder.find_study(STUDY)
+    assert (one.study_instance_uid, one.patient_id) == (STUDY, "DEMO-001")
+    pacs.add(*(i.content for i in synthetic_ct(generate_uid(None), 2, 8, 8)))
+    one = await finder.find_study(STUDY)
+    assert (one.study_instance_uid, one.patient_id, one.instances) == (STUDY, "", None)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_an_empty_series_of_a_pacs_without_counts_is_no_error(pacs, start, way):
     pacs.behaviour.empty_series, pacs.behaviour.no_counts = 2, True
@@ -175,6 +193,7 @@ async def test_a_move_that_is_answered_before_its_instances_come_is_waited_for_a
     assert "answers a C-MOVE before its instances have come" in await habits(gateway)
 
 
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_what_comes_late_from_a_pacs_that_neither_lists_nor_counts_is_waited_for(pacs, start):
     pacs.behaviour.answers_first, pacs.behaviour.no_counts, pacs.behaviour.no_image_level = 0.5, True, "fail"
     gateway = await start(pacs, pacs_options={"settle": "4s"})
@@ -183,6 +202,7 @@ async def test_what_comes_late_from_a_pacs_that_neither_lists_nor_counts_is_wait
     assert set(ended.index.instances) == set(UIDS)
 
 
+@pytest.mark.own_habits("it is the worst PACS's own test")
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_study_of_the_worst_pacs_in_town_opens_whole(pacs, start, way):
     pacs.behaviour = worst()

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.objects.embedded import free_port
 from gateway.web import listener as module
 from gateway.web.clients import Clients
 from gateway.web.cors import Cors
 from gateway.web.server import Bounds, WebServer
+from tests.rig.ports import free_port
 
 BOUNDS = Bounds(connections=8, downloads=4, uploads=2, waiting=4, bodies=4)
 
@@ -90,6 +90,7 @@ async def test_one_address_gets_half_and_a_proxy_all(running):
     assert {status for status, _ in await asyncio.gather(*asking, *proxied)} == {200}
 
 
+@pytest.mark.slow
 async def test_a_connection_that_says_nothing_is_closed(running, monkeypatch):
     monkeypatch.setattr(module, "IDLE_FOR", 0.2)
     for said in (b"", b"GET /quick HTTP/1.1\r\nX-Half: ", b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"):
@@ -100,6 +101,7 @@ async def test_a_connection_that_says_nothing_is_closed(running, monkeypatch):
         writer.close()
 
 
+@pytest.mark.slow
 async def test_no_descriptor_is_a_line_in_the_log_and_no_end(running, monkeypatch, caplog):
     [listening] = running.server._listener._sockets._sockets
     out = True

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.objects.embedded import free_port
 from gateway.web.clients import Clients
 from gateway.web.cors import Cors
 from gateway.web.server import Bounds, WebServer
 from gateway.web.tls import ServerCertificate
+from tests.rig.ports import free_port
 
 
 def make(folder, name):

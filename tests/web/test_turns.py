@@ -28,6 +28,7 @@ async def reads_nothing(turns, client, begun, outcome):
         outcome.append("gave way")
 
 
+@pytest.mark.slow
 async def test_one_client_takes_its_share_and_no_more():
     turns = Turns(4, share=2, least_rate=1, grace=60)
     async with AsyncExitStack() as stack:
@@ -60,6 +61,7 @@ async def test_who_reads_nothing_gives_way_to_who_waits():
     await asyncio.gather(*holders, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_who_reads_quickly_keeps_its_turn():
     turns = Turns(1, share=1, least_rate=1, grace=60)
     async with turns.take("192.0.2.1") as turn:
@@ -70,6 +72,7 @@ async def test_who_reads_quickly_keeps_its_turn():
                 pass
 
 
+@pytest.mark.slow
 async def test_a_store_that_stalls_costs_nobody_their_turn():
     turns = Turns(1, share=1, least_rate=1_000_000, grace=0.05)
     async with turns.take("192.0.2.1") as turn:

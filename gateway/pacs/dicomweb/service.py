@@ -1,99 +1,30 @@
-"""A PACS's DICOMweb service: requests to it, and QIDO-RS, which finds studies (PS3.18 §8, §10.6, Annex F).
+"""A PACS's DICOMweb service: requests to it and their answers (PS3.18 §8).
 
-An alternative to C-FIND where a PACS is reached over HTTP. Retrieving is :mod:`gateway.pacs.dicomweb.wado`, storing
-:mod:`gateway.pacs.dicomweb.stow`.
+An alternative to DIMSE where a PACS is reached over HTTP. Finding is :mod:`gateway.pacs.dicomweb.qido`, retrieving
+:mod:`gateway.pacs.dicomweb.wado`, storing :mod:`gateway.pacs.dicomweb.stow`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import logging
-import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any
-from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
-from gateway.dicom import is_usable
-from gateway.pacs import (
-    Breaker,
-    Claim,
-    Lane,
-    Lanes,
-    PacsUnreachable,
-    ProtocolViolation,
-    RequestRefused,
-    Timeouts,
-    Urgent,
-    opened,
-)
-from gateway.pacs.scu import (
-    ACCESSION_NUMBER,
-    INSTANCE_CREATION_DATE,
-    INSTANCE_CREATION_TIME,
-    INSTANCE_NUMBER,
-    ISSUER_OF_PATIENT_ID,
-    MODALITIES_IN_STUDY,
-    MODALITY,
-    PATIENT_BIRTH_DATE,
-    PATIENT_ID,
-    PATIENT_NAME,
-    PATIENT_SEX,
-    REFERRING_PHYSICIAN,
-    SERIES_DESCRIPTION,
-    SERIES_INSTANCE_UID,
-    SERIES_NUMBER,
-    SOP_CLASS_UID,
-    SOP_INSTANCE_UID,
-    STUDY_DATE,
-    STUDY_DESCRIPTION,
-    STUDY_ID,
-    STUDY_INSTANCE_UID,
-    STUDY_INSTANCES,
-    STUDY_SERIES,
-    STUDY_TIME,
-    InstanceList,
-    InstanceRef,
-    OnFound,
-    StudyRecord,
-    fingerprint,
-    the_one,
-)
-
-log = logging.getLogger(__name__)
+from gateway.pacs import Breaker, Claim, Lane, Lanes, PacsUnreachable, RequestRefused, Timeouts
+from gateway.runtime import reason
 
 JSON = "application/dicom+json"
 
-PAGE = 500
-"""Instances that are asked for at a time."""
-
-FIRST_PAGE = 100
-"""The same at first: what is on it can be retrieved while the others are listed."""
-
-MAX_PAGE = 32 * 1024 * 1024
-"""Bytes of one answer in JSON; 500 instances with every attribute that anybody returns are a tenth of it."""
-
 READ = 256 * 1024
 """Bytes that are read from the connection at a time."""
-
-_NOT_TELLING = frozenset(
-    ("00080005", "00080054", "00080056", "00081190", f"{SOP_CLASS_UID:08X}", f"{SOP_INSTANCE_UID:08X}")
-)
-"""Attributes that differ where an instance does not: character set, retrieve AE title, availability, retrieve URL; and
-what names it."""
-
-_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
-
-Answer = Mapping[str, Any]
-"""One object of the DICOM JSON model (PS3.18 F.2): tag in hexadecimal → VR and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +83,6 @@ class Patience:
 
 class DicomWeb:
     """Requests to one DICOMweb service; at most ``peer.max_connections`` at once, the others wait their turn."""
-
-    service = "QIDO-RS"
-    """By which it finds (a ``Finder``)."""
 
     def __init__(self, peer: WebPeer, *, stores: bool = False) -> None:
         """*stores*: it is stored in, too."""
@@ -215,6 +143,13 @@ class DicomWeb:
         async with self._answer(asked, claim, patience) as answer:
             yield answer
 
+    async def request(self, method: str, url: str, claim: Claim) -> int:
+        """The status that *method* of *url*, which belongs to the service, is answered with, without a body in either
+        direction. Raises PacsUnreachable."""
+        asked = partial(self._http.request, method, URL(url, encoded=True))
+        async with self._answer(asked, claim, Patience(self.peer.timeouts.respond)) as answer:
+            return answer.status
+
     @asynccontextmanager
     async def _answer(
         self,
@@ -236,9 +171,8 @@ class DicomWeb:
                         "does its certificate name that host?"
                     ) from e
                 except (aiohttp.ClientError, OSError) as e:
-                    reason = getattr(e, "strerror", None) or type(e).__name__
                     raise PacsUnreachable(
-                        f"{self.peer} cannot be reached ({reason}): is it up, is dicomweb_url right, https or http?"
+                        f"{self.peer} cannot be reached ({reason(e)}): is it up, is dicomweb_url right, https or http?"
                     ) from e
                 yield answer
 
@@ -252,7 +186,7 @@ class DicomWeb:
             except TimeoutError as e:
                 raise PacsUnreachable(f"{self.peer} was silent for {idle:g} s in the middle of an answer") from e
             except (aiohttp.ClientError, OSError) as e:
-                raise PacsUnreachable(f"{self.peer} broke off in the middle of an answer ({type(e).__name__})") from e
+                raise PacsUnreachable(f"{self.peer} broke off in the middle of an answer ({reason(e)})") from e
             if not data:
                 return
             yield data
@@ -278,190 +212,16 @@ class DicomWeb:
         if status in (401, 403):
             fix = "refuses us: are dicomweb_user and its password, or dicomweb_token, right, and may they read studies?"
         elif status == 404:
-            fix = "has no such thing: is dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?"
+            fix = "knows no such resource: is dicomweb_url the root of its DICOMweb service, such as https://pacs/dicom-web?"
         elif 300 <= status < 400:
-            fix = "sends us elsewhere: is dicomweb_url right, https instead of http?"
+            fix = "redirects us: is dicomweb_url right, https instead of http?"
         elif status in (406, 415):
             fix = "cannot answer in the form that we ask for: choose another method in pacs.retrieve"
         else:
             fix = "failed: its own log says more"
         raise RequestRefused(f"{self.peer} {fix} (HTTP status {status})", status=status)
 
-    # -- QIDO-RS
-
-    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
-        """The study; None where the PACS has none. Raises PacsError."""
-        wanted = (STUDY_DESCRIPTION, ISSUER_OF_PATIENT_ID, MODALITIES_IN_STUDY)
-        fields = [("includefield", f"{tag:08X}") for tag in wanted]
-        claim = Claim(Lane.QUERY, study_instance_uid, urgency)
-        found, _ = await self._search("/studies", claim, [("StudyInstanceUID", study_instance_uid), *fields])
-        return the_one([_record(a) for a in reversed(found) if said(a, STUDY_INSTANCE_UID) == study_instance_uid])
-
-    async def list_studies(self, study_date: str, limit: int) -> list[str]:
-        """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
-        query = [("StudyDate", study_date)] if study_date else []
-        found, _ = await self._search("/studies", Claim(Lane.QUERY), [*query, ("limit", str(limit))])
-        return [uid for a in found if is_usable(uid := said(a, STUDY_INSTANCE_UID))][:limit]
-
-    async def studies_of(self, *, patient_id: str = "", accession_number: str = "") -> list[str]:
-        """Study Instance UIDs of the studies that have exactly this. Raises PacsError."""
-        wanted = {PATIENT_ID: patient_id, ACCESSION_NUMBER: accession_number}
-        query = [(f"{tag:08X}", value) for tag, value in wanted.items() if value]
-        found, _ = await self._search("/studies", Claim(Lane.QUERY), query)
-        same = (a for a in found if all(said(a, tag) == value for tag, value in wanted.items() if value))
-        return [uid for a in same if is_usable(uid := said(a, STUDY_INSTANCE_UID))]
-
-    async def list_instances(
-        self,
-        study_instance_uid: str,
-        on_found: OnFound | None = None,
-        *,
-        urgency: Urgent = opened,
-        counted: int | None = None,
-    ) -> InstanceList:
-        """Every instance that the PACS lists, page by page; *on_found* is told of them as they come.
-
-        An answer that says that it is not all (``Warning: 299``), or pages that go round in circles, are a list that
-        is not complete. Raises PacsError.
-        """
-        wanted = (
-            SOP_CLASS_UID, SOP_INSTANCE_UID, SERIES_INSTANCE_UID, MODALITY, SERIES_DESCRIPTION, SERIES_NUMBER,
-            INSTANCE_NUMBER, INSTANCE_CREATION_DATE, INSTANCE_CREATION_TIME,
-        )  # fmt: skip
-        fields = [("includefield", f"{tag:08X}") for tag in wanted]
-        path = f"/studies/{quote(study_instance_uid, safe='')}/instances"
-        found: dict[str, InstanceRef] = {}
-        offset, partial = 0, False
-        while True:
-            limit = PAGE if offset else FIRST_PAGE
-            page, more = await self._search(
-                path,
-                Claim(Lane.QUERY, study_instance_uid, urgency),
-                [*fields, ("limit", str(limit)), ("offset", str(offset))],
-            )
-            new = [ref for a in page if (ref := _instance(a, study_instance_uid)) and ref.sop_instance_uid not in found]
-            found.update((ref.sop_instance_uid, ref) for ref in new)
-            if new and on_found is not None:
-                on_found(new)
-            if not page and (more or partial):
-                return self._incomplete(found, "says that there are more than it lists")
-            if not page:  # only this is the end: a short page may be one that was capped without a word
-                break
-            if not new:
-                # One that knows no paging gives everything every time, and that is rarely just what was asked for.
-                if len(page) != limit and not more:
-                    break
-                return self._incomplete(found, "gives the same instances on every page")
-            partial = more
-            offset += len(page)
-        if not found:
-            return self._incomplete(found, "lists no instance of the study")
-        return InstanceList(tuple(found.values()), True)
-
-    async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
-        """Whether the PACS lists an instance. Raises PacsError."""
-        path = f"/studies/{quote(study_instance_uid, safe='')}"
-        if series_instance_uid:
-            path += f"/series/{quote(series_instance_uid, safe='')}"
-        path += "/instances"
-        claim = Claim(Lane.QUERY, study_instance_uid)
-        found, _ = await self._search(path, claim, [("SOPInstanceUID", sop_instance_uid)])
-        return any(said(a, SOP_INSTANCE_UID) == sop_instance_uid for a in found)
-
-    def _incomplete(self, found: Mapping[str, InstanceRef], reason: str) -> InstanceList:
-        return InstanceList(tuple(found.values()), False, f"{self.peer} {reason}")
-
-    async def _search(self, path: str, claim: Claim, query: Sequence[tuple[str, str]]) -> tuple[list[Answer], bool]:
-        """What matches, and whether the service warns that there is more (PS3.18 §8.3.4.4)."""
-        async with self.get(path, claim, query, accept=JSON, within=self.peer.timeouts.respond) as answer:
-            content = bytearray()
-            async for data in self.chunks(answer):
-                content += data
-                if len(content) > MAX_PAGE:
-                    raise ProtocolViolation(f"{self.peer} answers a query with more than {MAX_PAGE} bytes")
-            more = any("299" in warning for warning in answer.headers.getall("Warning", ()))
-        if not content:  # 204, no match
-            return [], more
-        try:
-            found = json.loads(content)
-        except (ValueError, RecursionError) as e:
-            raise ProtocolViolation(
-                f"{self.peer} answers a query with something else than JSON: is dicomweb_url the root of its DICOMweb "
-                "service, such as https://pacs/dicom-web?"
-            ) from e
-        if not isinstance(found, list):
-            raise ProtocolViolation(f"{self.peer} answers a query with something else than a list (PS3.18 F.2)")
-        return [a for a in found if isinstance(a, dict)], more
-
 
 def _tls_reason(e: aiohttp.ClientSSLError) -> str:
     cause = getattr(e, "certificate_error", None) or e.os_error
     return str(getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "it failed")
-
-
-def said(answer: Answer, tag: int) -> str:
-    """The first value of an attribute as text, a name as PS3.5 writes it; empty where there is none (PS3.18 F.2.3)."""
-    values = values_of(answer, tag)
-    first = values[0] if values else None
-    if isinstance(first, dict):
-        groups = [first.get(group) for group in ("Alphabetic", "Ideographic", "Phonetic")]
-        return "=".join(g if isinstance(g, str) else "" for g in groups).rstrip("=")
-    if isinstance(first, str | int | float) and not isinstance(first, bool):
-        return str(first).strip()
-    return ""
-
-
-def values_of(answer: Answer, tag: int) -> list[Any]:
-    """All values of an attribute, as JSON has them; none where there are none (PS3.18 F.2.2)."""
-    attribute = answer.get(f"{tag:08X}")
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values if isinstance(values, list) else []
-
-
-def _number(answer: Answer, tag: int) -> int | None:
-    text = said(answer, tag)
-    return int(text) or None if text.isascii() and text.isdecimal() and len(text) < 10 else None
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if _INTEGER.fullmatch(text) else None
-
-
-def _instance(answer: Answer, study_instance_uid: str) -> InstanceRef | None:
-    series, uid, sop_class = (said(answer, tag) for tag in (SERIES_INSTANCE_UID, SOP_INSTANCE_UID, SOP_CLASS_UID))
-    if said(answer, STUDY_INSTANCE_UID) not in ("", study_instance_uid) or not is_usable(uid):
-        return None
-    if series and not is_usable(series):
-        return None
-    # All that it says, but what tells of the service and not of the instance.
-    values = (json.dumps(answer[tag], sort_keys=True) for tag in sorted(answer) if tag not in _NOT_TELLING)
-    return InstanceRef(
-        series,
-        uid,
-        sop_class if is_usable(sop_class) else "",
-        fingerprint(series, values),
-        said(answer, MODALITY),
-        said(answer, SERIES_DESCRIPTION),
-        _integer(said(answer, SERIES_NUMBER)),
-        _integer(said(answer, INSTANCE_NUMBER)),
-    )
-
-
-def _record(answer: Answer) -> StudyRecord:
-    return StudyRecord(
-        study_instance_uid=said(answer, STUDY_INSTANCE_UID),
-        instances=_number(answer, STUDY_INSTANCES),
-        series=_number(answer, STUDY_SERIES),
-        patient_id=said(answer, PATIENT_ID),
-        patient_name=said(answer, PATIENT_NAME),
-        patient_birth_date=said(answer, PATIENT_BIRTH_DATE),
-        patient_sex=said(answer, PATIENT_SEX),
-        issuer_of_patient_id=said(answer, ISSUER_OF_PATIENT_ID),
-        accession_number=said(answer, ACCESSION_NUMBER),
-        study_id=said(answer, STUDY_ID),
-        study_date=said(answer, STUDY_DATE),
-        study_time=said(answer, STUDY_TIME),
-        study_description=said(answer, STUDY_DESCRIPTION),
-        referring_physician=said(answer, REFERRING_PHYSICIAN),
-        modalities="\\".join(sorted({str(m).strip() for m in values_of(answer, MODALITIES_IN_STUDY)} - {""})),
-    )

@@ -6,7 +6,6 @@ not. What neither list names is stored only if the PACS lists it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -15,10 +14,13 @@ from urllib.parse import quote
 
 import aiohttp
 
-from gateway.dicom import EXPLICIT_LITTLE_ENDIAN, file_header
+from gateway.dicom import EXPLICIT_LITTLE_ENDIAN, file_header, tags
 from gateway.pacs import STORING, Body, OperationFailed, ProtocolViolation, RequestRefused
-from gateway.pacs.dicomweb.service import JSON, Answer, DicomWeb, said, values_of
+from gateway.pacs.dicomweb.json_model import JsonObject, first_value, values_of
+from gateway.pacs.dicomweb.qido import QidoFinder
+from gateway.pacs.dicomweb.service import JSON, DicomWeb
 from gateway.pacs.scu import OutgoingInstance, PacsClient, Stored, Transcode, failure_to_store, warning_of
+from gateway.runtime import in_thread
 
 PIECE = 256 * 1024
 """Bytes of a data set that are read at a time."""
@@ -26,9 +28,6 @@ PIECE = 256 * 1024
 MAX_ANSWER = 1024 * 1024
 """Bytes; it tells of one instance."""
 
-WARNING_REASON, FAILURE_REASON = 0x00081196, 0x00081197
-FAILED, REFERENCED, OTHER_FAILURES = 0x00081198, 0x00081199, 0x0008119A
-REFERENCED_SOP_INSTANCE_UID = 0x00081155
 
 SYNTAX_NOT_SUPPORTED = 0xC122
 
@@ -46,6 +45,9 @@ _FIXES = {
     501: "does not know STOW-RS: set its pacs.store to c-store",
     507: "has no room left",
 }
+
+_READS_IT = (400, 409)
+"""What a service answers that has read a request and found nothing in it to store (PS3.18 Table 10.5.3-1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class StowTarget:
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """As ``Target`` has it, by QIDO-RS."""
-        return await self.web.holds(study_instance_uid, series_instance_uid, sop_instance_uid)
+        return await QidoFinder(self.web).holds(study_instance_uid, series_instance_uid, sop_instance_uid)
 
     async def store(self, study_instance_uid: str, instance: OutgoingInstance, transcode: Transcode) -> Stored:
         """As ``Target`` has it. An instance whose transfer syntax the PACS does not take is sent once more without
@@ -85,6 +87,29 @@ class StowTarget:
             return await self._store(study_instance_uid, other)
         finally:
             body.close()
+
+    async def probe(self) -> str:
+        """Whether something could be stored, and how that was seen: a request without an instance, of which nothing
+        can be stored, is judged by the service and not by whoever lacks it. Raises RequestRefused, PacsUnreachable."""
+        boundary = uuid.uuid4().hex
+        nothing = f"--{boundary}--\r\n".encode()
+        async with self.web.post(
+            "/studies",
+            STORING,
+            _just(nothing),
+            size=len(nothing),
+            content_type=f'multipart/related; type="application/dicom"; boundary={boundary}',
+            accept=JSON,
+        ) as answer:
+            status = answer.status
+        if 200 <= status < 300 or (400 <= status < 500 and (status not in _FIXES or status in _READS_IT)):
+            return f"a request without an instance is answered with HTTP status {status}; nothing was stored"
+        raise self._refusal(status)
+
+    def _refusal(self, status: int) -> RequestRefused:
+        elsewhere = "redirects us: is dicomweb_url right, https instead of http?"
+        fix = _FIXES.get(status) or (elsewhere if 300 <= status < 400 else "failed: its own log says more")
+        return RequestRefused(f"{self} {fix} (HTTP status {status})", status=status)
 
     async def _store(self, study_instance_uid: str, instance: OutgoingInstance) -> Stored:
         boundary = uuid.uuid4().hex
@@ -110,22 +135,22 @@ class StowTarget:
             )
         return stored or Stored(instance.transfer_syntax_uid)
 
-    def _judged(self, status: int, told: Answer, instance: OutgoingInstance) -> Stored | None:
+    def _judged(self, status: int, told: JsonObject, instance: OutgoingInstance) -> Stored | None:
         """What became of it; None where the answer does not tell. Raises OperationFailed, RequestRefused."""
-        for failed in (item for tag in (FAILED, OTHER_FAILURES) for item in _items(told, tag)):
+        for failed in (
+            item for tag in (tags.FAILED_SOP_SEQUENCE, tags.OTHER_FAILURES_SEQUENCE) for item in _items(told, tag)
+        ):
             # It was sent this one only, whatever UID it names.
-            raise failure_to_store(str(self), "STOW-RS", _code(failed, FAILURE_REASON))
+            raise failure_to_store(str(self), "STOW-RS", _code(failed, tags.FAILURE_REASON))
         if not 200 <= status < 300:
-            elsewhere = "sends us elsewhere: is dicomweb_url right, https instead of http?"
-            fix = _FIXES.get(status) or (elsewhere if status < 400 else "failed: its own log says more")
-            raise RequestRefused(f"{self} {fix} (HTTP status {status})", status=status)
-        for item in _items(told, REFERENCED):
-            if said(item, REFERENCED_SOP_INSTANCE_UID) == instance.sop_instance_uid:
-                warned = _code(item, WARNING_REASON)
+            raise self._refusal(status)
+        for item in _items(told, tags.REFERENCED_SOP_SEQUENCE):
+            if first_value(item, tags.REFERENCED_SOP_INSTANCE_UID) == instance.sop_instance_uid:
+                warned = _code(item, tags.WARNING_REASON)
                 return Stored(instance.transfer_syntax_uid, warning_of(warned) if warned else "")
         return None
 
-    async def _told(self, answer: aiohttp.ClientResponse) -> Answer:
+    async def _told(self, answer: aiohttp.ClientResponse) -> JsonObject:
         """The answer's Store Instances Response Module; nothing where it has none that can be read."""
         content = bytearray()
         async for data in self.web.chunks(answer):
@@ -141,18 +166,22 @@ class StowTarget:
         return told if isinstance(told, dict) else {}
 
 
+async def _just(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
 async def _pieces(start: bytes, body: Body, end: bytes) -> AsyncIterator[bytes]:
     yield start
     for at in range(0, body.size, PIECE):
-        yield await asyncio.to_thread(body.read, at, PIECE) if body.spooled else body.read(at, PIECE)
+        yield await in_thread(body.read, at, PIECE) if body.spooled else body.read(at, PIECE)
     yield end
 
 
-def _items(told: Answer, tag: int) -> list[Answer]:
+def _items(told: JsonObject, tag: int) -> list[JsonObject]:
     return [item for item in values_of(told, tag) if isinstance(item, dict)]
 
 
-def _code(item: Answer, tag: int) -> int | None:
+def _code(item: JsonObject, tag: int) -> int | None:
     """A reason; None where it has none."""
     value = next(iter(values_of(item, tag)), None)
     return value if isinstance(value, int) and 0 < value <= 0xFFFF else None

@@ -22,6 +22,7 @@ from gateway.dicom import (
     read_elements,
     read_file_meta,
     string,
+    tags,
 )
 from gateway.pacs import (
     Body,
@@ -38,14 +39,13 @@ from gateway.pacs.dicomweb.multipart import MalformedMultipart, Mark, MultipartR
 from gateway.pacs.dicomweb.service import DicomWeb
 from gateway.pacs.scp import log_refused
 from gateway.pacs.scu import Selection
-from gateway.pacs.upper import SPOOL_ABOVE, Spool, TooLarge
+from gateway.pacs.upper import SPOOL_ABOVE, DataSetTooLarge, Spool
 from gateway.runtime import Spools
 
 log = logging.getLogger(__name__)
 
 ANY_SYNTAX = "*"
 
-SOP_CLASS_UID = 0x00080016
 
 START = 64 * 1024
 """Bytes of a data set; its SOP class is among its first elements."""
@@ -91,7 +91,7 @@ class WadoRetriever:
         if selection.series_instance_uid:
             path += f"/series/{_quoted(selection.series_instance_uid)}"
             paths = [f"{path}/instances/{_quoted(uid)}" for uid in selection.sop_instance_uids] or [path]
-        sender = replace(self._sender, answers=selection.study_instance_uid)
+        sender = replace(self._sender, answers=selection.study_instance_uid, by=self.method)
         try:
             async with asyncio.timeout(total_limit):
                 # One that fails says nothing of the others.
@@ -143,7 +143,7 @@ class WadoRetriever:
             return False
         try:
             body = await part.body()
-        except TooLarge as e:
+        except DataSetTooLarge as e:
             uid = meta.sop_instance_uid if is_usable(meta.sop_instance_uid) else ""
             self._on_refused(sender, uid, f"{e.strerror}: raise dicom.max_instance_size where it is to be taken")
             return True
@@ -161,6 +161,7 @@ class WadoRetriever:
                 peer_host=sender.host,
                 body=body,
                 answers=sender.answers,
+                by=sender.by,
             )
         )
         return True
@@ -198,7 +199,7 @@ class _Part:
         if self._left < -self._largest:
             raise MalformedMultipart("an instance without an end")
         if self._left < 0:
-            self._spool.refuse(TooLarge(self._largest))
+            self._spool.refuse(DataSetTooLarge(self._largest))
         elif self._spool.add(data):
             await self._spool.flush()
 
@@ -216,10 +217,10 @@ class _Part:
 def _sop_class(body: Body, transfer_syntax_uid: str) -> str:
     """The SOP Class UID that the data set has, where the file meta information lacks it."""
     try:
-        found = read_elements(body.head(START), transfer_syntax_uid, {SOP_CLASS_UID})
+        found = read_elements(body.head(START), transfer_syntax_uid, {tags.SOP_CLASS_UID})
     except MalformedDataSet:
         return ""
-    return string(found.get(SOP_CLASS_UID))
+    return string(found.get(tags.SOP_CLASS_UID))
 
 
 def _quoted(uid: str) -> str:

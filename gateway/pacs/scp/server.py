@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.dicom import READABLE, STORAGE_COMMITMENT, UNCOMPRESSED, VERIFICATION, is_storage_class, is_uid, is_usable
+from gateway.dicom import STORAGE_COMMITMENT, VERIFICATION
 from gateway.pacs import (
     AllowsAssociation,
-    IncomingInstance,
     InstanceHandler,
     IsCertified,
     OnRefused,
@@ -23,8 +22,10 @@ from gateway.pacs import (
     is_local,
     names_of,
 )
+from gateway.pacs.scp.contexts import choice, of_verification
 from gateway.pacs.scp.door import Door
 from gateway.pacs.scp.places import Caller, associated_to_go
+from gateway.pacs.scp.storage import log_refused, take_in
 from gateway.pacs.scu import CommitmentResult, acknowledge, read_report
 from gateway.pacs.upper import (
     APPLICATION_CONTEXT,
@@ -42,7 +43,6 @@ from gateway.pacs.upper import (
     Accepted,
     Chooses,
     ConnectionClosed,
-    Context,
     CpuBudget,
     Link,
     Message,
@@ -50,7 +50,6 @@ from gateway.pacs.upper import (
     Rejected,
     ServiceProvider,
     Titles,
-    TooLarge,
     accept,
     data_pdus,
     dimse,
@@ -58,7 +57,7 @@ from gateway.pacs.upper import (
     read_titles,
     reject_pdu,
 )
-from gateway.runtime import Spools, bind, next_association, step
+from gateway.runtime import Spools, bind, next_association
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +80,6 @@ OURS = 4
 IN_MEMORY = 48 * 1024 * 1024
 """Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
 and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
-
-
-def log_refused(sender: Sender, sop_instance_uid: str, reason: str) -> None:
-    """Tells of an instance that is refused (an ``OnRefused``)."""
-    named = f"instance {sop_instance_uid}" if sop_instance_uid else "an instance"
-    log.error("refused %s from %s: %s", named, sender.calling_ae_title, reason)
 
 
 REMEMBERED = 200
@@ -165,6 +158,7 @@ class StorageScp:
         )
         self._callers: dict[asyncio.Task[None], Caller] = {}
         self._seen: deque[Seen] = deque(maxlen=REMEMBERED)
+        self._last_received: dict[str, float] = {}  # of associations that have ended, by a title that we know
         self._stopping = False
 
     def seen(self, since: float) -> Sequence[Seen]:
@@ -177,10 +171,10 @@ class StorageScp:
         return self._door.port or self._port
 
     def last_received(self, ae_titles: Collection[str]) -> float:
-        """Monotonic seconds at which bytes last came on an association of one of *ae_titles*; 0 where none stands."""
+        """Monotonic seconds at which bytes last came on an association of one of *ae_titles*; 0 where none ever did."""
         # The event loop's clock is the monotonic one.
-        theirs = (caller.link.last_received for caller in self._callers.values() if caller.title in ae_titles)
-        return max(theirs, default=0.0)
+        theirs = [caller.link.last_received for caller in self._callers.values() if caller.title in ae_titles]
+        return max([*theirs, *(self._last_received.get(title, 0.0) for title in ae_titles)], default=0.0)
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
@@ -209,7 +203,10 @@ class StorageScp:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._door.left(self._callers.pop(task))
+        caller = self._callers.pop(task)
+        self._door.left(caller)
+        if caller.link.established:
+            self._last_received[caller.title] = caller.link.last_received
         self._share_memory()
 
     @property
@@ -277,7 +274,7 @@ class StorageScp:
         began = time.thread_time()
         if rejected is None:
             proposal = read_request(content, titles)
-            if proposal.application_context != APPLICATION_CONTEXT:
+            if proposal.application_context not in ("", APPLICATION_CONTEXT):  # there is no other
                 rejected = APPLICATION_CONTEXT_NOT_SUPPORTED
             elif not self._has_place(caller, titles.calling):
                 rejected = LOCAL_LIMIT_EXCEEDED
@@ -291,7 +288,11 @@ class StorageScp:
             await link.send(reject_pdu(rejected))
             return None
         ours = proposal.calling_ae_title == self._ae_title
-        accepted, answer = accept(proposal, content, _choose_verification if ours else self._choice(proposal))
+        choose: Chooses = of_verification
+        if not ours:
+            uncompressed_only = proposal.calling_ae_title in self._uncompressed_only_from
+            choose = choice(uncompressed_only=uncompressed_only, commitment=self._on_commitment is not None)
+        accepted, answer = accept(proposal, content, choose)
         link.contexts = frozenset(accepted.contexts)
         link.established = True
         caller.title = titles.calling
@@ -301,16 +302,6 @@ class StorageScp:
         await link.send(answer)
         log.debug("%s (%s) is associated with us", proposal.calling_ae_title, link.peer_host)
         return proposal, accepted
-
-    def _choice(self, proposal: Proposal) -> Chooses:
-        choose = _choose_uncompressed if proposal.calling_ae_title in self._uncompressed_only_from else _choose
-
-        def with_commitment(context: Context) -> str | None:
-            if context.abstract_syntax != STORAGE_COMMITMENT or self._on_commitment is None:
-                return choose(context)
-            return next((syntax for syntax in context.transfer_syntaxes if syntax in READABLE), "")
-
-        return with_commitment
 
     def _rejects(self, titles: Titles, link: Link) -> Rejected | None:
         if self._stopping:
@@ -413,68 +404,3 @@ class StorageScp:
         if field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
             return None
         raise ProtocolViolation(f"command {field:#06x} in a context of {context.abstract_syntax}")
-
-
-async def take_in(
-    message: Message,
-    context: Context,
-    *,
-    sender: Sender,
-    handler: InstanceHandler,
-    on_refused: OnRefused = log_refused,
-) -> int:
-    """Hands the instance of a C-STORE request to *handler*; the status to answer with. Raises ProtocolViolation."""
-    command = message.command
-    sop_class_uid = dimse.string(command, dimse.AFFECTED_SOP_CLASS_UID)
-    sop_instance_uid = dimse.string(command, dimse.AFFECTED_SOP_INSTANCE_UID)
-    if message.failure is not None:
-        said = message.failure.strerror
-        reason = f"it cannot be written to state_dir/spool: {said}"
-        if isinstance(message.failure, TooLarge):
-            reason = f"{said}: raise dicom.max_instance_size where it is to be taken"
-        on_refused(sender, sop_instance_uid if _is_name(sop_instance_uid) else "", reason)
-        return Status.OUT_OF_RESOURCES
-    if message.body is None:
-        raise ProtocolViolation("a C-STORE request without a data set")
-    instance = IncomingInstance(
-        # What identifies it is in its data set, too, and in the context that it came in.
-        sop_class_uid=sop_class_uid if _is_name(sop_class_uid) else context.abstract_syntax,
-        sop_instance_uid=sop_instance_uid if _is_name(sop_instance_uid) else "",
-        transfer_syntax_uid=context.transfer_syntaxes[0],
-        calling_ae_title=sender.calling_ae_title,
-        called_ae_title=sender.called_ae_title,
-        peer_host=sender.host,
-        answers=sender.answers,
-        body=message.body,
-        move_originator_ae_title=dimse.string(command, dimse.MOVE_ORIGINATOR_AE_TITLE) or None,
-        move_originator_message_id=dimse.number(command, dimse.MOVE_ORIGINATOR_MESSAGE_ID),
-    )
-    try:
-        with step(log, "instance %s, %d bytes, from %s", sop_instance_uid, instance.body.size, sender.calling_ae_title):
-            return await handler(instance)
-    except Exception:
-        log.exception("instance %s could not be taken in", sop_instance_uid)
-        return Status.PROCESSING_FAILURE
-
-
-def _is_name(text: str) -> bool:
-    return is_uid(text) or is_usable(text)  # nearly all are the first, which is quicker
-
-
-def _choose_verification(context: Context) -> str | None:
-    return _first(context) if context.abstract_syntax == VERIFICATION else None
-
-
-def _choose(context: Context) -> str | None:
-    what = context.abstract_syntax
-    served = what == VERIFICATION or (_is_name(what) and is_storage_class(what))
-    return _first(context) if served else None
-
-
-def _first(context: Context) -> str:
-    return next((syntax for syntax in context.transfer_syntaxes if is_uid(syntax)), "")
-
-
-def _choose_uncompressed(context: Context) -> str | None:
-    plain = tuple(syntax for syntax in context.transfer_syntaxes if syntax in UNCOMPRESSED)
-    return _choose(Context(context.abstract_syntax, plain))

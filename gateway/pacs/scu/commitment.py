@@ -108,7 +108,7 @@ def _raise_for(client: PacsClient, message: Message) -> None:
         raise OperationFailed(
             f"{client.peer} refuses to commit with status {status or 0:04X}",
             status=status or 0,
-            said=dimse.string(message.command, dimse.ERROR_COMMENT),
+            remark=dimse.string(message.command, dimse.ERROR_COMMENT),
             transient=status in (0x0110, 0x0213),
         )
 

@@ -23,9 +23,12 @@ def request(association: Association, field: int, sop_class_uid: str, *, data: b
 
 
 async def response(
-    association: Association, *, also_alive: Callable[[], float] | None = None, hint: str = ""
+    association: Association,
+    *,
+    also_alive: Callable[[], float] | None = None,
+    silence: Callable[[str], PacsUnreachable] = PacsUnreachable,
 ) -> Message:
-    """The next response. Raises PacsUnreachable, with *hint* at the end of its text, after too long a silence.
+    """The next response. Raises what *silence* makes of its text after too long a one.
 
     *also_alive* (monotonic seconds) is another sign of life than this association.
     """
@@ -36,13 +39,13 @@ async def response(
         alive = silent_since if also_alive is None else max(silent_since, also_alive())
         left = alive + limit - time.monotonic()
         if left <= 0:
-            raise PacsUnreachable(f"{peer} took our request and then was silent for {limit:g} s{hint}")
+            raise silence(f"{peer} took our request and then was silent for {limit:g} s")
         try:
             reply = await association.receive(left)
         except TimeoutError:
             continue
         if not dimse.number(reply.command, dimse.COMMAND_FIELD) or dimse.STATUS not in reply.command:
-            raise ProtocolViolation(f"{peer} sent something else than a response")
+            raise ProtocolViolation(f"{peer} sent something other than a response")
         return reply
 
 
@@ -56,6 +59,6 @@ def raise_for_status(peer: Peer, reply: Message, what: str, hint: str = "") -> N
     raise OperationFailed(
         f"{peer} answers {what} with status {status:04X}{hint}",
         status=status,
-        said=dimse.string(reply.command, dimse.ERROR_COMMENT),
+        remark=dimse.string(reply.command, dimse.ERROR_COMMENT),
         transient=0xA700 <= status <= 0xA7FF or status == 0x0122,
     )

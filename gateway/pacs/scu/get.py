@@ -112,7 +112,9 @@ class GetRetriever:
     async def _serve(self, association: Association, selection: Selection, deliver: InstanceHandler) -> Message:
         """Takes in what comes, until the final response."""
         peer = association.peer
-        sender = Sender(peer.ae_title, peer.calling_ae_title, peer.host, answers=selection.study_instance_uid)
+        sender = Sender(
+            peer.ae_title, peer.calling_ae_title, peer.host, answers=selection.study_instance_uid, by=self.method
+        )
         while True:
             message = await self._next(association)
             field = dimse.number(message.command, dimse.COMMAND_FIELD)

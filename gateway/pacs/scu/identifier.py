@@ -5,23 +5,35 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-from gateway.dicom import IMPLICIT_LITTLE_ENDIAN
+from gateway.dicom import IMPLICIT_LITTLE_ENDIAN, tags
 
-QUERY_LEVEL = 0x00080052
-_UIDS = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
 _VR = {
-    0x00080012: b"DA", 0x00080013: b"TM", 0x00080016: b"UI", 0x00080018: b"UI", 0x00080020: b"DA",
-    0x00080030: b"TM", 0x00080050: b"SH", 0x00080052: b"CS", 0x00080060: b"CS", 0x00080061: b"CS",
-    0x00080090: b"PN", 0x00081030: b"LO", 0x0008103E: b"LO", 0x00100010: b"PN", 0x00100020: b"LO",
-    0x00100021: b"LO", 0x00100030: b"DA", 0x00100040: b"CS", 0x0020000D: b"UI", 0x0020000E: b"UI",
-    0x00200010: b"SH", 0x00200011: b"IS", 0x00200013: b"IS", 0x00201206: b"IS", 0x00201208: b"IS",
-    0x00201209: b"IS", 0x00280008: b"IS",
+    tag: vr
+    for vr, of in {
+        b"DA": (tags.INSTANCE_CREATION_DATE, tags.STUDY_DATE, tags.PATIENT_BIRTH_DATE),
+        b"TM": (tags.INSTANCE_CREATION_TIME, tags.STUDY_TIME),
+        b"UI": (tags.SOP_CLASS_UID, tags.SOP_INSTANCE_UID, tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID),
+        b"SH": (tags.ACCESSION_NUMBER, tags.STATION_NAME, tags.STUDY_ID),
+        b"CS": (tags.QUERY_RETRIEVE_LEVEL, tags.INSTANCE_AVAILABILITY, tags.MODALITY, tags.MODALITIES_IN_STUDY,
+            tags.PATIENT_SEX, tags.BODY_PART_EXAMINED, tags.STUDY_STATUS_ID, tags.VERIFICATION_FLAG,
+            tags.SOP_INSTANCE_STATUS, tags.PHOTOMETRIC_INTERPRETATION),
+        b"LO": (tags.INSTITUTION_NAME, tags.STUDY_DESCRIPTION, tags.SERIES_DESCRIPTION, tags.PATIENT_ID,
+            tags.ISSUER_OF_PATIENT_ID),
+        b"US": (tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED, tags.BITS_STORED, tags.HIGH_BIT,
+            tags.PIXEL_REPRESENTATION, tags.SAMPLES_PER_PIXEL),
+        b"PN": (tags.REFERRING_PHYSICIAN_NAME, tags.PATIENT_NAME),
+        b"IS": (tags.SERIES_NUMBER, tags.INSTANCE_NUMBER, tags.NUMBER_OF_STUDY_RELATED_SERIES,
+            tags.NUMBER_OF_STUDY_RELATED_INSTANCES, tags.NUMBER_OF_SERIES_RELATED_INSTANCES, tags.NUMBER_OF_FRAMES),
+    }.items()
+    for tag in of
 }  # fmt: skip
+"""Of what is asked for, since every element says its own where the encoding is explicit (PS3.5 7.1.2)."""
+_UIDS = frozenset(tag for tag, vr in _VR.items() if vr == b"UI")
 
 
 def encode_identifier(level: str, keys: Mapping[int, str], transfer_syntax_uid: str) -> bytes:
     """The identifier of a query at *level* with *keys* (tag → value, empty where it is only to be returned)."""
-    elements = {QUERY_LEVEL: level, **keys}
+    elements = {tags.QUERY_RETRIEVE_LEVEL: level, **keys}
     parts = []
     for tag in sorted(elements):
         raw = elements[tag].encode("ascii")

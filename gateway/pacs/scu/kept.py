@@ -1,14 +1,16 @@
 """Associations that are kept for a moment after their use, since the next object often follows at once.
 
 With an association goes the turn at the PACS that it holds. Both are given back when the moment is over, and at once
-where anybody waits for a turn: what is kept keeps nobody from anything.
+where anybody waits for a turn: what is kept keeps nobody from anything. Where the next one who waits wants just such an
+association, it is handed over with the turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.pacs import Claim, Lanes, PacsUnreachable
@@ -27,7 +29,17 @@ class LostWhileKept(PacsUnreachable):
 class _Kept:
     contexts: tuple[Context, ...]
     association: Association
+    claim: Claim
+    """By which it has its turn."""
     turn: AsyncExitStack
+
+
+@dataclass(slots=True, eq=False)
+class _Wish:
+    """Of one who waits for a turn."""
+
+    contexts: tuple[Context, ...]
+    handed: Association | None = None
 
 
 class KeptAssociations:
@@ -41,17 +53,35 @@ class KeptAssociations:
 
     @asynccontextmanager
     async def use(
-        self, contexts: Sequence[Context], claim: Claim, open_new: Callable[[], Awaitable[Association]]
+        self,
+        contexts: Sequence[Context],
+        claim: Claim,
+        open_new: Callable[[], Awaitable[Association]],
+        attempt: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> AsyncIterator[Association]:
         """An association of these *contexts*: one that was kept, or a new one once there is a turn. Raises PacsError,
-        LostWhileKept where it was one that was kept and the PACS had ended it."""
-        kept = self._take(tuple(contexts))
-        again = kept is not None
+        LostWhileKept where it was one that was kept and the PACS had ended it.
+
+        What is done with it is done inside of *attempt*, which begins with the turn: it may refuse by then what it
+        would have let pass when the wait began."""
+        with ExitStack() as trying:
+            async with self._use(contexts, claim, open_new, lambda: trying.enter_context(attempt())) as association:
+                yield association
+
+    @asynccontextmanager
+    async def _use(
+        self,
+        contexts: Sequence[Context],
+        claim: Claim,
+        open_new: Callable[[], Awaitable[Association]],
+        attempt: Callable[[], None],
+    ) -> AsyncIterator[Association]:
+        kept, again = self._take(tuple(contexts)), True
         if kept is None:
-            async with AsyncExitStack() as turn:
-                await turn.enter_async_context(self._lanes.turn(claim))
-                kept = _Kept(tuple(contexts), await open_new(), turn.pop_all())
+            kept, again = await self._with_a_turn(_Wish(tuple(contexts)), claim, open_new, attempt)
+            attempt = _nothing
         try:
+            attempt()
             with bound(association=kept.association.number):
                 yield kept.association
         except BaseException as e:
@@ -61,10 +91,34 @@ class KeptAssociations:
             if again and gone and isinstance(e, PacsUnreachable):
                 raise LostWhileKept(str(e)) from e
             raise
-        if self._lanes.crowded or not kept.association.usable:
+        if not kept.association.usable:
             await _end(kept)
-        else:
+        elif not self._lanes.crowded:
             self._idle[kept] = asyncio.get_running_loop().call_later(KEEP_FOR, self._give_back, kept)
+        elif isinstance(heir := self._lanes.heir(kept.claim), _Wish) and heir.contexts == kept.contexts:
+            heir.handed = kept.association
+            await kept.turn.aclose()  # and the heir has the turn
+        else:
+            await _end(kept)
+
+    async def _with_a_turn(
+        self,
+        wish: _Wish,
+        claim: Claim,
+        open_new: Callable[[], Awaitable[Association]],
+        attempt: Callable[[], None],
+    ) -> tuple[_Kept, bool]:
+        """An association, and whether it was used before. Raises PacsError."""
+        try:
+            async with AsyncExitStack() as turn:
+                await turn.enter_async_context(self._lanes.turn(claim, wish))
+                attempt()
+                handed = wish.handed if wish.handed is not None and wish.handed.usable else None
+                return _Kept(wish.contexts, handed or await open_new(), claim, turn.pop_all()), handed is not None
+        except BaseException:
+            if wish.handed is not None:  # who was to have it has given up
+                wish.handed.abort("given up")
+            raise
 
     def give_back(self) -> None:
         """Ends what is not in use: its turn is wanted."""
@@ -89,6 +143,10 @@ class KeptAssociations:
         ending = asyncio.create_task(_end(kept), name="release of an association that was kept")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+
+def _nothing() -> None:
+    """What is left to do before an association is used whose turn had to be waited for."""
 
 
 async def _end(kept: _Kept) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-from gateway.pacs import PacsError, PacsUnreachable, ahead
-from gateway.pacs.scu.client import StudyRecord
+from gateway.pacs import PacsError, PacsUnreachable, background
+from gateway.pacs.scu.results import StudyRecord
 from gateway.pacs.scu.retrieve import Finder
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Records:
         it. Raises PacsError where none of those that answered has it and one could not be asked."""
         names = [str(n) for n in range(len(self._pacs))]
         questions = {
-            name: partial(finder.find_study, study_instance_uid, urgency=ahead)
+            name: partial(finder.find_study, study_instance_uid, urgency=background)
             for name, finder in zip(names, self._pacs, strict=True)
         }
         answers = await self._questions.ask(questions, enough=_has_a_record, patience=PATIENCE)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from gateway.dicom import READABLE, STUDY_ROOT_MOVE
-from gateway.pacs import Claim, InstanceHandler, PacsUnreachable, UnknownMoveDestination
+from gateway.pacs import (
+    Claim,
+    InstanceHandler,
+    PacsUnreachable,
+    UnknownMoveDestination,
+    UnreachableMoveDestination,
+)
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.retrieve import Selection, SubOperations, sub_operations
@@ -56,13 +63,18 @@ class MoveRetriever:
 
         *last_arrival* says when an instance last came in (monotonic seconds): a PACS that sends no pending
         responses is idle only once nothing arrives either (field note 5). *total_limit* (seconds) caps the
-        whole. Raises PacsError; cancelled, it aborts the association.
+        whole. Raises PacsError, UnreachableMoveDestination where it is silent and not one byte came to our Storage
+        SCP; cancelled, it aborts the association.
         """
         client = self._client
-        hint = f": can it open a connection to {client.advertised}?"
+        began = time.monotonic()
 
         def alive() -> float:
             return max(last_arrival(), self._last_received())
+
+        def silence(text: str) -> PacsUnreachable:
+            kind = PacsUnreachable if self._last_received() > began else UnreachableMoveDestination
+            return kind(f"{text}: can it open a connection to {client.advertised}, or does a firewall drop it?")
 
         async with client.association([Context(STUDY_ROOT_MOVE, READABLE)], turn) as association:
             context_id = association.context_for(STUDY_ROOT_MOVE)
@@ -73,7 +85,7 @@ class MoveRetriever:
             try:
                 async with asyncio.timeout(total_limit):
                     while True:
-                        reply = await response(association, also_alive=alive, hint=hint)
+                        reply = await response(association, also_alive=alive, silence=silence)
                         if dimse.number(reply.command, dimse.STATUS) not in dimse.PENDING:
                             break
                         reply.close()

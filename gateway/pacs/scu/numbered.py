@@ -13,7 +13,7 @@ from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.pacs.scu.client import InstanceRef
+    from gateway.pacs.scu.results import InstanceRef
 
 IN_VAIN = 50
 """Numbers in a row that bring nothing, after which a series is taken to have no higher ones."""

@@ -7,26 +7,27 @@ nor in how the PACS reports the result.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.dicom import MalformedDataSet, is_usable, read_elements, string
-from gateway.pacs import Breaker, Claim, InstanceHandler, OperationFailed, Peer, ProtocolViolation, Urgent, opened
-from gateway.pacs.scu.client import (
-    SERIES_INSTANCE_UID,
-    SOP_INSTANCE_UID,
-    STUDY_INSTANCE_UID,
-    InstanceList,
-    OnFound,
-    StudyRecord,
+from gateway.dicom import MalformedDataSet, is_usable, read_elements, string, tags
+from gateway.pacs import (
+    Breaker,
+    Claim,
+    InstanceHandler,
+    OperationFailed,
+    Peer,
+    ProtocolViolation,
+    Urgent,
+    background,
+    interactive,
 )
 from gateway.pacs.scu.identifier import encode_identifier
+from gateway.pacs.scu.results import InstanceList, OnFound, StudiesFound, StudyRecord
 from gateway.pacs.upper import Message, dimse
 
 log = logging.getLogger(__name__)
-
-FAILED_SOP_INSTANCES = 0x00080058
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,12 @@ class Selection:
 
     def identifier(self, transfer_syntax_uid: str) -> bytes:
         """The identifier of a C-MOVE or C-GET request (PS3.4 C.4.2.1.4)."""
-        keys = {STUDY_INSTANCE_UID: self.study_instance_uid}
+        keys = {tags.STUDY_INSTANCE_UID: self.study_instance_uid}
         level = "STUDY"
         if self.series_instance_uid:
-            level, keys[SERIES_INSTANCE_UID] = "SERIES", self.series_instance_uid
+            level, keys[tags.SERIES_INSTANCE_UID] = "SERIES", self.series_instance_uid
         if self.sop_instance_uids:
-            level, keys[SOP_INSTANCE_UID] = "IMAGE", "\\".join(self.sop_instance_uids)
+            level, keys[tags.SOP_INSTANCE_UID] = "IMAGE", "\\".join(self.sop_instance_uids)
         return encode_identifier(level, keys, transfer_syntax_uid)
 
 
@@ -95,8 +96,14 @@ class Finder(Protocol):
     def breaker(self) -> Breaker:
         """Whether it answers."""
 
-    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = opened) -> StudyRecord | None:
+    async def find_study(self, study_instance_uid: str, *, urgency: Urgent = interactive) -> StudyRecord | None:
         """The study; None where the PACS has none. Raises PacsError."""
+
+    async def find_studies(
+        self, study_instance_uids: Sequence[str], *, urgency: Urgent = background, in_a_list: bool = True
+    ) -> StudiesFound:
+        """Several studies, by as few questions as the PACS lets it; *in_a_list* says whether all are asked for at once
+        first. Raises PacsError."""
 
     async def list_studies(self, study_date: str, limit: int) -> list[str]:
         """Study Instance UIDs of up to *limit* studies; *study_date* may be a range. Raises PacsError."""
@@ -109,7 +116,7 @@ class Finder(Protocol):
         study_instance_uid: str,
         on_found: OnFound | None = None,
         *,
-        urgency: Urgent = opened,
+        urgency: Urgent = interactive,
         counted: int | None = None,
     ) -> InstanceList:
         """Every instance that the PACS lists; *on_found* is told of them as they come. *counted* is how many it says
@@ -139,7 +146,7 @@ class SubOperations:
                 f"PACS {peer.name} ended the {method} with status {self.status:04X}"
                 + (why if self.status == OUT_OF_RESOURCES_SUB_OPERATIONS and method == "C-MOVE" else ""),
                 status=self.status,
-                said=self.comment,
+                remark=self.comment,
                 transient=True,
             )
 
@@ -157,8 +164,12 @@ def sub_operations(peer: Peer, reply: Message, transfer_syntax_uid: str, method:
     failed: tuple[str, ...] = ()
     if reply.body is not None:
         try:
-            raw = read_elements(reply.body.head(reply.body.size), transfer_syntax_uid, {FAILED_SOP_INSTANCES})
-            failed = tuple(uid for uid in string(raw.get(FAILED_SOP_INSTANCES)).split("\\") if is_usable(uid))
+            raw = read_elements(
+                reply.body.head(reply.body.size), transfer_syntax_uid, {tags.FAILED_SOP_INSTANCE_UID_LIST}
+            )
+            failed = tuple(
+                uid for uid in string(raw.get(tags.FAILED_SOP_INSTANCE_UID_LIST)).split("\\") if is_usable(uid)
+            )
         except MalformedDataSet:
             log.info("%s: the list of failed instances in a %s response cannot be read", peer, method)
         reply.close()

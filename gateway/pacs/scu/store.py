@@ -39,7 +39,7 @@ class Stored:
     """In which it was sent."""
     warning: str = ""
     """Of what it warns, where its status was a warning (B0xx)."""
-    said: str = ""
+    remark: str = ""
     """Its own words about it, which may name the patient."""
 
 
@@ -121,7 +121,7 @@ def failure_to_store(peer: str, service: str, status: int | None, comment: str =
     return OperationFailed(
         f"{peer} answers a {service} with status {status:04X}: {_meaning(status)}",
         status=status,
-        said=comment,
+        remark=comment,
         transient=0xA700 <= status <= 0xA7FF or status in (0x0110, 0x0210, 0x0213),
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         request_pdu,
     )
     from gateway.pacs.upper.pdus import Titles, read_titles
-    from gateway.pacs.upper.spool import SPOOL_ABOVE, FileBody, Spool, TooLarge
+    from gateway.pacs.upper.spool import SPOOL_ABOVE, DataSetTooLarge, FileBody, MemoryBody, Spool
 else:
     __getattr__ = on_demand(__name__)
 
@@ -60,15 +60,16 @@ __all__ = [
     "ConnectionClosed",
     "Context",
     "CpuBudget",
+    "DataSetTooLarge",
     "FileBody",
     "Link",
+    "MemoryBody",
     "Message",
     "Proposal",
     "Rejected",
     "ServiceProvider",
     "Spool",
     "Titles",
-    "TooLarge",
     "accept",
     "data_pdus",
     "dimse",

@@ -25,7 +25,7 @@ from gateway.pacs.upper import dimse
 from gateway.pacs.upper.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Message, data_pdus
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.upper.spool import SPOOL_ABOVE
-from gateway.runtime import Spools, bound, next_association
+from gateway.runtime import Spools, bound, in_thread, next_association
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Association:
         piece = max(PIECE // room, 1) * room  # whole PDUs
         at = 0
         while at < body.size:
-            data = await asyncio.to_thread(body.read, at, piece) if body.spooled else body.read(at, piece)
+            data = await in_thread(body.read, at, piece) if body.spooled else body.read(at, piece)
             if not data:
                 self.abort("the data set ended early")
                 raise OSError("a data set that is shorter than it was")
@@ -218,7 +218,7 @@ class Association:
         raise ProtocolViolation(f"{self.peer} sent a PDU of type {pdu_type:#04x} out of turn")
 
     async def release(self) -> None:
-        """Releases in good order; a PACS that does not answer in time is aborted. Never raises."""
+        """Releases cleanly; a PACS that does not answer in time is aborted. Never raises."""
         try:
             async with asyncio.timeout(RELEASE_WITHIN):
                 await self._link.send(RELEASE_RQ_PDU)
@@ -294,7 +294,11 @@ def _no_answer(link: Link, e: ConnectionClosed, peer: Peer) -> str:
 def _rejection(peer: Peer, rejected: Rejected) -> str:
     fix = {
         (1, 3): f"register AE title {peer.calling_ae_title} in it",
-        (1, 7): f"its AE title is not {peer.ae_title}: correct pacs.ae_title; where that is right, register "
+        (
+            1,
+            7,
+        ): f"its AE title is not {peer.ae_title}: correct pacs.ae_title, which may be swapped with dicom.ae_title; "
+        "where that is right, register "
         f"{peer.calling_ae_title} in it, since some answer so to callers that they do not know",
         (3, 2): "lower pacs.max_associations, or raise its limit",
     }.get((rejected.source, rejected.reason), "its own log says more")

@@ -126,6 +126,13 @@ def string(command: Command, element: int) -> str:
     return value if isinstance(value, str) else ""
 
 
+def has_no_data_set(command: Command) -> bool:
+    """Whether it says that it goes without (PS3.7 E.1); the last response to a request does, too, where it says
+    nothing."""
+    announced, status = number(command, DATA_SET_TYPE), number(command, STATUS)
+    return announced == NO_DATA_SET or (announced is None and status is not None and status not in PENDING)
+
+
 def response(request: Command, status: int) -> dict[int, int | str]:
     """The response to *request* without a data set (PS3.7 §9.3): its Message ID and SOP UIDs returned."""
     reply: dict[int, int | str] = {

@@ -21,13 +21,16 @@ from dataclasses import dataclass
 from gateway.pacs import PacsUnreachable
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.cpu import Account
-from gateway.pacs.upper.spool import FileBody, MemoryBody, Spool, TooLarge
+from gateway.pacs.upper.spool import DataSetTooLarge, FileBody, MemoryBody, Spool
 from gateway.runtime import Spools
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
 
 MAX_PDU = 256 * 1024
 """Bytes; the Maximum Length that we announce (PS3.8 D.1)."""
+
+HEADERS = 64
+"""Bytes that a P-DATA-TF PDU may have beyond that: some count what is in it without the headers before that."""
 
 MAX_CONTROL_PDU = 512 * 1024
 """Bytes; an A-ASSOCIATE-RQ of 128 contexts with every transfer syntax is half of this."""
@@ -229,6 +232,7 @@ class Link(asyncio.BufferedProtocol):
         """Bytes came."""
         self._acknowledge_at_once()  # the kernel clears it at every read
         self.last_received = asyncio.get_running_loop().time()
+        # This thread's CPU, dear as the call is: the clock on the wall has others' turns in it.
         began = time.thread_time()
         data = self._buffer[:nbytes]
         try:
@@ -279,7 +283,7 @@ class Link(asyncio.BufferedProtocol):
         if pdu_type == P_DATA_TF:
             if not self.established:
                 raise _Violation("P-DATA-TF before the association stands", ServiceProvider.UNEXPECTED_PDU)
-            if length > MAX_PDU:
+            if length > MAX_PDU + HEADERS:
                 raise _Violation(f"P-DATA-TF of {length} bytes, more than announced", ServiceProvider.INVALID_PARAMETER)
             self._pdu_left = length
             self._needed = 6
@@ -381,7 +385,7 @@ class Link(asyncio.BufferedProtocol):
             raise _Violation(f"a data set of more than {MAX_DATA_SET} bytes", ServiceProvider.INVALID_PARAMETER)
         if self._data_left < -self._spools.largest:
             raise _Violation("an instance without an end", ServiceProvider.INVALID_PARAMETER)
-        self._spool.refuse(TooLarge(self._spools.largest))
+        self._spool.refuse(DataSetTooLarge(self._spools.largest))
 
     def _pdv_done(self) -> None:
         self._state = self._pdv_header if self._pdu_left else self._pdu_header
@@ -394,7 +398,7 @@ class Link(asyncio.BufferedProtocol):
                 raise _Violation(str(e), ServiceProvider.INVALID_PARAMETER) from e
             self._command.clear()
             field = dimse.number(command, dimse.COMMAND_FIELD)
-            if dimse.number(command, dimse.DATA_SET_TYPE) == dimse.NO_DATA_SET or field in dimse.WITHOUT_DATA_SET:
+            if field in dimse.WITHOUT_DATA_SET or dimse.has_no_data_set(command):
                 self._deliver(Message(self._pdv_context, command))
             else:
                 self._data_left = self._spools.largest if field == dimse.C_STORE_RQ else MAX_DATA_SET

@@ -25,6 +25,9 @@ APPLICATION_CONTEXT_ITEM, REQUESTED_CONTEXT, ACCEPTED_CONTEXT, ABSTRACT_SYNTAX, 
 )  # fmt: skip
 MAXIMUM_LENGTH, IMPLEMENTATION_CLASS, ROLE_SELECTION, IMPLEMENTATION_VERSION = 0x51, 0x52, 0x54, 0x55
 
+_DECIDING = frozenset((APPLICATION_CONTEXT_ITEM, REQUESTED_CONTEXT, ACCEPTED_CONTEXT))
+"""Items that have to be whole."""
+
 _HEADER = struct.Struct(">BxH")
 
 
@@ -81,13 +84,13 @@ def read_items(content: bytes) -> Items:
     application_context, max_length = "", 0
     contexts: dict[int, ContextItem] = {}
     roles: dict[str, tuple[bool, bool]] = {}
-    for kind, value in left.items(memoryview(content)[FIXED:]):
+    for kind, value in left.items(memoryview(content)[FIXED:], informing=True):
         if kind == APPLICATION_CONTEXT_ITEM:
             application_context = _uid(value)
         elif kind in (REQUESTED_CONTEXT, ACCEPTED_CONTEXT) and len(value) >= 4:
             contexts.setdefault(value[0], _context(value, left))
         elif kind == USER_INFORMATION:
-            for sub_kind, sub_value in left.items(value):
+            for sub_kind, sub_value in left.items(value, informing=True):
                 if sub_kind == MAXIMUM_LENGTH and len(sub_value) == 4:
                     max_length = int.from_bytes(sub_value, "big")
                 elif sub_kind == ROLE_SELECTION and len(sub_value) >= 4:
@@ -109,7 +112,7 @@ def _context(value: memoryview, left: _Bound) -> ContextItem:
 
 
 def _uid(value: memoryview) -> str:
-    return bytes(value).decode("ascii", "replace").strip(" \0")
+    return bytes(value).lstrip(b" \0").split(b"\0")[0].decode("ascii", "replace").strip(" ")
 
 
 class _Bound:
@@ -118,13 +121,17 @@ class _Bound:
     def __init__(self, count: int) -> None:
         self._left = count
 
-    def items(self, content: memoryview) -> Iterator[tuple[int, memoryview]]:
-        """Type and content of each item. Raises ProtocolViolation."""
+    def items(self, content: memoryview, *, informing: bool = False) -> Iterator[tuple[int, memoryview]]:
+        """Type and content of each item. Raises ProtocolViolation.
+
+        Among *informing* ones, of what is longer than what is left that is taken: user information that says more than
+        it has decides nothing, nor does what stands behind it.
+        """
         at, end = 0, len(content)
         while at + 4 <= end:
             kind, length = _HEADER.unpack_from(content, at)
             at += 4
-            if at + length > end:
+            if at + length > end and not (informing and kind not in _DECIDING):
                 raise ProtocolViolation("a PDU with an item that is longer than itself")
             self._left -= 1
             if self._left < 0:

@@ -3,12 +3,11 @@ in this)."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 from io import FileIO
 
-from gateway.runtime import SpoolFile, Spools
+from gateway.runtime import SpoolFile, Spools, in_thread
 
 SPOOL_ABOVE = 2 * 1024 * 1024
 """Bytes of a data set that are held in memory; a larger one goes to a file."""
@@ -84,17 +83,24 @@ class Spool:
         self._spool_above = spool_above
         self._parts: list[bytes] = []
         self._held = 0
+        self._due = False
+        """Whether a flush was asked for that has not begun."""
         self._file: SpoolFile | None = None
         self._written = 0
         self._failed: OSError | None = None
 
     def add(self, fragment: memoryview) -> bool:
-        """Takes a copy of *fragment*; True where :meth:`flush` is due before more is read."""
+        """Takes a copy of *fragment*; True where :meth:`flush` is due before more is read. Once for each flush: a read
+        can have thousands of fragments behind the one that made it due, and a task for each would wait for the next."""
         if self._failed is not None:
             return False
         self._parts.append(bytes(fragment))
         self._held += len(fragment)
-        return self._held >= (min(BLOCK, self._spool_above) if self._file is not None else self._spool_above)
+        limit = min(BLOCK, self._spool_above) if self._file is not None else self._spool_above
+        if self._due or self._held < limit:
+            return False
+        self._due = True
+        return True
 
     def refuse(self, reason: OSError) -> None:
         """Throws away what was collected, and what is still added; :meth:`body` raises *reason*."""
@@ -104,10 +110,10 @@ class Spool:
 
     async def flush(self) -> None:
         """Moves what is held to the file. A full disk is remembered, and told by :meth:`body`."""
-        parts, self._parts, self._held = self._parts, [], 0
+        parts, self._parts, self._held, self._due = self._parts, [], 0, False
         try:
             if self._failed is None:
-                await asyncio.to_thread(self._write, parts)
+                await in_thread(self._write, parts)
         except OSError as e:
             self._failed = self._failed or e
         if self._failed is not None:
@@ -145,7 +151,7 @@ class Spool:
             self._file = None
 
 
-class TooLarge(OSError):
+class DataSetTooLarge(OSError):
     """A data set that is larger than what is taken."""
 
     def __init__(self, limit: int) -> None:

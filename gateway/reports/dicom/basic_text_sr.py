@@ -24,9 +24,9 @@ from gateway.reports.report import Predecessor, Report, Signing
 SERIES_NUMBER = 99002
 """(0020,0011): after that of the PDFs."""
 
-_FINDINGS = ("121070", "DCM", "Findings")  # CID 7001
+_FINDINGS = ("59776-5", "LN", "Findings")  # PS3.16 CID 7001, in place of (121070, DCM), which is retired
 _FINDING = ("121071", "DCM", "Finding")  # CID 7002
-_COMMENT = ("121106", "DCM", "Comment")
+_COMMENT = ("121106", "DCM", "Comment")  # PS3.16 Annex D
 
 
 def basic_text_sr(
@@ -77,9 +77,9 @@ def basic_text_sr(
 def _verification(signing: Signing | None) -> Attributes:
     """Who signed, and when (C.17.2)."""
     if signing is None or signing.signer is None:
-        said = "by whom is not told to this system"
+        by_whom = "by whom is not told to this system"
     elif signing.signed_at is None or not signing.facility:
-        said = f"by {signing.signer.person_name.replace('^', ' ')}"
+        by_whom = f"by {signing.signer.person_name.replace('^', ' ')}"
     else:
         signed = datetime.datetime.fromtimestamp(signing.signed_at).astimezone()
         return {
@@ -94,7 +94,7 @@ def _verification(signing: Signing | None) -> Attributes:
             ],
         }
     return {
-        "CompletionFlagDescription": texts.short_text(f"Signed in Avara; {said}")[:64],
+        "CompletionFlagDescription": texts.short_text(f"Signed in Avara; {by_whom}")[:64],
         "VerificationFlag": "UNVERIFIED",
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 
@@ -11,12 +10,13 @@ from gateway.journal import reports as table
 from gateway.objects import ObjectStore, StoreError
 from gateway.outbox import Outbox, OutboxObject
 from gateway.pacs.scu import StudyRecord
-from gateway.reports.delivery import Delivery
+from gateway.reports.delivery import ReportDelivery
 from gateway.reports.dicom.basic_text_sr import basic_text_sr
 from gateway.reports.dicom.document import DicomObject
 from gateway.reports.dicom.encapsulated_pdf import encapsulated_pdf
 from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report
+from gateway.runtime import in_thread
 
 DICOM = "application/dicom"
 
@@ -25,7 +25,7 @@ class PacsDelivery:
     """The handler of ``report.pacs``: makes the DICOM objects and gives them to the outbox."""
 
     def __init__(
-        self, delivery: Delivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool
+        self, delivery: ReportDelivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool
     ) -> None:
         """*text* says whether the text goes in as a Basic Text SR, too; it does where there is no PDF."""
         self._delivery = delivery
@@ -39,7 +39,7 @@ class PacsDelivery:
         payload = job.read(DeliverReport)
         report, study = await self._delivery.report(payload), await self._delivery.study(payload)
         earlier = await self._journal.run(lambda c: _earlier(c, report))
-        made = await asyncio.to_thread(self._make, report, study, earlier)
+        made = await in_thread(self._make, report, study, earlier)
         target, outgoing = payload.target, []
         for document in made:
             sha256 = hashlib.sha256(document.content).hexdigest()
@@ -65,7 +65,7 @@ class PacsDelivery:
                     c,
                     target,
                     added,
-                    said="made of the report",
+                    text="made of the report",
                     source={"report": report.report_id, "study_id": report.study_id},
                 )
             self._delivery.end(c, job, payload, f"{len(outgoing)} objects made, to be stored in {target}")

@@ -184,13 +184,13 @@ def _explained(directory: Path) -> Iterator[None]:
     except OSError as e:
         match e.errno:
             case errno.ENOENT | errno.ENOTDIR:
-                said = "is missing: mount the share that it is on, or create it, or correct reports.folders"
+                what = "is missing: mount the share that it is on, or create it, or correct reports.folders"
             case errno.ENOSPC | errno.EDQUOT:
-                said = "is full: make room on its disk, or raise its quota"
+                what = "is full: make room on its disk, or raise its quota"
             case errno.EROFS:
-                said = "is read-only to the gateway: mount it otherwise, or name it in ReadWritePaths= of the service"
+                what = "is read-only to the gateway: mount it otherwise, or name it in ReadWritePaths= of the service"
             case errno.EACCES | errno.EPERM:
-                said = "may not be written to: give the gateway's user the right to create files in it"
+                what = "may not be written to: give the gateway's user the right to create files in it"
             case _:
-                said = f"fails ({e.strerror}): look at the disk or the share that it is on"
-        raise FolderUnavailable(f"the folder {directory} {said}") from None
+                what = f"fails ({e.strerror}): look at the disk or the share that it is on"
+        raise FolderUnavailable(f"the folder {directory} {what}") from None

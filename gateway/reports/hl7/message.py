@@ -10,7 +10,7 @@ What a message says, and how a receiver's own wishes change it:
 - The text is one OBX of type TX a line, which every receiver shows alike; or one FT with ``\\.br\\`` (chapter 2.7.6).
 - The PDF is one OBX of type ED, base64 (chapter 2.A.24).
 - OBX-8 of a critical report is the flag that is configured. The order's priority stays as it was ordered.
-- :class:`FieldMap` changes, adds or removes any other field.
+- :class:`~gateway.reports.hl7.field_map.FieldMap` changes, adds or removes any other field.
 
 No character is lost without a word: what a character set does not have is written otherwise only where that says the
 same (typographic quotes, dashes, spaces), and else the message is refused before it is sent.
@@ -26,14 +26,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from string import Formatter
 
 from gateway.pacs.scu import StudyRecord
 from gateway.reports.errors import ReportError
+from gateway.reports.hl7.field_map import NAMES, FieldMap, check_literal
 from gateway.reports.report import Report, Signing
 
 OBSERVATION = "18748-4^Diagnostic imaging report^LN"
 ADDENDUM = "55107-7^Addendum Document^LN"
+"""LOINC's name of it; PS3.16 CID 7001 and PS3.20 9.7 have the code as Addendum."""
 
 CHARSETS = {
     "ASCII": "ascii",
@@ -51,27 +52,6 @@ _SAME_IN_ASCII = str.maketrans(
         "–": "-", "—": "-", "−": "-", "…": "...", "•": "*", "≤": "<=", "≥": ">=", "→": "->", "\u00a0": " ",
         "\u2002": " ", "\u2003": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "\ufeff": "",
     }
-)  # fmt: skip
-
-_FIELDS = {"MSH": 21, "PID": 39, "PV1": 52, "ORC": 30, "OBR": 49, "OBX": 19}
-"""How many fields each segment has in v2.5.1."""
-
-_OURS = {
-    "MSH": {1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 18},
-    "PID": {1},
-    "PV1": {1},
-    "ORC": set[int](),
-    "OBR": {1, 25},
-    "OBX": {1, 2, 5, 8, 11},
-}
-"""What has a setting of its own, or would make the message a lie."""
-
-_PLACE = re.compile(r"(MSH|PID|PV1|ORC|OBR|OBX|OBX/text|OBX/pdf)-([1-9][0-9]?)(?:\.([1-9][0-9]?))?")
-
-_NAMES = (
-    "accession_number", "critical_flag", "issuer_of_patient_id", "patient_birth_date", "patient_id", "patient_name",
-    "patient_sex", "referring_physician", "report_id", "study_date", "study_description", "study_id",
-    "study_instance_uid", "study_time", "version",
 )  # fmt: skip
 
 
@@ -98,57 +78,6 @@ class TextForm(Enum):
     """One OBX of type FT, its lines ended by ``\\.br\\``."""
 
 
-_Place = tuple[str, int, int | None]
-_Template = tuple[tuple[str, str | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldMap:
-    """What a receiver wants otherwise: field or component to template.
-
-    Keys are ``OBR-4`` (a field, whose template may hold ``^``, ``&`` and ``~``) or ``PID-3.4`` (a component); ``OBX-3``
-    is for every OBX, ``OBX/text-3`` and ``OBX/pdf-3`` for those of one kind. Templates are text with names in braces,
-    such as ``{accession_number}``, which are escaped as HL7 wants it. An empty template empties the field. A PV1 is
-    sent once any of its fields is mapped.
-    """
-
-    templates: Mapping[_Place, _Template] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, mapping: Mapping[str, str]) -> FieldMap:
-        """Raises ValueError, whose text tells of every mistake."""
-        templates, mistakes = {}, []
-        for key, text in mapping.items():
-            try:
-                place = _place(key)
-                templates[place] = _template(text, component=place[2] is not None)
-            except ValueError as e:
-                mistakes.append(f"{key}: {e}")
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return cls(templates)
-
-    def apply(self, segment: str, kind: str, fields: dict[int, str], values: Mapping[str, str]) -> None:
-        """Changes *fields* of a *segment*; *kind* is text or pdf where that is an OBX."""
-        ours = (segment, f"{segment}/{kind}")
-        # Whole fields before components, and what is for every OBX before what is for one kind.
-        for (named, number, component), template in sorted(
-            self.templates.items(), key=lambda item: (item[0][2] is not None, len(item[0][0]))
-        ):
-            if named not in ours:
-                continue
-            value = "".join(text + (values[name] if name else "") for text, name in template)
-            if component is None:
-                fields[number] = value
-            else:
-                repetitions = fields.get(number, "").split("~")
-                fields[number] = "~".join(_with_component(r, component, value) for r in repetitions)
-
-    def has(self, segment: str) -> bool:
-        """Whether any field of *segment* is mapped."""
-        return any(named == segment for named, _, _ in self.templates)
-
-
 @dataclass(frozen=True, slots=True)
 class Profile:
     """How one receiver wants its messages. Raises ValueError for what no message can hold."""
@@ -170,8 +99,8 @@ class Profile:
         if self.charset not in CHARSETS:
             raise ValueError(f"charset {self.charset!r} is none of {', '.join(CHARSETS)}")
         for name in ("sending_application", "sending_facility", "receiving_application", "receiving_facility"):
-            _check_literal(getattr(self, name), "|\\~", name)
-        _check_literal(self.critical_flag, "|\\^~&", "critical_flag")
+            check_literal(getattr(self, name), "|\\~", name)
+        check_literal(self.critical_flag, "|\\^~&", "critical_flag")
 
 
 def control_id(report: Report) -> str:
@@ -266,7 +195,7 @@ def _values(report: Report, study: StudyRecord, flag: str) -> dict[str, str]:
     values["patient_name"] = _person(study.patient_name)
     physician = _person(study.referring_physician).split("~")[0]
     values["referring_physician"] = f"^{physician}" if physician else ""  # XCN begins with an id
-    assert set(values) == set(_NAMES)
+    assert set(values) == set(NAMES)
     return values
 
 
@@ -325,13 +254,6 @@ def _joined(*components: str) -> str:
     return "^".join(components).rstrip("^")
 
 
-def _with_component(repetition: str, number: int, value: str) -> str:
-    parts = repetition.split("^")
-    parts += [""] * (number - len(parts))
-    parts[number - 1] = value
-    return "^".join(parts).rstrip("^")
-
-
 def _encoded(name: str, fields: Mapping[int, str], charset: str) -> bytes:
     codec = CHARSETS[charset]
     out = [name.encode()]
@@ -351,35 +273,3 @@ def _encoded(name: str, fields: Mapping[int, str], charset: str) -> bytes:
                     "or to another that the receiver can read"
                 ) from None
     return b"|".join(out) + b"\r"
-
-
-def _place(key: str) -> _Place:
-    match = _PLACE.fullmatch(key)
-    if match is None:
-        raise ValueError("no field: write OBR-4 or PID-3.4, of MSH, PID, PV1, ORC, OBR, OBX, OBX/text or OBX/pdf")
-    segment, number, component = match[1], int(match[2]), match[3]
-    bare = segment.split("/")[0]
-    if number > _FIELDS[bare]:
-        raise ValueError(f"{bare} has {_FIELDS[bare]} fields in v2.5.1")
-    if number in _OURS[bare]:
-        raise ValueError("this field is the gateway's own; the other settings of reports.hl7 are what changes it")
-    return segment, number, None if component is None else int(component)
-
-
-def _template(text: str, *, component: bool) -> _Template:
-    parts = []
-    try:
-        parsed = list(Formatter().parse(text))
-    except ValueError:
-        raise ValueError("its braces do not match: write {accession_number}, and {{ for a brace itself") from None
-    for literal, name, spec, conversion in parsed:
-        _check_literal(literal, "|\\^~" if component else "|\\", "it")
-        if name is not None and (name not in _NAMES or spec or conversion):
-            raise ValueError(f"{{{name}}} is none of {', '.join(_NAMES)}")
-        parts.append((literal, name))
-    return tuple(parts)
-
-
-def _check_literal(text: str, forbidden: str, name: str) -> None:
-    if not text.isprintable() or any(c in forbidden for c in text):
-        raise ValueError(f"{name} holds a control character, or one of {' '.join(forbidden)}")

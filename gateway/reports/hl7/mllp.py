@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.reports.errors import ReportError
-from gateway.reports.hl7.acknowledgement import Acknowledged, Unclear, judged
+from gateway.reports.hl7.acknowledgement import NOT_COMMITTED, Acknowledged, Unclear, judged
+from gateway.runtime import reason
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ MAX_ANSWER = 64 * 1024
 """Bytes of an acknowledgement."""
 
 MAX_ANSWERS = 16
-"""Acknowledgements of other messages that are passed over."""
+"""Acknowledgements of other messages, and empty blocks, that are passed over."""
+
+UNENDED = 2.0
+"""Seconds of silence after which an acknowledgement counts that the receiver does not end."""
 
 
 class NoAnswer(ReportError):
@@ -57,7 +61,7 @@ async def _connected(
         raise NoAnswer(f"{peer} shows a certificate that is not trusted: put its CA into reports.hl7.ca_file") from None
     except (TimeoutError, OSError) as e:
         raise NoAnswer(
-            f"{peer} cannot be reached ({type(e).__name__}): is it up, and are host, port and TLS as it has them?"
+            f"{peer} cannot be reached ({reason(e)}): is it up, and are host, port and TLS as it has them?"
         ) from None
     return reader, writer
 
@@ -102,7 +106,8 @@ async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, peer: str, within: Timeouts
 ) -> Acknowledged:
     identity = message.split(b"|", 10)[9].decode()
-    reading = asyncio.create_task(_block(reader))
+    answers = _Answers(reader, peer)
+    reading = asyncio.create_task(answers.block())
     others = 0
     try:
         async with asyncio.timeout(within.send):
@@ -110,44 +115,85 @@ async def _exchange(
             writer.write(START + message + END + b"\r")
             await writer.drain()
         if reading.done() and reading.exception() is None:
-            raise Unclear(f"{peer} answered before it had the whole message: that answer is to something else")
+            raise Unclear(f"{peer} answered before it had the whole message: that answer belongs to something else")
         async with asyncio.timeout(within.answer):
             while others <= MAX_ANSWERS:
-                acknowledged = judged(await reading, identity, peer)
-                if acknowledged is not None:
+                block = await reading
+                if block == NOT_COMMITTED:
+                    raise NoAnswer(f"{peer} says that it could not keep the report (NAK): its own log says more")
+                if block and (acknowledged := judged(block, identity, peer)) is not None:
                     return acknowledged
                 others += 1
                 log.info("%s: passed over an acknowledgement of another message", peer)
-                reading = asyncio.create_task(_block(reader))
-        raise Unclear(f"{peer} acknowledges nothing but other messages (MSA-2): look at it")
+                reading = asyncio.create_task(answers.block())
+        raise Unclear(f"{peer} acknowledges only other messages (MSA-2): look there whether it has the report")
     except TimeoutError:
-        if others:
-            raise Unclear(f"{peer} acknowledged another message only (MSA-2): has it the report? Look at it") from None
+        if (rest := answers.rest()) and (acknowledged := judged(rest, identity, peer)) is not None:
+            return acknowledged
+        if others or rest:
+            raise Unclear(answers.only_others) from None
         raise NoAnswer(
             f"{peer} did not acknowledge the report in time: is it working, or is reports.hl7.answer_within too short?"
         ) from None
-    except asyncio.LimitOverrunError:
-        raise Unclear(f"{peer} answers more than {MAX_ANSWER} bytes: that is no acknowledgement") from None
     except (OSError, EOFError):
         if others:
-            raise Unclear(f"{peer} acknowledged another message only (MSA-2): has it the report? Look at it") from None
+            raise Unclear(answers.only_others) from None
         raise NoAnswer(f"{peer} closed the connection before it acknowledged the report") from None
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
 
 
-async def _block(reader: asyncio.StreamReader) -> bytes:
-    """The content of the next block, however it is framed; of one that the receiver did not end before it closed the
-    connection, what came. Raises EOFError where nothing did."""
-    try:
-        block = (await reader.readuntil(END))[:-1]
-    except asyncio.IncompleteReadError as e:
-        block = e.partial
-        if not block.strip(_AROUND):
-            raise EOFError from None
-    # What stands before the start block, such as a byte order mark or the line end behind the block before, is no part.
-    return block.rpartition(START)[2] if START in block else block.strip(_AROUND)
+class _Answers:
+    """What comes on a connection, block by block, however it is framed."""
+
+    def __init__(self, reader: asyncio.StreamReader, peer: str) -> None:
+        self._reader = reader
+        self._peer = peer
+        self._came = bytearray()
+        self._empty = True
+
+    @property
+    def only_others(self) -> str:
+        """What is told where nothing came that is of our message."""
+        if self._empty:
+            return f"{self._peer} answers with something that is not an acknowledgement: is this its HL7 port?"
+        return f"{self._peer} acknowledged only another message (MSA-2): look there whether it has the report"
+
+    async def block(self) -> bytes:
+        """The content of the next block; of one that the receiver does not end, what came before it closed the
+        connection, or had been silent for a while behind an acknowledgement. Raises EOFError where nothing did,
+        Unclear where it is too long."""
+        while (end := self._came.find(END)) < 0:
+            if len(self._came) > MAX_ANSWER:
+                raise Unclear(f"{self._peer} answers more than {MAX_ANSWER} bytes: that is not an acknowledgement")
+            silence = asyncio.timeout(UNENDED if b"MSA" in self._came.upper() else None)
+            try:
+                async with silence:
+                    more = await self._reader.read(MAX_ANSWER)
+            except TimeoutError:
+                if not silence.expired():
+                    raise
+                more = b""
+            if not more:
+                if not (rest := self.rest()):
+                    raise EOFError
+                return rest
+            self._came += more
+        came, self._came = bytes(self._came[:end]), self._came[end + 1 :]
+        return self._content(came)
+
+    def rest(self) -> bytes:
+        """What came and was not ended."""
+        came, self._came = bytes(self._came), bytearray()
+        return self._content(came)
+
+    def _content(self, came: bytes) -> bytes:
+        # What stands before the start block, such as a byte order mark or the line end behind the block before, is no
+        # part of it.
+        block = (came.partition(START)[2] if START in came else came).strip(_AROUND)
+        self._empty = self._empty and not block
+        return block
 
 
 _AROUND = START + b"\r\n\t \0"

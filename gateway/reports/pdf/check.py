@@ -2,7 +2,7 @@
 
 The parsing is done in a process of its own. A thread cannot be ended, and a hostile PDF (object bombs, loops in the
 page tree, streams that inflate without end) would hold the interpreter, and with it every association and answer,
-for as long as it likes. A process costs a quarter of a second a report, and the kernel ends it by memory and by time.
+for as long as it likes. The kernel ends a process by memory and by time; it is forked from one that is warm (warm.py).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 import json
 import re
 import signal
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.reports.errors import ReportError
+from gateway.reports.pdf.warm import NotStarted, WarmPython
 
 WITHIN = 60.0
 """Seconds on the clock, on a machine that is busy with other things; the CPU seconds are bounded more narrowly."""
@@ -29,6 +29,8 @@ _STARTXREF = re.compile(rb"startxref\s+(\d+)\s*(?:%+E?O?)?\Z")
 _LENGTH = re.compile(rb"/Linearized\b[^>]*/L\s+(\d+)|/L\s+(\d+)[^>]*/Linearized\b")
 
 _READER = str(Path(__file__).with_name("reader.py"))
+
+_READERS = WarmPython()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +61,15 @@ async def check_pdf(content: bytes) -> PdfFacts:
     if _is_cut(content):
         raise Broken("the report's PDF is cut off: its end is missing")
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            _READER,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={},
-        )
-    except OSError as e:
-        raise NotChecked(f"the report's PDF cannot be looked at: this machine starts no process ({e.strerror})") from e
-    try:
         async with asyncio.timeout(WITHIN):
-            said, _ = await process.communicate(content)
+            returncode, output = await _READERS.run(_READER, content)
+    except NotStarted as e:
+        raise NotChecked(f"the report's PDF cannot be looked at: {e}") from e
     except TimeoutError:
         raise NotChecked(
             f"the report's PDF was not looked at within {WITHIN:.0f} s: is this machine overloaded?"
         ) from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-        returncode = await process.wait()
-    return _facts(returncode, said)
+    return _facts(returncode, output)
 
 
 def _is_cut(content: bytes) -> bool:
@@ -103,7 +91,7 @@ def _is_cut(content: bytes) -> bool:
     return bool(stated and first_only and int(stated[1] or stated[2]) > len(content))
 
 
-def _facts(returncode: int, said: bytes) -> PdfFacts:
+def _facts(returncode: int, output: bytes) -> PdfFacts:
     if returncode == -signal.SIGXCPU:
         raise Broken("the report's PDF is broken: it takes longer to open than a report does")
     if returncode < 0 and returncode != -signal.SIGKILL:
@@ -112,7 +100,7 @@ def _facts(returncode: int, said: bytes) -> PdfFacts:
         raise NotChecked(
             f"the report's PDF was not looked at to its end ({returncode}): is this machine out of memory?"
         )
-    found = json.loads(said)
+    found = json.loads(output)
     if found.get("encrypted"):
         raise Encrypted("the report's PDF is encrypted: have Avara give it without a password")
     if "broken" in found:
