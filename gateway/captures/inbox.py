@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 LOOKS_EVERY = 1.0
 """Seconds between two listings while slots are open."""
 
+ASKS_FOR_SLOTS_EVERY = 10.0
+"""Seconds between two questions to the journal whether slots are open, while none seemed to be: a clock that was ahead
+of the time for a moment, and was set right, had ended them all."""
+
 LOOKS_ANYWAY_EVERY = 300.0
 """Seconds between two listings while none is: for what no slot explains."""
 
@@ -88,7 +92,7 @@ class Inbox:
                 log.warning("the inbox cannot be looked at: %s", e)
             event = self._news if open_slots else self._open
             try:
-                async with asyncio.timeout(LOOKS_EVERY if open_slots else LOOKS_ANYWAY_EVERY):
+                async with asyncio.timeout(LOOKS_EVERY if open_slots else ASKS_FOR_SLOTS_EVERY):
                     await event.wait()
             except TimeoutError:
                 continue

@@ -47,10 +47,8 @@ _BY_ID = select(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
 _BY_WEBHOOK = select(upload_slots).where(upload_slots.c.webhook_id == bindparam("webhook_id"))
 _NEW = insert(upload_slots)
 _TAKE = update(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
-_OPEN = select(upload_slots).where(~upload_slots.c.closed)
-_OVER = ~upload_slots.c.closed & (upload_slots.c.expires < bindparam("before"))
-_CLOSE = update(upload_slots).where(_OVER)
-_FORGET = delete(upload_slots).where(upload_slots.c.closed & (upload_slots.c.expires < bindparam("before")))
+_OPEN = select(upload_slots).where(upload_slots.c.expires >= bindparam("before"))
+_FORGET = delete(upload_slots).where(upload_slots.c.expires < bindparam("before"))
 
 
 def grant(c: Transaction, slot: Slot) -> Slot:
@@ -64,7 +62,6 @@ def grant(c: Transaction, slot: Slot) -> Slot:
             "id": slot.id, "webhook_id": slot.webhook_id, "study_id": slot.study_id,
             "study_instance_uid": slot.study_instance_uid, "series_instance_uid": slot.series_instance_uid,
             "sop_instance_uid": slot.sop_instance_uid, "created": slot.created, "expires": slot.expires,
-            "closed": False,
         },
     )  # fmt: skip
     return slot
@@ -82,10 +79,9 @@ def take(c: Transaction, slot_id: str, sha256: str) -> None:
 
 
 def open_slots(c: Transaction) -> Sequence[Slot]:
-    """Slots to which an upload may still come; those whose time has passed are closed."""
-    c.execute(_CLOSE, {"before": c.now - GRACE, "closed": True})
+    """Slots to which an upload may still come. Those that ended long ago are forgotten."""
     c.execute(_FORGET, {"before": c.now - KEPT_FOR})
-    return [_slot(row) for row in c.execute(_OPEN)]
+    return [_slot(row) for row in c.execute(_OPEN, {"before": c.now - GRACE})]
 
 
 def _slot(row: Any) -> Slot:

@@ -169,8 +169,7 @@ upload_slots = Table(
     Column("created", Float, nullable=False),
     Column("expires", Float, nullable=False),
     Column("taken", String(64)),
-    Column("closed", Boolean, nullable=False),
-    Index("upload_slots_by_closed", "closed", "expires"),
+    Index("upload_slots_by_expiry", "expires"),
 )
 """Upload URLs that were given out; ``taken`` is the SHA-256 of the upload that won."""
 

@@ -29,6 +29,7 @@ _ONE_UPLOAD = (
 
 
 async def test_a_listing_that_is_no_xml_does_not_keep_a_later_upload_from_being_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.captures.inbox.ASKS_FOR_SLOTS_EVERY", 0.05)
     monkeypatch.setattr("gateway.captures.inbox.LOOKS_ANYWAY_EVERY", 0.05)
     listings = 0
 
@@ -129,5 +130,29 @@ async def test_where_the_store_does_not_compare_nothing_is_removed_while_its_url
         await journal.run(lambda c: jobs.end(c, job, JobState.DONE, "checked", CheckUpload("s", None, 7)))
         await inbox.look()
         assert store == {}
+    finally:
+        await journal.close()
+
+
+async def test_an_upload_is_seen_soon_after_a_clock_that_had_ended_its_url_too_early_was_set_right(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gateway.captures.inbox.LOOKS_EVERY", 0.02)
+    monkeypatch.setattr("gateway.captures.inbox.ASKS_FOR_SLOTS_EVERY", 0.05)
+    clock, store = ManualClock(), Plain()
+    journal = await Journal.open(f"sqlite:///{with_journal(tmp_path) / 'journal.db'}", clock=clock)
+    slot = slots.Slot("s", "msg_1", "stu_1", STUDY, None, None, clock.now(), clock.now() + 900)
+    try:
+        await journal.run(lambda c: slots.grant(c, slot))
+        inbox = Inbox(store, journal, added=lambda: None)
+        clock.jump(86400)
+        async with Supervisor() as loops:
+            loops.add("inbox", inbox.watch)
+            await asyncio.sleep(0.2)  # it has seen that no URL is open
+            clock.jump(-86400)
+            store["inbox/s"] = b"upload"
+            async with asyncio.timeout(20):
+                while not await Jobs(journal).list(kinds=[CHECK]):
+                    await asyncio.sleep(0.02)
     finally:
         await journal.close()
