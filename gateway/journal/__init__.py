@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.journal.erasure import SyntheticWork
     from gateway.journal.errors import JournalError
     from gateway.journal.events import EventKind, EventLog, JournalEvent
+    from gateway.journal.facts import remember_study, study_of
     from gateway.journal.handling import (
         CannotBeDone,
         Ended,
@@ -37,13 +38,7 @@ if TYPE_CHECKING:
         TryLater,
     )
     from gateway.journal.jobs import CLEAN, CleanObject, Job, JobLost, JobState, Unfit, get, job_of
-    from gateway.journal.journal import (
-        CachedStudy,
-        Journal,
-        StudyState,
-        remember_study,
-        study_of,
-    )
+    from gateway.journal.journal import CachedStudy, Journal, StudyState
     from gateway.journal.payload import Payload, UnreadablePayload
     from gateway.journal.prefetches import Cause, Prefetch, PrefetchState, Task
     from gateway.journal.reports import ReportVersion

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, update
 
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import alerts
 from gateway.journal.transaction import Transaction
+
+# What runs for each report is built once.
+_BY_SUBJECT = Prepared(
+    select(alerts).where(alerts.c.kind == bindparam("kind"), alerts.c.subject == bindparam("subject"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class AlertRecord:
 
 def get(c: Transaction, kind: str, subject: str) -> AlertRecord | None:
     """The alert of this kind and subject, where it was raised."""
-    row = c.execute(select(alerts).where(alerts.c.kind == kind, alerts.c.subject == subject)).one_or_none()
+    row = c.row(_BY_SUBJECT, {"kind": kind, "subject": subject})
     return _record(row) if row is not None else None
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import Select, delete, func, insert, select
 
 from gateway.journal.errors import JournalError
 from gateway.journal.journal import Journal
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import event_keys, events
 from gateway.journal.transaction import Transaction
 from gateway.runtime import SYSTEM_CLOCK, Clock, progress
@@ -46,7 +47,7 @@ MOST_REFUSED = 1000
 MAX_TEXT, MAX_KEY, MAX_KEYS = 2000, 256, 40
 
 # What runs for each event is built once.
-_NEW, _NEW_KEYS = insert(events), insert(event_keys)
+_NEW, _NEW_KEYS = Prepared(insert(events).returning(events.c.id)), Prepared(insert(event_keys))
 
 
 class EventKind(enum.Enum):
@@ -158,10 +159,8 @@ def write(c: Transaction, batch: Sequence[JournalEvent]) -> None:
     """Keeps events."""
     for event in batch:
         row = {"at": event.at, "kind": event.kind.value, "text": event.text, "trouble": event.trouble}
-        inserted = c.execute(_NEW, row).inserted_primary_key
-        assert inserted is not None
-        if event.keys:
-            c.execute(_NEW_KEYS, [{"event_id": inserted[0], "key": key} for key in event.keys])
+        event_id = c.value(_NEW, row)
+        c.for_each(_NEW_KEYS, [{"event_id": event_id, "key": key} for key in event.keys])
 
 
 def find(c: Transaction, keys: Collection[str], limit: int) -> list[JournalEvent]:

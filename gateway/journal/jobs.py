@@ -19,6 +19,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from gateway.journal import objects
 from gateway.journal.payload import Payload
+from gateway.journal.prepared import Prepared
 from gateway.journal.slots import INBOX
 from gateway.journal.tables import job_history, jobs
 from gateway.journal.transaction import Transaction
@@ -39,12 +40,12 @@ SUBJECTS_AT_ONCE = 500
 P = TypeVar("P", bound=Payload)
 
 # What runs for each job is built once. Names that are no column's are asked for, those that are get set.
-_BY_ID = select(jobs).where(jobs.c.id == bindparam("job_id"))
-_BY_SUBJECT = select(jobs).where(jobs.c.kind == bindparam("kind"), jobs.c.subject == bindparam("subject"))
+_BY_ID = Prepared(select(jobs).where(jobs.c.id == bindparam("job_id")))
+_BY_SUBJECT = Prepared(select(jobs).where(jobs.c.kind == bindparam("kind"), jobs.c.subject == bindparam("subject")))
 _BEHIND_ALL = "\U0010ffff"
 """Sorts behind whatever a subject goes on with."""
 
-_COUNT_BEGINNING = (  # by the index, unlike LIKE
+_COUNT_BEGINNING = Prepared(  # by the index, unlike LIKE
     select(func.count())
     .select_from(jobs)
     .where(jobs.c.kind == bindparam("kind"))
@@ -53,12 +54,14 @@ _COUNT_BEGINNING = (  # by the index, unlike LIKE
 _BY_SUBJECTS = select(jobs).where(
     jobs.c.kind == bindparam("kind"), jobs.c.subject.in_(bindparam("subjects", expanding=True))
 )
-_NEW, _NOTE = insert(jobs), insert(job_history)
-_CHANGE = update(jobs).where(
-    jobs.c.id == bindparam("job_id"),
-    # As it was when it was read: neither taken nor ended by anybody else in between.
-    jobs.c.taken == bindparam("read_taken"),
-    jobs.c.state == bindparam("read_state"),
+_NEW, _NOTE = Prepared(insert(jobs).returning(jobs.c.id)), Prepared(insert(job_history))
+_CHANGE = Prepared(
+    update(jobs).where(
+        jobs.c.id == bindparam("job_id"),
+        # As it was when it was read: neither taken nor ended by anybody else in between.
+        jobs.c.taken == bindparam("read_taken"),
+        jobs.c.state == bindparam("read_state"),
+    )
 )
 
 
@@ -147,12 +150,11 @@ def add(
     row: dict[str, Any] = {
         "kind": kind, "subject": subject, "lane": payload.lane, "state": state.value, "payload": payload.dump(),
         "attempts": 0, "created": c.now, "since": c.now, "next_at": c.now + after, "pause": after, "taken": 0,
-        "last_error": quarantined[:MAX_TEXT], "ended": c.now if quarantined else None,
+        "unclean_ends": 0, "last_error": quarantined[:MAX_TEXT], "ended": c.now if quarantined else None,
         "log_ids": json.dumps(begun_by()),
     }  # fmt: skip
-    inserted = c.execute(_NEW, row).inserted_primary_key
-    assert inserted is not None
-    job_id: int = inserted[0]
+    job_id = c.value(_NEW, row)
+    assert isinstance(job_id, int)
     objects.use(c, job_id, payload.keys)
     note(c, job_id, text or "added")
     if quarantined:
@@ -168,7 +170,7 @@ def add(
 
 def find(c: Transaction, kind: str, subject: str) -> Job | None:
     """The job of this kind and subject."""
-    row = c.execute(_BY_SUBJECT, {"kind": kind, "subject": subject}).one_or_none()
+    row = c.row(_BY_SUBJECT, {"kind": kind, "subject": subject})
     return job_of(row) if row is not None else None
 
 
@@ -183,21 +185,20 @@ def find_all(c: Transaction, kind: str, subjects: Sequence[str]) -> dict[str, Jo
 
 def count_beginning(c: Transaction, kind: str, subject: str) -> int:
     """How many jobs of this kind there are whose subject begins so, whatever became of them."""
-    found: int = c.execute(
-        _COUNT_BEGINNING, {"kind": kind, "first": subject, "behind": subject + _BEHIND_ALL}
-    ).scalar_one()
+    found = c.value(_COUNT_BEGINNING, {"kind": kind, "first": subject, "behind": subject + _BEHIND_ALL})
+    assert isinstance(found, int)
     return found
 
 
 def get(c: Transaction, job_id: int) -> Job | None:
     """The job of this number."""
-    row = c.execute(_BY_ID, {"job_id": job_id}).one_or_none()
+    row = c.row(_BY_ID, {"job_id": job_id})
     return job_of(row) if row is not None else None
 
 
 def note(c: Transaction, job_id: int, text: str) -> None:
     """Adds a line to a job's history."""
-    c.execute(_NOTE, {"job_id": job_id, "at": c.now, "text": text[:MAX_TEXT]})
+    c.change(_NOTE, {"job_id": job_id, "at": c.now, "text": text[:MAX_TEXT]})
 
 
 def end(
@@ -260,7 +261,7 @@ def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload |
         objects.use(c, job.id, payload.keys)
     values |= {"leased_by": None, "leased_until": None, "unclean_ends": 0}
     same = {"job_id": job.id, "read_taken": job.taken, "read_state": job.state.value}
-    if not c.execute(_CHANGE, values | same).rowcount:
+    if not c.change(_CHANGE, values | same):
         raise JobLost(f"job {job.id} is not ours any more: another worker took it, or an operator ended it")
 
 

@@ -1,49 +1,31 @@
 """The journal: a small database beside the gateway, in which what must survive a crash is kept.
 
-It is a file of SQLite's. Calls run one after the other on a thread of their own; a call that has returned is on the
-disk. Those that wait when the thread is free are committed together, since it is the disk's word that takes so long.
+It is a file of SQLite's. How calls get to it is in :mod:`gateway.journal.commits`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import logging
-import sqlite3
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from contextvars import Context, copy_context
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, bindparam, create_engine, delete, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from gateway.journal import prefetches, schema
-from gateway.journal.errors import JournalError
-from gateway.journal.leases import move_times
-from gateway.journal.tables import cached_studies, studies
+from gateway.journal.commits import Commits
+from gateway.journal.facts import remember_study
+from gateway.journal.prepared import Prepared
+from gateway.journal.tables import cached_studies
 from gateway.journal.transaction import Transaction
 from gateway.runtime import SYSTEM_CLOCK, Clock
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
 """Seconds that a call waits for another process's transaction."""
-
-TOGETHER = 32
-"""Calls at most that are committed together."""
-
-MOST_WAITING = 10_000
-"""Calls that may wait for a disk that hangs."""
-
-JUMP = 1.0
-"""Seconds by which a clock that is being set differs from one that drifts."""
 
 FILE_SIZE = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 """Bytes of the database's file, its log of changes aside."""
@@ -53,10 +35,9 @@ WRITTEN_ANEW = 256 * 1024 * 1024
 is written, and as much memory."""
 
 
-# What runs for each event is built once.
-_STUDY_OF = select(studies.c.study_instance_uid).where(studies.c.study_id == bindparam("avara_id"))
-_STUDY_SEEN = update(studies).where(studies.c.study_id == bindparam("avara_id"))
-_NEW_STUDY = insert(studies)
+_STUDY = cached_studies.c.study_instance_uid == bindparam("study")
+_ACCESSED = Prepared(update(cached_studies).where(_STUDY))
+_URLS_OUT = Prepared(update(cached_studies).where(_STUDY, cached_studies.c.urls_valid_until < bindparam("until")))
 
 
 class StudyState(enum.Enum):
@@ -85,26 +66,13 @@ class CachedStudy:
     """Unix seconds; when an answer last had URLs of it; 0 where none had, since it was fetched for nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What is to be done in a transaction."""
-
-    call: Callable[[Connection], Any]
-    context: Context
-    """Of who asked for it, for the log."""
-    future: Future[Any]
-
-
 class Journal:
     """Durable facts. Every method raises JournalError where the database fails."""
 
     def __init__(self, engine: Engine, where: str, clock: Clock) -> None:
+        """*where* names the database, for errors."""
         self.clock = clock
-        self._engine = engine
-        self._where = where
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._ahead = clock.now() - clock.monotonic()
-        self._waiting: deque[_Call] = deque()
+        self._commits = Commits(engine, where, clock)
 
     @classmethod
     async def open(cls, url: str, *, clock: Clock = SYSTEM_CLOCK, migrate: bool = True) -> Journal:
@@ -124,7 +92,7 @@ class Journal:
         parsed = make_url(url)
         connect = {"timeout": BUSY_TIMEOUT} if parsed.get_backend_name() == "sqlite" else {}
         # Parameters are patient data at times: an error does not quote them.
-        engine = create_engine(parsed, connect_args=connect, pool_pre_ping=True, hide_parameters=True)
+        engine = create_engine(parsed, connect_args=connect, hide_parameters=True)
         if parsed.get_backend_name() == "sqlite":
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _immediate)
@@ -132,119 +100,36 @@ class Journal:
 
     async def migrate(self, *, wanted: bool = True) -> None:
         """Brings the database to the present schema; raises OlderSchema instead where it is not *wanted*."""
-        await self._run_alone(lambda connection: schema.migrate(connection, wanted))
+        await self._commits.run_alone(lambda connection: schema.migrate(connection, wanted))
 
     async def roll_back(self, revision: str) -> None:
         """Brings the database to an older schema, for the version of the gateway that had it. Raises JournalError."""
-        await self._run_alone(lambda connection: schema.roll_back(connection, revision))
+        await self._commits.run_alone(lambda connection: schema.roll_back(connection, revision))
 
     async def tidy(self, *, written_anew: int = WRITTEN_ANEW) -> None:
         """Lets the database keep what it knows for its queries up to date, and rids its files of what was deleted:
         writes the file anew, if it is no larger than *written_anew* (bytes), and empties its log of changes. Raises
         JournalError."""
 
-        def tidy() -> None:
-            try:
-                with closing(self._engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
-                    cursor.execute("PRAGMA optimize").fetchall()
-                    (size,) = cursor.execute(FILE_SIZE).fetchone()
-                    if size <= written_anew:
-                        cursor.execute("VACUUM")
-                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except (SQLAlchemyError, sqlite3.Error) as e:
-                raise JournalError(f"the journal {self._where} cannot be tidied ({e})") from e
+        def tidy(cursor: DBAPICursor) -> None:
+            cursor.execute("PRAGMA optimize")
+            cursor.fetchall()
+            cursor.execute(FILE_SIZE)
+            [(size,)] = cursor.fetchall()
+            if size <= written_anew:
+                cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
 
-        await asyncio.get_running_loop().run_in_executor(self._thread, tidy)
+        await self._commits.outside(tidy)
 
     async def close(self) -> None:
         """Closes it; calls that have begun end first."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
-        self._thread.shutdown()
+        await self._commits.close()
 
     async def run(self, call: Callable[[Transaction], T]) -> T:
         """What *call* returns, as one transaction: all of it is on the disk afterwards, or none."""
-
-        def transaction(connection: Connection) -> T:
-            c = Transaction(connection, self.clock.now())
-            ahead = c.now - self.clock.monotonic()
-            jumped = ahead - self._ahead
-            if abs(jumped) > JUMP:
-                log.warning("the clock was set by %+.0f s: what jobs wait for is moved with it", jumped)
-                move_times(c, jumped)
-            result = call(c)
-            if abs(jumped) > JUMP:
-                self._ahead = ahead
-            return result
-
-        if len(self._waiting) >= MOST_WAITING:
-            raise JournalError(f"the journal {self._where} does not answer: {MOST_WAITING} calls wait for its disk")
-        mine = _Call(transaction, copy_context(), Future())
-        self._waiting.append(mine)
-        self._thread.submit(self._work_off)
-        result: T = await asyncio.wrap_future(mine.future)
-        return result
-
-    async def _run_alone(self, call: Callable[[Connection], None]) -> None:
-        mine = _Call(call, copy_context(), Future())
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._alone, mine)
-        mine.future.result()
-
-    def _work_off(self) -> None:
-        """Does what waits, on the thread. Each call has asked for that, so there may be nothing left to do."""
-        batch: list[_Call] = []
-        while self._waiting and len(batch) < TOGETHER:
-            one = self._waiting.popleft()
-            if one.future.set_running_or_notify_cancel():
-                batch.append(one)
-        if len(batch) > 1 and self._together(batch):
-            return
-        for one in batch:
-            self._alone(one)
-
-    def _together(self, batch: Sequence[_Call]) -> bool:
-        """Commits them in one transaction, and what one of them fails at is undone by itself. False where the database
-        failed at any: then nothing of it has happened, and each is to be done alone."""
-        ended: list[tuple[_Call, Any, BaseException | None]] = []
-        ahead = self._ahead
-        try:
-            with self._engine.begin() as connection:
-                for one in batch:
-                    # By statements: begin_nested() costs more than what most calls do in it.
-                    connection.exec_driver_sql("SAVEPOINT one_call")
-                    try:
-                        ended.append((one, one.context.run(one.call, connection), None))
-                    except SQLAlchemyError:
-                        raise
-                    except BaseException as e:
-                        connection.exec_driver_sql("ROLLBACK TO one_call")
-                        ended.append((one, None, e))
-                    connection.exec_driver_sql("RELEASE one_call")
-        except Exception:
-            self._ahead = ahead
-            return False
-        for one, result, failure in ended:
-            if failure is not None:
-                one.future.set_exception(failure)
-            else:
-                one.future.set_result(result)
-        return True
-
-    def _alone(self, one: _Call) -> None:
-        try:
-            with self._engine.begin() as connection:
-                result = one.context.run(one.call, connection)
-        except SQLAlchemyError as e:
-            cause = getattr(e, "orig", None) or e
-            failure = JournalError(
-                f"the journal {self._where} cannot be used ({cause}): is its disk full or read-only, or the file "
-                "another user's?"
-            )
-            failure.__cause__ = e
-            one.future.set_exception(failure)
-        except BaseException as e:
-            one.future.set_exception(e)
-        else:
-            one.future.set_result(result)
+        return await self._commits.run(call)
 
     # -- facts
 
@@ -277,11 +162,12 @@ class Journal:
 
         def note(c: Transaction) -> None:
             remember_study(c, study_id, study_instance_uid, c.now)
-            study = cached_studies.c.study_instance_uid == study_instance_uid
-            c.execute(update(cached_studies).where(study).values(last_used=c.now, opened=c.now))
+            c.change(_ACCESSED, {"study": study_instance_uid, "last_used": c.now, "opened": c.now})
             prefetches.opened(c, study_instance_uid)
-            longer = study & (cached_studies.c.urls_valid_until < urls_valid_until)
-            c.execute(update(cached_studies).where(longer).values(urls_valid_until=urls_valid_until))
+            c.change(
+                _URLS_OUT,
+                {"study": study_instance_uid, "until": urls_valid_until, "urls_valid_until": urls_valid_until},
+            )
 
         await self.run(note)
 
@@ -322,26 +208,6 @@ def _durable(connection: Any, _: Any) -> None:
 def _immediate(connection: Connection) -> None:
     # The write lock is taken at once: two processes that migrate, or read and then write, take turns.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def remember_study(c: Transaction, study_id: str, study_instance_uid: str, now: float) -> None:
-    """As :meth:`Journal.remember_study`, within a transaction; *now* is unix seconds."""
-    known = study_of(c, study_id)
-    if known is None:
-        c.execute(
-            _NEW_STUDY,
-            {"study_id": study_id, "study_instance_uid": study_instance_uid, "first_seen": now, "last_seen": now},
-        )
-        return
-    if known != study_instance_uid:
-        log.warning("study %s was %s and is now %s, as Avara says", study_id, known, study_instance_uid)
-    c.execute(_STUDY_SEEN, {"avara_id": study_id, "study_instance_uid": study_instance_uid, "last_seen": now})
-
-
-def study_of(c: Transaction, study_id: str) -> str | None:
-    """The Study Instance UID of what Avara calls *study_id*; None where it never asked for it."""
-    found: str | None = c.execute(_STUDY_OF, {"avara_id": study_id}).scalar_one_or_none()
-    return found
 
 
 def _set(c: Transaction, study_instance_uid: str, **values: Any) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from sqlalchemy import bindparam, exists, func, select, update
 
 from gateway.journal.jobs import Job, JobState, end, job_of, pause_after
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import commitments, jobs
 from gateway.journal.transaction import Transaction
 
@@ -44,12 +45,12 @@ _FREE = _WAITING & (
 """Waits, and for its time only."""
 
 # What runs each time that jobs are taken is built once.
-_LANES_THAT_WAIT = (
+_LANES_THAT_WAIT = Prepared(
     select(jobs.c.kind, jobs.c.lane, func.min(jobs.c.next_at).label("due"))
-    .where(_FREE, jobs.c.kind.in_(bindparam("kinds", expanding=True)))
+    .where(_FREE)
     .group_by(jobs.c.kind, jobs.c.lane)
 )
-_DUE = (
+_DUE = Prepared(
     select(jobs)
     .where(
         _FREE, jobs.c.kind == bindparam("kind"), jobs.c.lane == bindparam("lane"), jobs.c.next_at <= bindparam("now")
@@ -59,25 +60,25 @@ _DUE = (
 )
 # Its state is asked for again: where transactions run side by side, another worker may have been quicker; and one
 # that was taken just now may have to be alone.
-_TAKE = update(jobs).where(jobs.c.id == bindparam("job_id"), _FREE, jobs.c.taken == bindparam("read_taken"))
+_TAKE = Prepared(update(jobs).where(jobs.c.id == bindparam("job_id"), _FREE, jobs.c.taken == bindparam("read_taken")))
 
 
 def waiting(c: Transaction, kinds: Collection[str]) -> list[tuple[str, str, float]]:
     """The lanes in which jobs of *kinds* wait: kind, lane, and when the first of them is due."""
-    return [(row.kind, row.lane, row.due) for row in c.execute(_LANES_THAT_WAIT, {"kinds": list(kinds)})]
+    return [(row.kind, row.lane, row.due) for row in c.rows(_LANES_THAT_WAIT, {}) if row.kind in kinds]
 
 
 def take(c: Transaction, kind: str, lane: str, most: int, owner: str, seconds: float) -> list[Job]:
     """Up to *most* jobs of a lane that are due, those that are for the longest first, for *owner* alone for so many
     *seconds*."""
     taken = []
-    for row in c.execute(_DUE, {"kind": kind, "lane": lane, "now": c.now, "most": most}).all():
+    for row in c.rows(_DUE, {"kind": kind, "lane": lane, "now": c.now, "most": most}):
         attempts, pause = row.attempts + 1, pause_after(row.attempts + 1)
         values = {
             "state": JobState.RUNNING.value, "attempts": attempts, "taken": row.taken + 1, "leased_by": owner,
             "leased_until": c.now + seconds, "next_at": c.now + pause, "pause": pause,
         }  # fmt: skip
-        if c.execute(_TAKE, values | {"job_id": row.id, "read_taken": row.taken}).rowcount:
+        if c.change(_TAKE, values | {"job_id": row.id, "read_taken": row.taken}):
             taken.append(
                 replace(
                     job_of(row), state=JobState.RUNNING, attempts=attempts, taken=row.taken + 1, next_at=c.now + pause

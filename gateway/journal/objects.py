@@ -11,16 +11,18 @@ from collections.abc import Collection
 
 from sqlalchemy import bindparam, delete, insert, select
 
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import job_objects, removals
 from gateway.journal.transaction import Transaction
 from gateway.runtime import GatewayError
 
 # What runs for each job is built once.
 _BY_JOB, _BY_KEY = job_objects.c.job_id == bindparam("job_id"), job_objects.c.key == bindparam("key")
-_REMOVAL = select(removals.c.key).where(removals.c.key == bindparam("key"))
-_KNOWN, _NEW = select(job_objects.c.key).where(_BY_JOB, _BY_KEY), insert(job_objects)
-_OF_JOB, _RELEASED = select(job_objects.c.key).where(_BY_JOB), delete(job_objects).where(_BY_JOB)
-_USER = select(job_objects.c.job_id).where(_BY_KEY).limit(1)
+_REMOVAL = Prepared(select(removals.c.key).where(removals.c.key == bindparam("key")))
+_KNOWN, _NEW = Prepared(select(job_objects.c.key).where(_BY_JOB, _BY_KEY)), Prepared(insert(job_objects))
+_OF_JOB = Prepared(select(job_objects.c.key).where(_BY_JOB))
+_RELEASED = Prepared(delete(job_objects).where(_BY_JOB))
+_USER = Prepared(select(job_objects.c.job_id).where(_BY_KEY).limit(1))
 
 
 class BeingRemoved(GatewayError):
@@ -32,32 +34,32 @@ class BeingRemoved(GatewayError):
 def use(c: Transaction, job_id: int, keys: Collection[str]) -> None:
     """From now on a job that is not over needs the objects *keys*; said before they are put. Raises BeingRemoved."""
     for key in keys:
-        if c.execute(_REMOVAL, {"key": key}).one_or_none() is not None:
+        if c.row(_REMOVAL, {"key": key}) is not None:
             raise BeingRemoved("an older copy of the object is being removed from the store: it is put anew after that")
-        if c.execute(_KNOWN, {"job_id": job_id, "key": key}).one_or_none() is None:
-            c.execute(_NEW, {"job_id": job_id, "key": key})
+        if c.row(_KNOWN, {"job_id": job_id, "key": key}) is None:
+            c.change(_NEW, {"job_id": job_id, "key": key})
 
 
 def of(c: Transaction, job_id: int) -> list[str]:
     """The objects that a job needs."""
-    return list(c.execute(_OF_JOB, {"job_id": job_id}).scalars())
+    return [row.key for row in c.rows(_OF_JOB, {"job_id": job_id})]
 
 
 def release(c: Transaction, job_id: int) -> None:
     """A job needs none of its objects any more."""
-    c.execute(_RELEASED, {"job_id": job_id})
+    c.change(_RELEASED, {"job_id": job_id})
 
 
 def user_of(c: Transaction, key: str) -> int | None:
     """A job that needs the object *key*."""
-    found: int | None = c.execute(_USER, {"key": key}).scalar_one_or_none()
+    found: int | None = c.value(_USER, {"key": key})
     return found
 
 
 def claim(c: Transaction, job_id: int, key: str) -> int | None:
     """Lets a job remove the object *key*: nobody can begin to use it until :func:`removed`. None, or who needs it."""
     user = user_of(c, key)
-    if user is None and c.execute(_REMOVAL, {"key": key}).one_or_none() is None:
+    if user is None and c.row(_REMOVAL, {"key": key}) is None:
         c.execute(insert(removals).values(key=key, job_id=job_id))
     return user
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import bindparam, insert, select
 
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import reports
 from gateway.journal.transaction import Transaction
 
 # What runs for each report is built once.
-_VERSIONS = select(reports).where(reports.c.report_id == bindparam("report_id")).order_by(reports.c.version)
-_VERSION = select(reports).where(
-    reports.c.report_id == bindparam("report_id"), reports.c.version == bindparam("version")
-)
-_NEW = insert(reports)
+_OF_REPORT = select(reports).where(reports.c.report_id == bindparam("report_id"))
+_VERSIONS = Prepared(_OF_REPORT.order_by(reports.c.version))
+_VERSION = Prepared(_OF_REPORT.where(reports.c.version == bindparam("version")))
+_NEW = Prepared(insert(reports))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,18 @@ class ReportVersion:
 
 def versions(c: Transaction, report_id: str) -> list[ReportVersion]:
     """Every version of a report, the first one first."""
-    return [_version(row) for row in c.execute(_VERSIONS, {"report_id": report_id})]
+    return [_version(row) for row in c.rows(_VERSIONS, {"report_id": report_id})]
 
 
 def get(c: Transaction, report_id: str, version: int) -> ReportVersion | None:
     """One version of a report."""
-    row = c.execute(_VERSION, {"report_id": report_id, "version": version}).one_or_none()
+    row = c.row(_VERSION, {"report_id": report_id, "version": version})
     return _version(row) if row is not None else None
 
 
 def add(c: Transaction, version: ReportVersion) -> None:
     """From now on this version is known."""
-    c.execute(_NEW, dataclasses.asdict(version))
+    c.change(_NEW, dataclasses.asdict(version))
 
 
 def _version(row: Any) -> ReportVersion:

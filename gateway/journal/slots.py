@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import upload_slots
 from gateway.journal.transaction import Transaction
 
@@ -43,20 +44,20 @@ INBOX = "inbox/"
 """The prefix of every upload's key."""
 
 # What runs for each upload is built once.
-_BY_ID = select(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
-_BY_WEBHOOK = select(upload_slots).where(upload_slots.c.webhook_id == bindparam("webhook_id"))
-_NEW = insert(upload_slots)
-_TAKE = update(upload_slots).where(upload_slots.c.id == bindparam("slot_id"))
-_OPEN = select(upload_slots).where(upload_slots.c.expires >= bindparam("before"))
-_FORGET = delete(upload_slots).where(upload_slots.c.expires < bindparam("before"))
+_BY_ID = Prepared(select(upload_slots).where(upload_slots.c.id == bindparam("slot_id")))
+_BY_WEBHOOK = Prepared(select(upload_slots).where(upload_slots.c.webhook_id == bindparam("webhook_id")))
+_NEW = Prepared(insert(upload_slots))
+_TAKE = Prepared(update(upload_slots).where(upload_slots.c.id == bindparam("slot_id")))
+_OPEN = Prepared(select(upload_slots).where(upload_slots.c.expires >= bindparam("before")))
+_FORGET = Prepared(delete(upload_slots).where(upload_slots.c.expires < bindparam("before")))
 
 
 def grant(c: Transaction, slot: Slot) -> Slot:
     """Keeps *slot*; or the one that the same webhook was given before."""
-    known = c.execute(_BY_WEBHOOK, {"webhook_id": slot.webhook_id}).one_or_none()
+    known = c.row(_BY_WEBHOOK, {"webhook_id": slot.webhook_id})
     if known is not None:
         return _slot(known)
-    c.execute(
+    c.change(
         _NEW,
         {
             "id": slot.id, "webhook_id": slot.webhook_id, "study_id": slot.study_id,
@@ -69,19 +70,19 @@ def grant(c: Transaction, slot: Slot) -> Slot:
 
 def get(c: Transaction, slot_id: str) -> Slot | None:
     """The slot of this id."""
-    row = c.execute(_BY_ID, {"slot_id": slot_id}).one_or_none()
+    row = c.row(_BY_ID, {"slot_id": slot_id})
     return _slot(row) if row is not None else None
 
 
 def take(c: Transaction, slot_id: str, sha256: str) -> None:
     """The first valid upload of a slot has won."""
-    c.execute(_TAKE, {"slot_id": slot_id, "taken": sha256})
+    c.change(_TAKE, {"slot_id": slot_id, "taken": sha256})
 
 
 def open_slots(c: Transaction) -> Sequence[Slot]:
     """Slots to which an upload may still come. Those that ended long ago are forgotten."""
-    c.execute(_FORGET, {"before": c.now - KEPT_FOR})
-    return [_slot(row) for row in c.execute(_OPEN, {"before": c.now - GRACE})]
+    c.change(_FORGET, {"before": c.now - KEPT_FOR})
+    return [_slot(row) for row in c.rows(_OPEN, {"before": c.now - GRACE})]
 
 
 def _slot(row: Any) -> Slot:

@@ -12,20 +12,25 @@ from typing import Any
 
 from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
+from gateway.journal.prepared import Prepared
 from gateway.journal.tables import study_reports as table
 from gateway.journal.transaction import Transaction
 
 FIRST = 1
 
 # What runs for each report is built once. Names that are no column's are asked for, those that are get set.
-_BY_ID = select(table).where(table.c.report_id == bindparam("named"))
-_NEW, _CHANGE = insert(table), update(table).where(table.c.report_id == bindparam("named"))
-_OTHERS = select(table).where(
-    or_(
-        table.c.study_instance_uid == bindparam("study"),
-        and_(table.c.study_instance_uid.is_(None), table.c.study_id == bindparam("avara_id"), table.c.study_id != ""),
-    ),
-    table.c.report_id != bindparam("named"),
+_BY_ID = Prepared(select(table).where(table.c.report_id == bindparam("named")))
+_NEW, _CHANGE = Prepared(insert(table)), Prepared(update(table).where(table.c.report_id == bindparam("named")))
+_OTHERS = Prepared(
+    select(table).where(
+        or_(
+            table.c.study_instance_uid == bindparam("study"),
+            and_(
+                table.c.study_instance_uid.is_(None), table.c.study_id == bindparam("avara_id"), table.c.study_id != ""
+            ),
+        ),
+        table.c.report_id != bindparam("named"),
+    )
 )
 
 
@@ -50,14 +55,14 @@ class StudyReport:
 
 def get(c: Transaction, report_id: str) -> StudyReport | None:
     """A report that was acknowledged."""
-    row = c.execute(_BY_ID, {"named": report_id}).one_or_none()
+    row = c.row(_BY_ID, {"named": report_id})
     return _read(row) if row is not None else None
 
 
 def know(c: Transaction, report: StudyReport) -> None:
     """From now on this report is known; of one that is known already, nothing changes."""
     if get(c, report.report_id) is None:
-        c.execute(_NEW, dataclasses.asdict(report))
+        c.change(_NEW, dataclasses.asdict(report))
 
 
 def first_received(c: Transaction) -> float | None:
@@ -67,7 +72,7 @@ def first_received(c: Transaction) -> float | None:
 
 def keeps_text(c: Transaction, report_id: str, key: str | None) -> None:
     """Where the text of a report lies."""
-    c.execute(_CHANGE, {"named": report_id, "text_key": key})
+    c.change(_CHANGE, {"named": report_id, "text_key": key})
 
 
 def settle(
@@ -94,7 +99,7 @@ def settle(
         ordinal = 1 + max([FIRST, *(other.ordinal for other in settled)])
         original = original or (first.report_id if first is not None else None)
     now = dataclasses.replace(known, study_instance_uid=report.study_instance_uid, ordinal=ordinal, original=original)
-    c.execute(_CHANGE, {"named": now.report_id, **dataclasses.asdict(now)})
+    c.change(_CHANGE, {"named": now.report_id, **dataclasses.asdict(now)})
     return now
 
 
@@ -112,7 +117,7 @@ def before(c: Transaction, report_id: str) -> list[StudyReport] | None:
 
 def _others(c: Transaction, report: StudyReport, study_instance_uid: str) -> list[StudyReport]:
     names = {"study": study_instance_uid, "avara_id": report.study_id, "named": report.report_id}
-    return [_read(row) for row in c.execute(_OTHERS, names)]
+    return [_read(row) for row in c.rows(_OTHERS, names)]
 
 
 def _read(row: Any) -> StudyReport:

@@ -205,7 +205,7 @@ async def test_a_worker_with_a_job_under_way_does_not_ask_the_journal_all_the_ti
     await clock.pass_time(2, step=0.05)
     transactions = 0
 
-    @event.listens_for(journal._engine, "begin")
+    @event.listens_for(journal._commits._engine, "begin")
     def count(connection):
         nonlocal transactions
         transactions += 1
@@ -213,7 +213,7 @@ async def test_a_worker_with_a_job_under_way_does_not_ask_the_journal_all_the_ti
     for _ in range(10):
         await clock.pass_time(1, step=0.05)
         await asyncio.sleep(0.02)
-    event.remove(journal._engine, "begin", count)
+    event.remove(journal._commits._engine, "begin", count)
     assert transactions <= 14  # one look a second, and a lease to prolong
 
 

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from gateway.journal import Journal, JournalError, StudyState
-from gateway.journal.journal import remember_study, study_of
+from gateway.journal.facts import remember_study, study_of
 
 
 async def known(journal, study_id):
@@ -133,7 +133,7 @@ async def test_the_least_recently_used_comes_first(journal):
 async def commits(journal):
     """How often something was committed, as a list that grows."""
     seen = []
-    event.listen(journal._engine, "commit", lambda connection: seen.append(connection))
+    event.listen(journal._commits._engine, "commit", lambda connection: seen.append(connection))
     return seen
 
 
@@ -144,7 +144,7 @@ async def test_calls_that_wait_are_committed_together_and_end_only_then(journal,
         return lambda c: remember_study(c, f"stu_{n}", f"1.2.{n}", c.now)
 
     # Of what is not committed yet, nothing is told: asked at each commit, before it is on the disk.
-    event.listen(journal._engine, "commit", lambda _: waiting.append(sum(not b.done() for b in begun)))
+    event.listen(journal._commits._engine, "commit", lambda _: waiting.append(sum(not b.done() for b in begun)))
     begun = [asyncio.ensure_future(journal.run(call(n))) for n in range(100)]
     await asyncio.gather(*begun)
     assert len(commits) < 20
@@ -268,9 +268,9 @@ async def test_an_error_of_the_database_quotes_no_value(journal):
 
 
 async def test_calls_that_wait_for_a_disk_that_hangs_are_not_without_end(journal, monkeypatch):
-    monkeypatch.setattr("gateway.journal.journal.MOST_WAITING", 3)
+    monkeypatch.setattr("gateway.journal.commits.MOST_WAITING", 3)
     goes_on = threading.Event()
-    journal._thread.submit(goes_on.wait, 60)
+    journal._commits._thread.submit(goes_on.wait, 60)
     waiting = [asyncio.ensure_future(known(journal, "stu_1")) for _ in range(3)]
     await asyncio.sleep(0)
     try:

@@ -12,7 +12,7 @@ import asyncio
 import pytest
 
 from gateway.demo.sample import sample_study, small_pdf
-from gateway.journal.journal import study_of
+from gateway.journal.facts import study_of
 from gateway.studies import keys
 from tests.conftest import data_set
 from tests.rig.simulator import PacsSimulator, worst

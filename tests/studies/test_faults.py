@@ -115,7 +115,7 @@ async def test_a_journal_whose_disk_hangs_keeps_nobody_from_a_cached_study(pacs,
     await gateway.ask(STUDY)
     await gateway.quiet()
     goes_on = threading.Event()
-    gateway.parts.journal._thread.submit(goes_on.wait, 60)
+    gateway.parts.journal._commits._thread.submit(goes_on.wait, 60)
     try:
         assert len((await gateway.ask(STUDY))["urls"]) == len(SAMPLE)
     finally:
