@@ -69,7 +69,9 @@ class AvaraConfig(Section):
         "deferred URLs for those on their way; `complete` once they are stored, or `answer_within` is nearly over.",
     )
     answer_patience: Duration = Field(
-        0.25, description="With `listed`: how long a study has to be fetched whole before it is answered so."
+        0.25,
+        description="With `listed`: how long a study has to be fetched whole before it is answered so. What plainly "
+        "takes longer is not waited for.",
     )
     allowed_origins: list[Annotated[str, AfterValidator(_allowed_origin)]] = Field(
         ["*"], description="Web origins whose pages may open the URLs (CORS); `*` is any: a URL is its own permission."

@@ -39,6 +39,13 @@ since this one is busy with the fetch. No more than half of the time, though."""
 LOOKS_EVERY = 0.1
 """Seconds after which it is seen how many instances there are, and so when the answer has to be begun."""
 
+A_GLANCE = 0.1
+"""Part of the patience for a listed study after which it is seen how quickly it comes, and each time again."""
+
+HOPELESS = 4.0
+"""Times as long as is left of that patience: what would take longer, by how quickly it came so far, is not waited for.
+That is told from a few instances, of which the first take longest."""
+
 REVALIDATION_PATIENCE = 2.0
 """Seconds that a complete cached study waits for the PACS to say whether it grew; then it is answered as it
 is, and the comparison goes on behind."""
@@ -158,19 +165,25 @@ class StudyAccessHandler:
         loop = asyncio.get_running_loop()
         began = loop.time()
         until = began + at_most
-        listed = False
+        listed, stored_before = math.inf, 0
         while flight.outcome is None:
-            if flight.listed.is_set() and not listed:
-                listed = True
-                until = min(until, loop.time() + self._patience)
+            if flight.listed.is_set() and listed == math.inf:
+                listed, stored_before = loop.time(), len(flight.stored)
+                until = min(until, listed + self._patience)
+            elif listed < loop.time():
+                took, came = loop.time() - listed, len(flight.stored) - stored_before
+                if is_hopeless(len(flight.expected or ()) - len(flight.stored), came, took, self._patience - took):
+                    break
             count = max(len(flight.stored) + len(flight.missing), flight.expected_count or 0)
             whole = deadline - began
             to_build = min(TO_BUILD * whole + TO_BUILD_EACH * count, whole / 2)
             left = min(deadline - to_build, until) - loop.time()
             if left <= 0:
                 break
-            wait = min(left, LOOKS_EVERY)
-            await (flight.ended(wait) if listed else flight.listed_or_ended(wait))
+            if listed == math.inf:
+                await flight.listed_or_ended(min(left, LOOKS_EVERY))
+            else:
+                await flight.ended(min(left, LOOKS_EVERY, self._patience * A_GLANCE))
         return flight.outcome
 
     def _note_validated(self, uid: str) -> None:
@@ -178,3 +191,9 @@ class StudyAccessHandler:
             oldest = self._clock.monotonic() - self._revalidate_after
             self._validated = {u: t for u, t in self._validated.items() if t > oldest}
         self._validated[uid] = self._clock.monotonic()
+
+
+def is_hopeless(lacking: int, came: int, took: float, left: float) -> bool:
+    """Whether *lacking* instances would take several times the *left* seconds, by how quickly others *came* in the
+    seconds that it *took*; as if one more were just about to come."""
+    return lacking * took / (came + 1) > HOPELESS * left

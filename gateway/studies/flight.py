@@ -21,6 +21,9 @@ from gateway.studies.waits import Waits
 WANTED_AHEAD = 1000
 """Instances that are remembered as wanted though the PACS has not listed them yet."""
 
+IN_VAIN = 3
+"""Instances that come once more of a study that is whole, after which it is given up: some PACS send each twice."""
+
 
 class Flight:
     """What is known of one study while it is being fetched.
@@ -62,6 +65,9 @@ class Flight:
         """Set once the first of :attr:`taken` has come."""
         self.came_again = 0
         """How often one of them came all the same."""
+        self.in_vain = asyncio.Event()
+        """Set once :data:`IN_VAIN` came although all that is listed is stored: what the PACS still sends was brought
+        beside."""
         self.noted = 0
         """How often an instance came that is taken in as it is listed, since its file says otherwise, or nothing."""
         self.sop_classes: dict[str, set[str]] = {}
@@ -135,6 +141,7 @@ class Flight:
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._awaited: dict[str, asyncio.Future[Instance]] = {}
         self._wanted: set[str] = set()  # before they were listed
+        self._came_in_vain = 0
 
     def begin_from(self, held: StudyIndex) -> None:
         """What was there before is what this flight adds to."""
@@ -266,9 +273,19 @@ class Flight:
         if arrival is not None:
             arrival.set_result(instance)
 
+    def again(self) -> None:
+        """One of :attr:`taken` came once more."""
+        self.came_again += 1
+        if self.listed.is_set() and len(self.stored) >= len(self.expected or ()):
+            self._came_in_vain += 1
+            if self._came_in_vain >= IN_VAIN and not self.missing:
+                self.in_vain.set()
+
     def asks_again(self, series_instance_uid: str | None = None, sop_instance_uids: Iterable[str] = ()) -> None:
         """The PACS is being asked for the study, a series or instances of it: what comes of it is taken, even where
         it came before."""
+        self.in_vain.clear()
+        self._came_in_vain = 0
         if sop_instance_uids:
             self.taken.difference_update(sop_instance_uids)
         elif series_instance_uid is None:

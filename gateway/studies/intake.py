@@ -35,6 +35,7 @@ from gateway.studies.correct import corrected, differing, told
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
+from gateway.studies.leftovers import Leftovers
 from gateway.studies.refusals import MOST_OF_A_STUDY, Refusals
 from gateway.studies.rejection import TITLES, read_rejection
 from gateway.studies.room import Room
@@ -111,6 +112,7 @@ class Intake:
         self._pacs_at = pacs_at
         self._flights: dict[str, Flight] = {}
         self._attribution = Attribution(self._flights)
+        self._leftovers = Leftovers()
         self._closer_look = asyncio.Semaphore(1)
         self._room = Room(BUFFER, for_one=BUFFER * 3 // 4)
         self._putting = Room(CONCURRENT_PUTS, for_one=CONCURRENT_PUTS)
@@ -130,6 +132,8 @@ class Intake:
         """What still comes of this study is refused."""
         if self._flights.get(flight.study_instance_uid) is flight:
             del self._flights[flight.study_instance_uid]
+            if flight.in_vain.is_set():
+                self._leftovers.add(flight)
 
     def lost(self, sender: Sender, sop_instance_uid: str, reason: str) -> None:
         """Tells of an instance that is refused: with its study where that is known, else by itself (an
@@ -176,6 +180,8 @@ class Intake:
             found = await self._attribution.find(incoming, study_instance_uid, instance)
             if found is not None:
                 flight, instance = found
+            elif flight is None and self._leftovers.has(incoming, self._is_of_its_pacs):
+                return Status.SUCCESS
             elif flight is None and study_instance_uid and instance.sop_instance_uid:
                 flight = self._open_for_push(study_instance_uid, incoming.calling_ae_title)
                 if flight is not None:
@@ -194,7 +200,7 @@ class Intake:
         if flight.refusal is not None:
             return Status.OUT_OF_RESOURCES
         if instance.sop_instance_uid in flight.taken:
-            flight.came_again += 1  # told once, when the flight ends
+            flight.again()  # told once, when the flight ends
             log.debug("instance %s came once more and was not asked for again: not taken", instance.sop_instance_uid)
             return Status.SUCCESS
         flight.taken.add(instance.sop_instance_uid)

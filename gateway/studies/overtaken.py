@@ -39,56 +39,70 @@ Ask = Callable[[str, Sequence[str]], Awaitable[PacsError | None]]
 """Asks the PACS for instances of a series; the failure, where it says or shows that it went wrong."""
 
 
-async def bring_first(flight: Flight, ask: Ask, habits: Habits) -> None:
-    """Asks for what is read first, as soon as it is listed, where the PACS has begun with something else.
+class Beside:
+    """What is asked for beside one study on its way. Both of its methods are to run until they are cancelled."""
 
-    That it begins with what is read first is most often so, and then nothing is asked for twice.
-    """
-    if not habits.sends_instances:
-        return
-    await flight.listed.wait()
-    first = opening([ref for ref in flight.listed_as.values() if ref.series_instance_uid], OPENED_AT_ONCE)
-    if not flight.stored:
-        await flight.begun.wait()
-    if len(flight.listed_as) - len(flight.taken) < WORTH_IT:
-        return
-    if first and flight.asked_for.is_set() and not _comes(flight, first[0].sop_instance_uid):
-        log.info("the PACS begins study %s elsewhere: its first instances are asked for", flight.study_instance_uid)
-        lacking = [ref.sop_instance_uid for ref in first if not _comes(flight, ref.sop_instance_uid)]
-        await _ask(flight, ask, first[0].series_instance_uid, lacking)
+    def __init__(self, flight: Flight, ask: Ask, habits: Habits) -> None:
+        self._flight = flight
+        self._ask_for = ask
+        self._habits = habits
+        self._read_next: list[str] = []
+        """SOP Instance UIDs of what is read after what was asked for last."""
 
+    async def bring_first(self) -> None:
+        """Asks for what is read first, as soon as it is listed, where the PACS has begun with something else.
 
-async def _ask(flight: Flight, ask: Ask, series: str, sop_instance_uids: Sequence[str]) -> None:
-    flight.asked_beside.update(sop_instance_uids)
-    try:
-        await ask(series, sop_instance_uids)
-    finally:
-        flight.asked_beside.difference_update(sop_instance_uids)
+        That it begins with what is read first is most often so, and then nothing is asked for twice.
+        """
+        flight = self._flight
+        if not self._habits.sends_instances:
+            return
+        await flight.listed.wait()
+        first = opening([ref for ref in flight.listed_as.values() if ref.series_instance_uid], 2 * OPENED_AT_ONCE)
+        if not flight.stored:
+            await flight.begun.wait()
+        if len(flight.listed_as) - len(flight.taken) < WORTH_IT:
+            return
+        if first and flight.asked_for.is_set() and not self._comes(first[0].sop_instance_uid):
+            log.info("the PACS begins study %s elsewhere: its first instances are asked for", flight.study_instance_uid)
+            uids = [ref.sop_instance_uid for ref in first]
+            lacking = [uid for uid in uids[:OPENED_AT_ONCE] if not self._comes(uid)]
+            self._read_next = uids[OPENED_AT_ONCE:]
+            await self._ask(first[0].series_instance_uid, lacking)
 
+    async def bring_overtaken(self) -> None:
+        """Asks for what is overtaken."""
+        flight = self._flight
+        at_once, series, in_vain = FIRST_FEW, "", 0
+        while self._habits.sends_instances:
+            await asyncio.sleep(LOOKS_EVERY)
+            # Whoever reads on past what was asked for last does not have to be overtaken once more.
+            uid = flight.waits.first_of(self._read_next) or flight.waits.overtaken(time.monotonic())
+            if uid is None:
+                continue
+            flight.waits.leave(uid)
+            ref = flight.listed_as.get(uid)
+            if ref is None or self._comes(uid):
+                continue
+            at_once = min(2 * at_once, MOST) if ref.series_instance_uid == series else FIRST_FEW
+            series = ref.series_instance_uid
+            lacking = [one for one in in_series(flight.listed_as.values(), ref) if not self._comes(one)]
+            log.info("an instance of study %s is waited for: it is asked for by itself", flight.study_instance_uid)
+            asked, self._read_next = lacking[:at_once], lacking[at_once : at_once + OPENED_AT_ONCE]
+            await self._ask(series, asked)
+            in_vain = 0 if any(one in flight.taken or one in flight.stored for one in asked) else in_vain + 1
+            if in_vain >= IN_VAIN:
+                self._habits.sends_no_instances(asked)
 
-def _comes(flight: Flight, sop_instance_uid: str) -> bool:
-    """Whether it has come, or is being asked for by itself."""
-    return any(sop_instance_uid in of for of in (flight.taken, flight.stored, flight.asked_beside))
+    async def _ask(self, series: str, sop_instance_uids: Sequence[str]) -> None:
+        beside = self._flight.asked_beside
+        beside.update(sop_instance_uids)
+        try:
+            await self._ask_for(series, sop_instance_uids)
+        finally:
+            beside.difference_update(sop_instance_uids)
 
-
-async def bring_overtaken(flight: Flight, ask: Ask, habits: Habits) -> None:
-    """Asks for what is overtaken, until it is cancelled."""
-    at_once, series, in_vain = FIRST_FEW, "", 0
-    while habits.sends_instances:
-        await asyncio.sleep(LOOKS_EVERY)
-        uid = flight.waits.overtaken(time.monotonic())
-        if uid is None:
-            continue
-        flight.waits.leave(uid)
-        ref = flight.listed_as.get(uid)
-        if ref is None or _comes(flight, uid):
-            continue
-        at_once = min(2 * at_once, MOST) if ref.series_instance_uid == series else FIRST_FEW
-        series = ref.series_instance_uid
-        lacking = [one for one in in_series(flight.listed_as.values(), ref) if not _comes(flight, one)]
-        log.info("an instance of study %s is waited for: it is asked for by itself", flight.study_instance_uid)
-        asked = lacking[:at_once]
-        await _ask(flight, ask, series, asked)
-        in_vain = 0 if any(one in flight.taken or one in flight.stored for one in asked) else in_vain + 1
-        if in_vain >= IN_VAIN:
-            habits.sends_no_instances(asked)
+    def _comes(self, sop_instance_uid: str) -> bool:
+        """Whether it has come, or is being asked for by itself."""
+        flight = self._flight
+        return any(sop_instance_uid in of for of in (flight.taken, flight.stored, flight.asked_beside))

@@ -27,7 +27,7 @@ from gateway.pacs.scu import NEARLINE, InstanceList, Retriever, Selection
 from gateway.runtime import Clock, span, step
 from gateway.studies.flight import Flight
 from gateway.studies.intake import Intake
-from gateway.studies.overtaken import bring_first, bring_overtaken
+from gateway.studies.overtaken import Beside
 from gateway.studies.pacs import Pacs
 from gateway.studies.reconcile import Reconciliation
 
@@ -75,16 +75,14 @@ class StudyRetrieval:
 
     async def run(self) -> tuple[InstanceList, PacsError | None]:
         """Brings what can be brought; what the PACS lists, and the last failure."""
-        beside = [
-            asyncio.create_task(bring(self._flight, self._ask_for, self._pacs.habits))
-            for bring in (bring_first, bring_overtaken)
-        ]
-        for task in beside:
+        beside = Beside(self._flight, self._ask_for, self._pacs.habits)
+        tasks = [asyncio.create_task(bring()) for bring in (beside.bring_first, beside.bring_overtaken)]
+        for task in tasks:
             task.add_done_callback(_tell_of_failure)
         try:
             return await self._bring_all()
         finally:
-            await end_tasks(beside)
+            await end_tasks(tasks)
 
     async def _ask_for(self, series: str, uids: Sequence[str]) -> PacsError | None:
         first = self._pacs.retrievers[0]
@@ -137,7 +135,7 @@ class StudyRetrieval:
     @property
     def _reached(self) -> bool:
         """Whether the PACS finds a way to us, as far as is known: else nothing that is asked of it by C-MOVE comes."""
-        return self._unreached is None or bool(self._flight.acknowledged)
+        return self._unreached is None or self._flight.has_begun_to_come
 
     def _seems_to_lack(self, listing: InstanceList, failure: PacsError | None) -> bool:
         """Whether there are signs, without a complete list, that the study is not whole."""
@@ -196,7 +194,7 @@ class StudyRetrieval:
                 step(log, "%s of %s", retriever.method, f"series {series}" if series else "the study"),
                 span("retrieve"),
             ):
-                await self._until_refused(work)
+                await self._while_it_helps(work)
         except PacsError as e:
             log.warning("%s of study %s: %s", retriever.method, flight.study_instance_uid, e)
             if isinstance(e, UnreachableMoveDestination):
@@ -226,16 +224,20 @@ class StudyRetrieval:
             await asyncio.sleep(LOOKS_EVERY)
         return self._flight.has_begun_to_come
 
-    async def _until_refused(self, work: Coroutine[Any, Any, None]) -> None:
-        """Runs *work*; gives it up, and the association with it, once there is no room for what it brings."""
+    async def _while_it_helps(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs *work*; gives it up, and the association with it, once there is no room for what it brings, and once it
+        brings only what is here already: a PACS that is asked for a study from both ends goes on past the middle."""
+        flight = self._flight
         task = asyncio.create_task(work)
-        refused = asyncio.create_task(self._flight.refused.wait())
+        ends = [asyncio.create_task(event.wait()) for event in (flight.refused, flight.in_vain)]
         try:
-            await asyncio.wait([task, refused], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([task, *ends], return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 await task
+            elif flight.in_vain.is_set():
+                log.debug("all of study %s is here: what would come once more is given up", flight.study_instance_uid)
         finally:
-            await end_tasks([task, refused])
+            await end_tasks([task, *ends])
 
     async def _missing(self, retriever: Retriever) -> PacsError | None:
         """Asks for what is missing, whole series where a whole series is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 OVERTAKEN_BY = 4
 """Instances that nobody waits for and that came since: the PACS is sending something else."""
 
@@ -35,6 +37,10 @@ class Waits:
             if now - since >= OVERTAKEN_AFTER and self._passed - passed >= OVERTAKEN_BY:
                 return uid
         return None
+
+    def first_of(self, sop_instance_uids: Iterable[str]) -> str | None:
+        """The first of these that somebody waits for, however short."""
+        return next((uid for uid in sop_instance_uids if uid in self._since), None)
 
     def leave(self, sop_instance_uid: str) -> None:
         """It was asked for: it is not told again."""

@@ -13,10 +13,12 @@ from pydicom.uid import generate_uid
 
 from gateway.demo.sample import sample_study, synthetic_ct
 from gateway.pacs.scu.results import InstanceRef
+from gateway.studies.access import is_hopeless
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.listed import opening
-from gateway.studies.overtaken import bring_first, bring_overtaken
+from gateway.studies.outcome import Complete
+from gateway.studies.overtaken import Beside
 from gateway.studies.waits import Waits
 from tests.conftest import data_set
 
@@ -53,6 +55,34 @@ async def test_a_slow_pacs_is_not_waited_for_once_it_has_listed_all(simulator, s
     assert len(answer["urls"]) == len(SAMPLE)
     assert len(deferred(answer)) > len(SAMPLE) / 2
     assert sorted(await gateway.data_sets(answer)) == HELD
+
+
+async def test_a_study_that_plainly_takes_longer_than_the_patience_is_answered_before_that_has_passed(simulator, start):
+    simulator.add(*(i.content for i in SAMPLE))
+    simulator.behaviour.delay_per_instance = 3.0  # a hundred seconds for all
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "20s"})
+    began = time.monotonic()
+    answer = await gateway.ask(STUDY)
+    assert time.monotonic() - began < 15
+    assert len(deferred(answer)) > len(SAMPLE) / 2
+
+
+@pytest.mark.parametrize(
+    ("lacking", "came", "took", "left", "hopeless"),
+    [
+        (600, 0, 0.025, 0.225, True),  # nothing yet, and far too many, however soon the first one comes
+        (599, 1, 0.025, 0.225, True),
+        (33, 0, 0.025, 0.225, False),  # too early to say
+        (20, 13, 0.05, 0.2, False),
+        (33, 0, 0.2, 0.05, True),
+        (1, 0, 0.225, 0.025, True),
+        (0, 0, 0.2, 0.05, False),  # all has come: its end is a matter of moments
+        (10_000, 5, 1.0, float("inf"), False),  # complete answers are wanted
+        (1, 0, 0.1, 0.0, True),
+    ],
+)
+def test_what_cannot_end_in_the_patience_is_told_by_how_quickly_it_comes(lacking, came, took, left, hopeless):
+    assert is_hopeless(lacking, came, took, left) is hopeless
 
 
 async def test_a_small_study_simply_ends_and_is_answered_whole(orthanc, start):
@@ -231,7 +261,7 @@ async def test_the_first_slices_are_asked_for_as_soon_as_it_is_seen_that_the_pac
         async def ask(series, uids):
             seen.append((series, uids))
 
-        beside = asyncio.create_task(bring_first(flight, ask, habits or Habits(1.0)))
+        beside = asyncio.create_task(Beside(flight, ask, habits or Habits(1.0)).bring_first())
         flight.expect([*other, *reversed(refs)])
         flight.listed.set()
         await asyncio.sleep(0.05)
@@ -264,7 +294,7 @@ async def test_a_pacs_that_sends_no_instances_by_themselves_is_soon_not_asked_so
         flight.waits.came(f"1.{n}")
     began = asyncio.get_running_loop().time()
     async with asyncio.timeout(20):
-        beside = asyncio.create_task(bring_overtaken(flight, ask, habits))
+        beside = asyncio.create_task(Beside(flight, ask, habits).bring_overtaken())
         while not beside.done():
             await asyncio.sleep(0.05)
             for n in range(4):
@@ -274,6 +304,55 @@ async def test_a_pacs_that_sends_no_instances_by_themselves_is_soon_not_asked_so
     assert {uids[0] for uids in asked} == {"1.50"}
     assert asked[0] == [f"1.{n}" for n in range(50, 58)]
     assert "by themselves" in habits.told
+
+
+async def test_who_reads_on_past_what_was_asked_for_does_not_have_to_be_overtaken_again():
+    flight, asked = Flight(STUDY), []
+    flight.expect(InstanceRef("1", f"1.{n}", CT, instance_number=n) for n in range(100))
+    flight.listed.set()
+    flight.asked_for.set()
+    flight.taken.add("1.99")
+    flight.begun.set()
+
+    async def ask(series, uids):
+        asked.append(uids)
+        flight.taken.update(uids)
+        flight.wanted(f"1.{int(uids[-1][2:]) + 1}")  # the reader goes on, and nothing else comes meanwhile
+
+    beside = Beside(flight, ask, Habits(1.0))
+    await beside.bring_first()
+    overtaken = asyncio.create_task(beside.bring_overtaken())
+    async with asyncio.timeout(20):
+        while len(asked) < 4:
+            await asyncio.sleep(0.05)
+    overtaken.cancel()
+    assert [int(uid[2:]) for uids in asked[:4] for uid in uids] == list(range(6 + 8 + 16 + 32))
+
+
+@pytest.mark.own_habits("the worst PACS has answered before it sends, so that there is nothing left to give up")
+async def test_a_pacs_that_is_asked_from_both_ends_does_not_go_on_past_the_middle(simulator, start, caplog):
+    slices = list(synthetic_ct(generate_uid(None), 40, 16, 16))
+    study = dcmread(io.BytesIO(slices[0].content), stop_before_pixels=True).StudyInstanceUID
+    simulator.add(*(i.content for i in slices))
+    simulator.behaviour.delay_per_instance = 0.15
+    gateway = await start(simulator, avara=LISTED | {"answer_patience": "0s"})
+    urls = {instance_of(url): url for url in (await gateway.ask(study))["urls"]}
+    flight = gateway.parts.fetcher.flight(study)
+
+    async def opened(one):
+        async with gateway.http.get(urls[one.sop_instance_uid]) as answer:
+            return answer.status
+
+    # The reader has jumped to the second half, which comes beside the first.
+    assert await asyncio.gather(*map(opened, slices[20:])) == [200] * 20
+    outcome = await flight.ended(60)
+    assert isinstance(outcome, Complete)
+    assert len(flight.stored) == 40
+    assert flight.came_again < 18  # of the twenty that would be sent twice
+    # A PACS that sends on all the same is told that they are stored, and nobody is told of strangers' instances.
+    await asyncio.sleep(2)
+    assert not gateway.parts.fetcher.flight(study)
+    assert "nobody asked for it" not in caplog.text
 
 
 def test_who_waits_longest_is_not_overtaken_by_those_who_wait_since():
