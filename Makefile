@@ -43,7 +43,7 @@ test-fast: setup-dev ## Run the tests that start no server and wait for nothing;
 
 fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARGET, until it breaks
 	@$(if $(TARGET),$(BIN)/python -m tests.fuzz $(TARGET),\
-	for target in acceptor request answer command elements closer viewable structure upload; do \
+	for target in acceptor request answer command elements closer viewable structure mended upload; do \
 	    echo "$$target"; $(BIN)/python -m tests.fuzz $$target -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 || exit 1; \
 	done)
 

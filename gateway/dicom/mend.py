@@ -193,7 +193,13 @@ class _Mender:
                     at = value + length
                     continue
                 if not tag & 0xFFFF and length == 4:
-                    self._group_lengths.append((at, value + 4, value + 4 + self._number(value, 4)))
+                    if self._anew:
+                        self._note("group lengths left out")
+                    else:
+                        self._group_lengths.append((at, value + 4, value + 4 + self._number(value, 4)))
+                        out.keep(at, value + 4)
+                    at = value + 4
+                    continue
             if depth == 0 and tag in PIXEL_DATA:
                 if explicit and length % 2 and length != UNDEFINED:
                     length += self._has_uncounted_pad(tag, value + length, end)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["gateway.pacs", "gateway.captures", "gateway.studies", "pynetdicom.pdu"]):
+WATCHED = ["gateway.pacs", "gateway.captures", "gateway.dicom", "gateway.studies", "pynetdicom.pdu"]
+"""Packages whose branches lead the fuzzer on."""
+
+with atheris.instrument_imports(include=WATCHED):
     from tests.fuzz.targets import TARGETS, All, seeds
 
 CORPUS = Path(__file__).parent / "corpus"

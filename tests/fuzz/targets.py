@@ -20,6 +20,8 @@ from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import check, examine
 from gateway.dicom.elements import MalformedDataSet, read_elements
 from gateway.dicom.encoding import encode_data_set
+from gateway.dicom.mend import mend
+from gateway.dicom.stretches import pieces
 from gateway.dicom.structure import read_structure
 from gateway.dicom.syntaxes import DEFLATED_EXPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN
 from gateway.dicom.viewable import made_viewable
@@ -37,6 +39,7 @@ from gateway.studies.header import WANTED, read_header, read_header_tolerantly
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 SYNTAXES = (EXPLICIT, "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
+JPEG, RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5"
 CONTEXTS = [Context(CT, (EXPLICIT,)), Context("1.2.840.10008.1.1", (EXPLICIT,))]
 
 
@@ -193,6 +196,19 @@ def structure(data: bytes) -> None:
             read_structure(memoryview(data), syntax)
 
 
+def mended(data: bytes) -> None:
+    """The data set of a capture, mended: what comes out has the length that was said, and nothing left to mend."""
+    for syntax in (*SYNTAXES[:3], JPEG, RLE):
+        with contextlib.suppress(MalformedDataSet):
+            first = mend(memoryview(data), syntax)
+            whole = b"".join(pieces(memoryview(data), first))
+            assert len(whole) == first.length
+            again = mend(memoryview(whole), syntax)
+            # Of a last element whose tag is nothing but padding it can only be told that it is none.
+            left = [note for note in again.notes if "behind the data set" not in note]
+            assert not left, (syntax, first.notes, left)
+
+
 def upload(data: bytes) -> None:
     """A file that somebody uploaded as a secondary capture."""
     with tempfile.TemporaryDirectory() as spool, contextlib.suppress(Unacceptable):
@@ -216,6 +232,7 @@ TARGETS: dict[str, Callable[[], Callable[[bytes], None]]] = {
     "closer": lambda: closer,
     "viewable": lambda: viewable,
     "structure": lambda: structure,
+    "mended": lambda: mended,
     "upload": lambda: upload,
 }
 
@@ -255,6 +272,7 @@ def seeds() -> dict[str, list[bytes]]:
     released = bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0))
     stream = asked + b"".join(stored) * 2 + released
     sample = sorted((i.content for i in sample_study()[1]), key=len)
+    shortest = [c[144 + int.from_bytes(c[140:144], "little") :] for c in sample[:2]]
     return {
         "acceptor": [bytes((255,)) + stream, bytes((3,)) + stream],
         "request": [asked[6:]],
@@ -263,6 +281,7 @@ def seeds() -> dict[str, list[bytes]]:
         "elements": [data_set],
         "closer": [data_set],
         "viewable": [explicit_big_endian(data_set)],
-        "structure": [data_set, *(c[144 + int.from_bytes(c[140:144], "little") :] for c in sample[:2])],
+        "structure": [data_set, *shortest],
+        "mended": [data_set, *shortest],
         "upload": [small, *sample[:2]],
     }
