@@ -192,13 +192,13 @@ class _Mender:
                     self._note(f"element {tag_name(tag)}, which is of no data set, left out")
                     at = value + length
                     continue
-                if not tag & 0xFFFF and length == 4:
-                    if self._anew:
+                if not tag & 0xFFFF and length != UNDEFINED:
+                    if self._anew or length != 4:
                         self._note("group lengths left out")
                     else:
                         self._group_lengths.append((at, value + 4, value + 4 + self._number(value, 4)))
                         out.keep(at, value + 4)
-                    at = value + 4
+                    at = value + length
                     continue
             if depth == 0 and tag in PIXEL_DATA:
                 if explicit and length % 2 and length != UNDEFINED:

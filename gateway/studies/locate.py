@@ -130,7 +130,7 @@ class StudyLocator:
                 return Unreachable("; ".join(failures.values())) if failures else NotFound()
             flight.silent = tuple(failures)
             flight.sources = frozenset(pacs.name for pacs, _ in parts)
-            merged = Merged(parts, flight.silent)
+            merged = Merged(parts, flight.silent, flight)
             return merged.as_pacs(name_of(self._pacs)), merged.record
         finally:
             await end_tasks([t for t, pacs in asked.items() if not t.done() and not self._let_end(pacs, t)])

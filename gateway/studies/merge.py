@@ -7,7 +7,9 @@ proves nothing: what is there is given, and nothing is taken away.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
@@ -22,11 +24,15 @@ from gateway.pacs import (
     interactive,
 )
 from gateway.pacs.scu import InstanceList, InstanceRef, OnFound, Selection, StudiesFound, StudyRecord
+from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
 from gateway.studies.pacs import Pacs
 from gateway.studies.statement import statement_of
 
 log = logging.getLogger(__name__)
+
+LOOKS_EVERY = 0.1
+"""Seconds after which it is seen whether something still comes."""
 
 
 def name_of(pacs: Sequence[Pacs]) -> str:
@@ -39,11 +45,13 @@ class Merged:
 
     service = "several PACS"
 
-    def __init__(self, parts: Sequence[tuple[Pacs, StudyRecord]], silent: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[tuple[Pacs, StudyRecord]], silent: Sequence[str], flight: Flight) -> None:
         """*parts* are in the configured order; *silent* names the PACS that could not be asked."""
         self._parts = parts
         self._silent = silent
+        self._flight = flight
         self._owners: dict[str, str] = {}
+        self._to_be_listed = {pacs.name for pacs, _ in parts}
         self._series: dict[str, set[str]] = {pacs.name: set() for pacs, _ in parts}
 
     @property
@@ -135,6 +143,7 @@ class Merged:
             new = [ref for ref in listing.instances if ref.sop_instance_uid not in found]
             self._series[pacs.name].update(ref.series_instance_uid for ref in listing.instances)
             self._owners.update((ref.sop_instance_uid, pacs.name) for ref in new)
+            self._to_be_listed.discard(pacs.name)
             found.update((ref.sop_instance_uid, ref) for ref in new)
             if new and on_found is not None:
                 on_found(new)
@@ -163,6 +172,17 @@ class Merged:
         if selection.series_instance_uid is None or selection.series_instance_uid in self._series[pacs.name]:
             return selection
         return None
+
+    async def have_come(self, pacs: Pacs) -> None:
+        """Waits until the instances that count as those of *pacs*, which says that it sent all, have come, or none did
+        for a while: some answer a C-MOVE before they send, and the copy of the next one would be here first."""
+        flight, ended = self._flight, time.monotonic()
+        while pacs.name in self._to_be_listed or any(
+            of == pacs.name and uid not in flight.taken and uid not in flight.stored for uid, of in self._owners.items()
+        ):
+            if flight.refusal or time.monotonic() - max(ended, flight.last_arrival) >= pacs.habits.settle:
+                break
+            await asyncio.sleep(min(LOOKS_EVERY, pacs.habits.settle))
 
 
 class _EachsHabits(Habits):
@@ -247,6 +267,9 @@ class _Retriever:
             except PacsError as e:
                 log.warning("%s from PACS %s: %s", retriever.method, pacs.name, e)
                 failure = e if failure is None or isinstance(failure, UnreachableMoveDestination) else failure
+            else:
+                if retriever.comes_apart and not part.sop_instance_uids and pacs is not self._each[-1][0]:
+                    await self._merged.have_come(pacs)
         if failure is not None:
             raise failure
 

@@ -124,6 +124,7 @@ WHOLE_ITEM = item(REFERENCE, UNDEFINED) + ITEM_END
         ),
         pytest.param(REFERENCE * 2, REFERENCE, id="an element twice"),
         pytest.param(element(0x00080000, b"UL", b"\xff\0\0\0") + REFERENCE, REFERENCE, id="a stale group length"),
+        pytest.param(element(0x00080000, b"UL", b"\x10\0\0") + REFERENCE, REFERENCE, id="a group length of 3 bytes"),
         pytest.param(
             headed(0x00080000, b"??\4\0") + b"\x10\0\0\0" + REFERENCE, REFERENCE, id="a group length without a VR"
         ),

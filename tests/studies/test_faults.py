@@ -122,6 +122,7 @@ async def test_a_journal_whose_disk_hangs_keeps_nobody_from_a_cached_study(pacs,
         goes_on.set()
 
 
+@pytest.mark.worst_but_for("how much a PACS lists in four seconds decides", ignores_keys=False)
 async def test_a_store_that_takes_nothing_slows_what_it_would_take_and_nothing_else(simulator, start, monkeypatch):
     cached, cached_sample = sample_study()
     simulator.add(*(i.content for i in (*SAMPLE, *cached_sample)))
