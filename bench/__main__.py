@@ -36,6 +36,7 @@ from rich.table import Table
 from bench.audit import audit as audit_of
 from bench.browser import seen
 from bench.floors import bare_puts, push_floor
+from bench.large import large
 from bench.plot import plot
 from bench.prefetch import compared
 from bench.slices import CONNECTIONS, slices
@@ -61,6 +62,8 @@ class Extent:
     """Instances of the studies by which the time to the first answer is shown."""
     large: tuple[int, ...] = (100_000_000, 500_000_000, 2_000_000_000)
     """Bytes of the multi-frame instances by which the memory is shown."""
+    very_large: tuple[int, ...] = (3_000, 20_000, 100_000)
+    """Instances of the studies by which answers out of the cache are shown to grow as these do."""
     captures: int = 60
     slices: tuple[tuple[float | None, int, int], ...] = (
         (None, 100, 512), (None, 600, 512), (None, 3000, 70), (20, 100, 512), (20, 600, 512), (5, 100, 512),
@@ -308,6 +311,11 @@ async def settled(running: Gateway, study: str, count: int) -> None:
                 return
 
 
+async def very_large(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
+    """Answers of very large studies out of the cache."""
+    return await large(directory / "very-large", extent.very_large)
+
+
 async def memory(directory: Path, orthanc: Orthanc, extent: Extent) -> dict[str, Any]:
     """One instance of each size pushed into a gateway: the most that its process is resident in."""
     found = {}
@@ -441,6 +449,7 @@ Part = Callable[[Path, Orthanc, Extent], Awaitable[dict[str, Any]]]
 PARTS: dict[str, Part] = {
     "cold": cold,
     "warm": warm,
+    "large": very_large,
     "first": first_answer,
     "slices": first_slice,
     "browser": in_a_browser,
