@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -25,43 +25,57 @@ from pydicom.uid import (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class SampleInstance:
-    """One instance of a sample study, as a Part 10 file."""
+    """One instance of a sample study; its data set is made by *make*, once its content is asked for."""
 
-    sop_instance_uid: str
-    content: bytes
+    def __init__(self, sop_instance_uid: str, make: Callable[[], Dataset]) -> None:
+        self.sop_instance_uid = sop_instance_uid
+        self._make = make
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The instance as a Part 10 file."""
+        out = io.BytesIO()
+        self._make().save_as(out, enforce_file_format=True)
+        return out.getvalue()
 
 
 def sample_study(study_instance_uid: str | None = None) -> tuple[str, list[SampleInstance]]:
     """A study of 33 instances in five series; its Study Instance UID and its instances."""
     study = study_instance_uid or generate_uid(None)
-    made = [
+    makers: list[Callable[[str], Dataset]] = [
         *_axial(study, 1, "CT", CTImageStorage, "Thorax 5.0", 20, ExplicitVRLittleEndian),
         *_axial(study, 2, "MR", MRImageStorage, "T1 sag", 10, RLELossless),
-        _ultrasound(study, 3),
-        _key_objects(study, 4),
-        _pdf(study, 5),
+        partial(_ultrasound, study, 3),
+        partial(_key_objects, study, 4),
+        partial(_pdf, study, 5),
     ]
-    return study, [SampleInstance(d.SOPInstanceUID, _part10(d)) for d in made]
+    uids = [generate_uid(None) for _ in makers]
+    return study, [SampleInstance(uid, partial(make, uid)) for uid, make in zip(uids, makers, strict=True)]
 
 
 def synthetic_ct(study_instance_uid: str, count: int, rows: int, columns: int) -> Iterator[SampleInstance]:
     """A single CT series of *count* slices of rows × columns × 2 bytes, for measuring."""
     pixels = bytes(range(256)) * (rows * columns * 2 // 256 + 1)
     series = generate_uid(None)
-    for number in range(1, count + 1):
-        d = _base(study_instance_uid, series, 1, "CT", CTImageStorage, number, ExplicitVRLittleEndian)
+
+    def made(number: int, uid: str) -> Dataset:
+        d = _base(uid, study_instance_uid, series, 1, "CT", CTImageStorage, number, ExplicitVRLittleEndian)
         _geometry(d, number, rows, columns)
         d.PixelData = pixels[: rows * columns * 2]
-        yield SampleInstance(d.SOPInstanceUID, _part10(d))
+        return d
+
+    for number in range(1, count + 1):
+        uid = generate_uid(None)
+        yield SampleInstance(uid, partial(made, number, uid))
 
 
 def sample_capture(
     study_instance_uid: str, *, syntax: str = ExplicitVRLittleEndian, **attributes: object
 ) -> SampleInstance:
     """A secondary capture as a viewer makes it of a sample study; *attributes* go over its own."""
-    d = _base(study_instance_uid, generate_uid(None), 99, "OT", SecondaryCaptureImageStorage, 1, syntax)
+    uid, series = generate_uid(None), generate_uid(None)
+    d = _base(uid, study_instance_uid, series, 99, "OT", SecondaryCaptureImageStorage, 1, syntax)
     for keyword in ("AccessionNumber", "StudyID", "ReferringPhysicianName"):
         delattr(d, keyword)  # the viewer does not know them
     d.ConversionType, d.SeriesDescription = "WSD", "Key image"
@@ -78,18 +92,18 @@ def sample_capture(
     if syntax == RLELossless:
         d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         d.compress(RLELossless, generate_instance_uid=False)
-    return SampleInstance(d.SOPInstanceUID, _part10(d))
+    return SampleInstance(d.SOPInstanceUID, lambda: d)
 
 
 def _base(
-    study: str, series: str, series_number: int, modality: str, sop_class: str, number: int, syntax: str
+    uid: str, study: str, series: str, series_number: int, modality: str, sop_class: str, number: int, syntax: str
 ) -> Dataset:
     d = Dataset()
     d.file_meta = FileMetaDataset()
     d.file_meta.TransferSyntaxUID = UID(syntax)
     d.file_meta.MediaStorageSOPClassUID = d.SOPClassUID = UID(sop_class)
     d.SpecificCharacterSet = "ISO_IR 100"
-    d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = generate_uid(None)
+    d.SOPInstanceUID = d.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     d.StudyDate, d.StudyTime, d.AccessionNumber = "20260105", "081500", "DEMO-1"
     d.Modality, d.Manufacturer, d.ReferringPhysicianName = modality, "Avara Gateway demo", "Grünwald^Zoë"
     d.StudyDescription = "Demonstration"
@@ -111,10 +125,11 @@ def _geometry(d: Dataset, number: int, rows: int, columns: int) -> None:
 
 def _axial(
     study: str, series_number: int, modality: str, sop_class: str, description: str, count: int, syntax: str
-) -> Iterator[Dataset]:
+) -> Iterator[Callable[[str], Dataset]]:
     series, size = generate_uid(None), 64
-    for number in range(1, count + 1):
-        d = _base(study, series, series_number, modality, sop_class, number, ExplicitVRLittleEndian)
+
+    def made(number: int, uid: str) -> Dataset:
+        d = _base(uid, study, series, series_number, modality, sop_class, number, ExplicitVRLittleEndian)
         d.SeriesDescription = description
         _geometry(d, number, size, size)
         d.PixelData = _disc(size, size / 2 * math.sin(math.pi * number / (count + 1)))
@@ -122,7 +137,9 @@ def _axial(
             d.PixelData = encapsulate([_rle(d.PixelData)])
             d["PixelData"].is_undefined_length = True
             d.file_meta.TransferSyntaxUID = RLELossless
-        yield d
+        return d
+
+    return (partial(made, number) for number in range(1, count + 1))
 
 
 @functools.cache  # the same in each study, and most of what making one takes
@@ -155,10 +172,9 @@ def _packed(data: bytes) -> bytes:
     return bytes(out + b"\0" * (len(out) % 2))
 
 
-def _ultrasound(study: str, series_number: int) -> Dataset:
-    d = _base(
-        study, generate_uid(None), series_number, "US", UltrasoundMultiFrameImageStorage, 1, ExplicitVRLittleEndian
-    )
+def _ultrasound(study: str, series_number: int, uid: str) -> Dataset:
+    series = generate_uid(None)
+    d = _base(uid, study, series, series_number, "US", UltrasoundMultiFrameImageStorage, 1, ExplicitVRLittleEndian)
     d.SeriesDescription, frames, size = "Cine", 12, 48
     d.SamplesPerPixel, d.PhotometricInterpretation, d.NumberOfFrames = 1, "MONOCHROME2", frames
     d.Rows, d.Columns, d.BitsAllocated, d.BitsStored, d.HighBit, d.PixelRepresentation = size, size, 8, 8, 7, 0
@@ -167,10 +183,9 @@ def _ultrasound(study: str, series_number: int) -> Dataset:
     return d
 
 
-def _key_objects(study: str, series_number: int) -> Dataset:
-    d = _base(
-        study, generate_uid(None), series_number, "KO", KeyObjectSelectionDocumentStorage, 1, ImplicitVRLittleEndian
-    )
+def _key_objects(study: str, series_number: int, uid: str) -> Dataset:
+    series = generate_uid(None)
+    d = _base(uid, study, series, series_number, "KO", KeyObjectSelectionDocumentStorage, 1, ImplicitVRLittleEndian)
     title = Dataset()
     title.CodeValue, title.CodingSchemeDesignator, title.CodeMeaning = "113000", "DCM", "Of Interest"
     d.ValueType, d.ContinuityOfContent, d.ConceptNameCodeSequence = "CONTAINER", "SEPARATE", [title]
@@ -178,8 +193,8 @@ def _key_objects(study: str, series_number: int) -> Dataset:
     return d
 
 
-def _pdf(study: str, series_number: int) -> Dataset:
-    d = _base(study, generate_uid(None), series_number, "DOC", EncapsulatedPDFStorage, 1, ExplicitVRLittleEndian)
+def _pdf(study: str, series_number: int, uid: str) -> Dataset:
+    d = _base(uid, study, generate_uid(None), series_number, "DOC", EncapsulatedPDFStorage, 1, ExplicitVRLittleEndian)
     document = small_pdf("Demonstration report")
     d.SeriesDescription, d.DocumentTitle, d.BurnedInAnnotation = "Report", "Report", "YES"
     d.ConversionType, d.ConceptNameCodeSequence = "WSD", []
@@ -209,9 +224,3 @@ def small_pdf(text: str) -> bytes:
     out += b"".join(b"%010d 00000 n \n" % place for place in places)
     out += b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
     return bytes(out)
-
-
-def _part10(d: Dataset) -> bytes:
-    out = io.BytesIO()
-    d.save_as(out, enforce_file_format=True)
-    return out.getvalue()
