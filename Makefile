@@ -39,7 +39,7 @@ test: setup-dev ## Run linters, type checks and the whole suite; says what was l
 
 test-fast: setup-dev ## Run the tests that start no server and wait for nothing; PYTEST="-k word" chooses among them
 	@unset PYTHONDONTWRITEBYTECODE; \
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --hypothesis-profile=fast -m "not server and not slow" $(PYTEST)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --hypothesis-profile=fast -m "not server and not slow" $(PYTEST)
 
 fuzz: setup-dev ## Fuzz each target of tests/fuzz for SECONDS (60), or one, TARGET, until it breaks
 	@$(if $(TARGET),$(BIN)/python -m tests.fuzz $(TARGET),\

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -83,6 +85,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and SERVERS.intersection(item.fixturenames):
             item.add_marker("server")
+
+
+def pytest_configure() -> None:
+    # No test asks a server on the internet: the authorities that this machine trusts are not read hundreds of times.
+    ssl.SSLContext.load_default_certs = lambda context, purpose=ssl.Purpose.SERVER_AUTH: None
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what was collected stays to the end: nobody need search it for garbage
+    gc.enable()
 
 
 @pytest.fixture
