@@ -92,7 +92,8 @@ class Bucket(S3Connection):
 
     async def allow_origins(self, origins: Sequence[str]) -> bool:
         """Lets web pages of *origins* read what URLs give, Content-Range included (PutBucketCors). False where
-        the server has no such call, as MinIO's; there its own configuration says it. Raises StoreError."""
+        the server has no such call, as MinIO's, or does not let our user make it; there its own configuration says
+        it. Raises StoreError."""
         rules = "".join(f"<AllowedOrigin>{escape(origin)}</AllowedOrigin>" for origin in origins)
         methods = "".join(f"<AllowedMethod>{method}</AllowedMethod>" for method in ("GET", "HEAD", "PUT"))
         exposed = ("Content-Range", "Content-Length", "Accept-Ranges", "ETag")
@@ -109,7 +110,7 @@ class Bucket(S3Connection):
             named = {"content-md5": digest, "content-type": "application/xml"}
             signed = self._signer.headers("PUT", self._host, path, named, "cors=")
             async with self._session.put(self._url(f"{path}?cors="), data=body, headers=signed, **self._way) as answer:
-                if answer.status in (400, 405, 501):
+                if answer.status in (400, 403, 405, 501):
                     return False
                 await self._check(answer, "?cors")
                 return True

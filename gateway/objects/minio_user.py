@@ -31,6 +31,7 @@ def policy(bucket: str) -> dict[str, object]:
                 "Action": [
                     "s3:CreateBucket", "s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads",
                     "s3:ListenBucketNotification",
+                    "s3:PutBucketCors",  # some builds have the call, in this spelling
                 ],
                 "Resource": [f"arn:aws:s3:::{bucket}"],
             },

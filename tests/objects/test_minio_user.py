@@ -38,11 +38,21 @@ async def test_it_can_do_all_that_the_gateway_does_in_its_bucket(minio):
     async with replace(minio, credentials=USER).store("own-bucket") as store:
         await store.ensure_bucket()
         await store.check()
+        assert await store.allow_origins(["*"]) is False
         await store.put("a/b", b"bytes", content_type="application/dicom")
         assert await store.get("a/b") == b"bytes"
         assert [found.key async for found in store.list("a/")] == ["a/b"]
         await store.delete(["a/b"])
         assert await store.head("a/b") is None
+
+
+async def test_it_may_make_the_cors_rules_of_its_bucket_where_the_server_has_such(minio):
+    await made(minio, "own-bucket")
+    async with replace(minio, credentials=USER).store("own-bucket") as store:
+        await store.ensure_bucket()
+    user = Minio(minio.endpoint, USER.access_key, USER.secret_key, secure=False)
+    with pytest.raises(S3Error, match="NotImplemented"):  # and not AccessDenied: this server has none
+        user._execute("PUT", "own-bucket", body=b"<CORSConfiguration/>", query_params={"cors": ""})
 
 
 async def test_it_can_do_nothing_elsewhere(minio):

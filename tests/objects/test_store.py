@@ -166,6 +166,20 @@ async def test_pages_of_allowed_origins_may_read_where_the_server_takes_cors_rul
             assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+async def test_a_store_that_lets_us_make_no_cors_rules_keeps_nothing_from_starting(status):
+    async def refuse(_):
+        return web.Response(status=status, text="<Error><Code>AccessDenied</Code></Error>")
+
+    application = web.Application()
+    application.router.add_put("/bucket", refuse)
+    async with TestServer(application) as server, ObjectStore(
+        endpoint=lambda: f"127.0.0.1:{server.port}", secure=False, region="us-east-1", bucket="bucket",
+        credentials=Credentials("key", "secret"),
+    ) as store:  # fmt: skip
+        assert await store.allow_origins(["*"]) is False
+
+
 async def test_anonymous_requests_are_refused(s3):
     assert await s3.refuses_anonymous()
 
