@@ -22,10 +22,9 @@ def capture_kinds(
     targets: Mapping[str, Target],
     finders: Mapping[str, Finder],
     spools: Spools,
-    added: Callable[[], None],
 ) -> dict[str, Kind]:
     """The kinds of jobs that bring what was uploaded into the PACS. *outbox* makes one of a name and its settings;
-    *targets* and *finders* are by the operator's name for a PACS; *added* is called when a job was added."""
+    *targets* and *finders* are by the operator's name for a PACS."""
     captures, into = config.captures, config.capture_targets
     ours = outbox(
         "capture",
@@ -46,6 +45,5 @@ def capture_kinds(
             coerce_patient=captures.on_patient_mismatch == "coerce",
         ),
         spools=spools,
-        added=added,
     )
     return {CHECK: Kind(checker, CHECKS_AT_ONCE, captures.retry_for)} | ours.kinds()

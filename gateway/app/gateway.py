@@ -235,7 +235,6 @@ class Gateway:
             targets=targets,
             finders=self.finders,
             spools=self.spools,
-            added=self.worker.wake,
         )
         kinds |= report_kinds(
             config,

@@ -95,8 +95,8 @@ def report_kinds(
     return {
         FETCH: Kind(fetcher, 4, retry_for),
         PACS: Kind(into_pacs, 2, retry_for),
-        HL7: Kind(PlaceDelivery(delivery, journal=journal, kind="HL7 receiver", places=places.receivers), 4, retry_for),
-        FOLDER: Kind(PlaceDelivery(delivery, journal=journal, kind="folder", places=places.folders), 2, retry_for),
+        HL7: Kind(PlaceDelivery(delivery, kind="HL7 receiver", places=places.receivers), 4, retry_for),
+        FOLDER: Kind(PlaceDelivery(delivery, kind="folder", places=places.folders), 2, retry_for),
     } | ours.kinds()
 
 

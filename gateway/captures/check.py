@@ -17,7 +17,20 @@ from gateway.captures.examine import Upload, check, examine
 from gateway.captures.jobs import CheckUpload, quarantine_key
 from gateway.captures.removal import UploadRemover
 from gateway.dicom import encode_data_set, file_header
-from gateway.journal import CannotBeDone, Job, JobState, Journal, Slot, Transaction, TryLater, jobs, objects, slots
+from gateway.journal import (
+    CannotBeDone,
+    Ended,
+    Job,
+    JobState,
+    Journal,
+    Recorded,
+    Slot,
+    Transaction,
+    TryLater,
+    jobs,
+    objects,
+    slots,
+)
 from gateway.objects import Fetched, ObjectNotFound, ObjectStore, ObjectTooLarge, StoreError, fetch_to_file, read_file
 from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
 from gateway.pacs import PacsError
@@ -76,10 +89,8 @@ class UploadChecker:
         outbox: Outbox,
         policy: Policy,
         spools: Spools,
-        added: Callable[[], None],
     ) -> None:
-        """*pacs* are asked in this order for the study; *targets* are those of the policy, by name; *added* is called
-        when a job was added."""
+        """*pacs* are asked in this order for the study; *targets* are those of the policy, by name."""
         self._store = store
         self._journal = journal
         self._remover = UploadRemover(store, journal)
@@ -91,9 +102,8 @@ class UploadChecker:
         self._outbox = outbox
         self._policy = policy
         self._spools = spools
-        self._added = added
 
-    async def __call__(self, job: Job) -> None:
+    async def __call__(self, job: Job) -> Ended:
         """Checks one upload. Raises TryLater, CannotBeDone, UnreadablePayload."""
         payload = job.read(CheckUpload)
         key = payload.key
@@ -104,9 +114,9 @@ class UploadChecker:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         bind(study=slot.study_instance_uid)
         async with self._large if payload.size > LARGE else contextlib.nullcontext():
-            await self._check(job, payload, slot, key)
+            return await self._check(job, payload, slot, key)
 
-    async def _check(self, job: Job, payload: CheckUpload, slot: Slot, key: str) -> None:
+    async def _check(self, job: Job, payload: CheckUpload, slot: Slot, key: str) -> Ended:
         """Raises TryLater, CannotBeDone."""
         try:
             upload = await fetch_to_file(self._store, key, self._spools, self._policy.max_size)
@@ -120,19 +130,22 @@ class UploadChecker:
         except OSError as e:
             raise TryLater(f"the upload cannot be written to state_dir/spool: {e.strerror or e}") from e
         with upload.file:
-            moved = True
             try:
-                await self._take(job, payload, slot, upload)
+                record = await self._take(job, payload, slot, upload)
             except (Unacceptable, OtherObject) as e:
-                moved = await self._quarantine(job, payload, slot, upload, str(e))
+                record, moved = await self._quarantine(job, payload, slot, upload, str(e))
+                return Recorded(record, partial(self._forget, key, job) if moved else None)
             except StoreError as e:
                 raise TryLater(str(e)) from e
             except OSError as e:
                 raise TryLater(f"the upload cannot be worked on in state_dir/spool: {e.strerror or e}") from e
-        if moved:
-            await self._forget(key, job)
+        return Recorded(record, partial(self._forget, key, job))
 
-    async def _take(self, job: Job, payload: CheckUpload, slot: Slot, fetched: Fetched) -> None:
+    async def _take(
+        self, job: Job, payload: CheckUpload, slot: Slot, fetched: Fetched
+    ) -> Callable[[Transaction], None]:
+        """Puts what is to be stored; what records it, and that the check is done. Raises Unacceptable, OtherObject,
+        TryLater, StoreError, OSError."""
         upload = await in_thread(
             examine, fetched.file, fetched.size, spools=self._spools, max_size=self._policy.max_size
         )
@@ -155,8 +168,7 @@ class UploadChecker:
                 upload.study_instance_uid, upload.series_instance_uid, upload.sop_class_uid, upload.sop_instance_uid,
                 upload.transfer_syntax_uid, size, fetched.sha256,
             )  # fmt: skip
-            await self._journal.run(lambda c: self._accept(c, job, payload, slot, added, unheard, text))
-            self._added()
+            return partial(self._accept, job=job, payload=payload, slot=slot, added=added, unheard=unheard, text=text)
         finally:
             if upload.file is not fetched.file:
                 upload.close()
@@ -254,6 +266,7 @@ class UploadChecker:
     def _accept(
         self,
         c: Transaction,
+        *,
         job: Job,
         payload: CheckUpload,
         slot: Slot,
@@ -261,9 +274,12 @@ class UploadChecker:
         unheard: Collection[str],
         text: str,
     ) -> None:
-        """In one transaction: the slot is taken, storing is due, the check is done."""
-        for target in self._policy.targets:
-            self._outbox.add(c, target, added, text=text, source={"slot": slot.id}, unheard=target in unheard)
+        """In one transaction: the slot is taken, storing is due, the check is done. Raises TryLater."""
+        try:
+            for target in self._policy.targets:
+                self._outbox.add(c, target, added, text=text, source={"slot": slot.id}, unheard=target in unheard)
+        except OtherObject as e:  # it came a moment ago: the next attempt finds it before anything is put
+            raise TryLater(str(e)) from e
         slots.take(c, slot.id, added.sha256)
         done = dataclasses.replace(payload, key=None, sop_instance_uid=added.sop_instance_uid)
         put = [key for key in objects.of(c, job.id) if key != payload.key]
@@ -271,9 +287,11 @@ class UploadChecker:
         # For a target that has it already, or that an earlier attempt still had in its configuration.
         jobs.clean_unneeded(c, put, after=0.0)
 
-    async def _quarantine(self, job: Job, payload: CheckUpload, slot: Slot, upload: Fetched, reason: str) -> bool:
-        """Moves an upload out of the inbox, where another one may overwrite it, and leaves it to an operator. Whether
-        it lay elsewhere before."""
+    async def _quarantine(
+        self, job: Job, payload: CheckUpload, slot: Slot, upload: Fetched, reason: str
+    ) -> tuple[Callable[[Transaction], None], bool]:
+        """Moves an upload out of the inbox, where another one may overwrite it: what leaves it to an operator, and
+        whether it lay elsewhere before. Raises TryLater."""
         key = quarantine_key(slot.id, upload.sha256)
         if payload.key != key:
             await self._journal.run(lambda c: objects.use(c, job.id, [key]))
@@ -287,8 +305,7 @@ class UploadChecker:
         moved = dataclasses.replace(payload, key=key)
 
         # What was put for the PACS, before it was known that none is to have it, goes with this.
-        await self._journal.run(lambda c: jobs.end(c, job, JobState.QUARANTINED, reason, moved))
-        return payload.key != key
+        return lambda c: jobs.end(c, job, JobState.QUARANTINED, reason, moved), payload.key != key
 
     async def _forget(self, key: str, job: Job) -> None:
         try:

@@ -50,9 +50,11 @@ class JobStep:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """How a job ended is recorded by *record*, which is called in the transaction that the worker ends it in."""
+    """How a job ended is recorded by *record*, which is called in the transaction that the worker ends it in. Once
+    that is on the disk, *then* is awaited, for what may be left undone: what it raises is logged."""
 
     record: Callable[[Transaction], None]
+    then: Callable[[], Awaitable[None]] | None = None
 
 
 Ended = JobDone | JobStep | Recorded | None

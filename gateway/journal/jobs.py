@@ -157,6 +157,7 @@ def add(
     assert isinstance(job_id, int)
     objects.use(c, job_id, payload.keys)
     note(c, job_id, text or "added")
+    c.jobs_due |= not quarantined and after <= 0
     if quarantined:
         note(c, job_id, f"quarantined: {quarantined}")
     return (

@@ -142,6 +142,11 @@ class Lanes:
             return 1 if not lane.running and lane.next_try <= self._clock.monotonic() else 0
         return self._at_once[key[0]] - lane.running
 
+    def goes_on(self, key: Key) -> bool:
+        """Whether a job that ends in a lane may hand its turn to the next one there: unless the place is silent, or
+        jobs of other lanes may be waiting for a turn."""
+        return not _paused(self._lanes[key]) and self._total > sum(lane.running for lane in self._lanes.values())
+
     def began(self, key: Key) -> None:
         """A job of a lane runs."""
         lane = self._lanes.setdefault(key, _Lane())

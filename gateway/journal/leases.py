@@ -58,6 +58,9 @@ _DUE = Prepared(
     .order_by(jobs.c.next_at, jobs.c.id)
     .limit(bindparam("most"))
 )
+_NEXT_DUE = Prepared(
+    select(func.min(jobs.c.next_at)).where(_FREE, jobs.c.kind == bindparam("kind"), jobs.c.lane == bindparam("lane"))
+)
 # Its state is asked for again: where transactions run side by side, another worker may have been quicker; and one
 # that was taken just now may have to be alone.
 _TAKE = Prepared(update(jobs).where(jobs.c.id == bindparam("job_id"), _FREE, jobs.c.taken == bindparam("read_taken")))
@@ -66,6 +69,12 @@ _TAKE = Prepared(update(jobs).where(jobs.c.id == bindparam("job_id"), _FREE, job
 def waiting(c: Transaction, kinds: Collection[str]) -> list[tuple[str, str, float]]:
     """The lanes in which jobs of *kinds* wait: kind, lane, and when the first of them is due."""
     return [(row.kind, row.lane, row.due) for row in c.rows(_LANES_THAT_WAIT, {}) if row.kind in kinds]
+
+
+def next_due(c: Transaction, kind: str, lane: str) -> float | None:
+    """When the first of the jobs that wait in a lane is due; None where none waits."""
+    found: float | None = c.value(_NEXT_DUE, {"kind": kind, "lane": lane})
+    return found
 
 
 def take(c: Transaction, kind: str, lane: str, most: int, owner: str, seconds: float) -> list[Job]:
@@ -120,9 +129,15 @@ def release(c: Transaction, owner: str, *, alone: bool) -> None:
         end(c, job_of(row), JobState.QUARANTINED, why)
 
 
-def give_back(c: Transaction, owner: str, under_way: Collection[int]) -> None:
-    """What *owner* holds, and has not under way, is free again."""
-    given = _RUNNING & (jobs.c.leased_by == owner) & jobs.c.id.not_in(under_way)
+def held(c: Transaction, owner: str) -> dict[int, int]:
+    """The jobs that *owner* holds, and how often each was taken."""
+    wanted = select(jobs.c.id, jobs.c.taken).where(_RUNNING, jobs.c.leased_by == owner)
+    return {row.id: row.taken for row in c.execute(wanted)}
+
+
+def give_back(c: Transaction, owner: str, job_ids: Collection[int]) -> None:
+    """Those jobs that *owner* holds, and does not do, are free again."""
+    given = _RUNNING & (jobs.c.leased_by == owner) & jobs.c.id.in_(job_ids)
     c.execute(update(jobs).where(given).values(state=JobState.WAITING.value, leased_by=None, leased_until=None))
 
 

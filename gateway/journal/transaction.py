@@ -20,6 +20,8 @@ class Transaction:
         self.connection = connection
         self.now = now
         """Unix seconds: the moment at which everything in it happens."""
+        self.jobs_due = False
+        """Whether a job was added in it that is due at once."""
         self._cursor = connection.connection.cursor()
         self._dialect = connection.dialect
 

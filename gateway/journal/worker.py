@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
 from collections.abc import Callable
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete
 
 from gateway.journal import jobs as table
 from gateway.journal import leases
 from gateway.journal.desk import KEPT_FOR, Jobs
+from gateway.journal.endings import Ending, record, record_lane
 from gateway.journal.errors import JournalError
-from gateway.journal.handling import (
-    CannotBeDone,
-    Ended,
-    JobDone,
-    JobStep,
-    Kind,
-    NotDone,
-    PlaceSilent,
-    Recorded,
-    TryLater,
-)
+from gateway.journal.handling import CannotBeDone, JobDone, JobStep, Kind, PlaceSilent, Recorded, TryLater
 from gateway.journal.jobs import Job, JobLost, JobState
 from gateway.journal.journal import Journal
 from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
-from gateway.journal.payload import Payload
 from gateway.journal.tables import paused_lanes
 from gateway.journal.transaction import Transaction
-from gateway.runtime import GatewayError, bind, progress, remark_of, span, step, wait_for
+from gateway.runtime import GatewayError, bound, progress, span, step, wait_for
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +40,6 @@ PURGES_EVERY = 3600.0
 
 RECORDS_AGAIN_AFTER = 2.0
 """Seconds before the end of a job that could not be recorded is recorded again."""
-
-LEAST_ATTEMPTS = 10
-"""A job is never given up before so many: a gateway that was off for a week ends nothing at its start."""
-
-GIVEN_UP_AT_ONCE = 200
-"""Jobs of a silent place that are left to an operator in one transaction; the others with the next attempt."""
 
 
 class Worker:
@@ -84,6 +69,9 @@ class Worker:
         self._lanes = Lanes(total=at_once, clock=self._clock)
         self._running: dict[asyncio.Task[None], Job] = {}
         self._wake = asyncio.Event()
+        self._unbegun: dict[int, int] = {}
+        """Jobs that were held at the last renewal and had not begun, with how often each had been taken."""
+        self._stopping = False
 
     def register(self, name: str, kind: Kind) -> None:
         """Jobs of this kind are this worker's, too; to be said before it starts."""
@@ -104,10 +92,15 @@ class Worker:
     async def stop(self) -> None:
         """Cancels the jobs under way and gives them back for the next start; to be called once :meth:`run` has
         ended."""
+        self._stopping = True
         tasks = list(self._running)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        try:  # what was taken, and is not begun any more
+            await self._journal.run(lambda c: leases.give_back(c, self._owner, leases.held(c, self._owner)))
+        except JournalError as e:  # the next start does it
+            log.info("jobs are not given back: %s", e)
 
     def wake(self) -> None:
         """A job was added: look at once."""
@@ -139,31 +132,33 @@ class Worker:
 
     async def _begin(self) -> float:
         """Begins what is due; seconds until more is. Raises JournalError."""
+        if self._stopping:
+            return LOOKS_EVERY
         turns = self._lanes.turns()
-        kinds = list(self._kinds)
 
-        def take(c: Transaction) -> tuple[list[Job], list[tuple[str, str, float]], float]:
-            found = leases.waiting(c, kinds)
-            shares = turns.share([(kind, lane) for kind, lane, due in found if due <= c.now])
-            taken = [
-                job
-                for (kind, lane), share in shares.items()
-                for job in leases.take(c, kind, lane, share, self._owner, LEASE)
-            ]
-            return taken, leases.waiting(c, kinds) if taken else found, c.now
+        def take(c: Transaction) -> tuple[list[Job], dict[Key, float], float]:
+            waiting = {(kind, lane): due for kind, lane, due in leases.waiting(c, self._kinds)}
+            taken = list[Job]()
+            for key, share in turns.share([key for key, due in waiting.items() if due <= c.now]).items():
+                these = leases.take(c, *key, share, self._owner, LEASE)
+                taken += these
+                if len(these) < share:
+                    next_due = leases.next_due(c, *key)
+                    waiting[key] = math.inf if next_due is None else next_due
+            return taken, waiting, c.now
 
         taken, waiting, now = await self._journal.run(take)
         for job in taken:
             self._lanes.began(_lane(job))
-            task = asyncio.create_task(self._do(job), name=f"job {job.id}")
+            task = asyncio.create_task(self._turn(job), name=f"jobs of {job.kind} {job.lane}")
             self._running[task] = job
             task.add_done_callback(self._one_ended)
         # Of a lane that is full, or of all if there are too many, the end of a job tells; not the time.
         turns = self._lanes.turns()
         pauses = [
-            max(due - now, self._lanes.opens_in((kind, lane)))
-            for kind, lane, due in waiting
-            if self._lanes.opens_in((kind, lane)) or (turns.of((kind, lane)) and turns.left > 0)
+            max(due - now, self._lanes.opens_in(key))
+            for key, due in waiting.items()
+            if self._lanes.opens_in(key) or (turns.of(key) and turns.left > 0)
         ]
         return max(min(pauses, default=LOOKS_EVERY), 0.05)
 
@@ -176,13 +171,17 @@ class Worker:
         """Prolongs the leases of what runs here, and takes up what others held who are dead. Raises JournalError."""
         running = {job.id: (job.taken, task) for task, job in self._running.items()}
 
-        def renew(c: Transaction) -> dict[int, int]:
+        def renew(c: Transaction) -> tuple[dict[int, int], dict[int, int]]:
             leases.renew(c, self._owner, LEASE)
             leases.release(c, self._owner, alone=False)
-            leases.give_back(c, self._owner, running)  # what was taken and then, by an error, not begun
-            return leases.takes(c, running)
+            unbegun = {job_id: taken for job_id, taken in leases.held(c, self._owner).items() if job_id not in running}
+            # Not what is about to begin: what was taken before the last time, and then, by an error, was not begun.
+            lost = [job_id for job_id, taken in unbegun.items() if self._unbegun.get(job_id) == taken]
+            leases.give_back(c, self._owner, lost)
+            return unbegun, leases.takes(c, running)
 
-        for job_id, takes in (await self._journal.run(renew)).items():
+        self._unbegun, taken_since = await self._journal.run(renew)
+        for job_id, takes in taken_since.items():
             taken, task = running[job_id]
             if takes != taken:
                 log.warning("job %d is another worker's now", job_id)
@@ -190,47 +189,71 @@ class Worker:
 
     # -- one job
 
-    async def _do(self, job: Job) -> None:
-        kind = self._kinds[job.kind]
-        bind(**job.log_ids, job=job.id)
+    async def _turn(self, job: Job) -> None:
+        """Does a job, and then those that are due in its lane."""
+        task = asyncio.current_task()
+        assert task is not None
+        following: Job | None = job
+        while following is not None:
+            job = following
+            with bound(**job.log_ids, job=job.id):
+                ending, following = await self._do(job)
+                self._running[task] = following or job
+                if isinstance(ending, Recorded) and ending.then is not None:
+                    try:
+                        await ending.then()
+                    except Exception:
+                        log.exception("job %d (%s) is over; what was to be done after it is not", job.id, job.kind)
+
+    async def _do(self, job: Job) -> tuple[Ending, Job | None]:
+        """How a job ended, and the one that is taken in its place."""
         try:
             with step(log, "job %d (%s), attempt %d", job.id, job.kind, job.attempts), span(job.kind):
-                ended = await self._outcome(job, kind)
+                ending = await self._kinds[job.kind].handler(job)
         except asyncio.CancelledError:
             # Given back at once, so that the next start need not wait for the lease to run out.
             await asyncio.shield(self._give_back(job))
             raise
-        change = self._learn(job, ended)
+        except Exception as e:
+            return await self._end(job, _ending_of(job, e))
+        return await self._end(job, ending)
+
+    async def _end(self, job: Job, ending: Ending) -> tuple[Ending, Job | None]:
+        """Records how a job ended, and takes the next one of its lane in the same transaction: jobs come many at a
+        time, and so each costs one transaction less."""
+        kind, key, change = self._kinds[job.kind], _lane(job), self._learn(job, ending)
+        lane, goes_on = self._lanes.state(key), not self._stopping and self._lanes.goes_on(key)
+
+        def end(c: Transaction) -> tuple[Job | None, list[Job], bool]:
+            record(c, job, ending, kind)
+            record_lane(c, lane, kind, change)
+            now = table.get(c, job.id)
+            over = now if now is not None and now.state not in (JobState.WAITING, JobState.RUNNING) else None
+            following = leases.take(c, *key, 1, self._owner, LEASE) if goes_on else []
+            return over, following, c.jobs_due
+
         while True:
             try:
-                over = await self._journal.run(lambda c: self._record(c, job, ended, kind, change))
+                over, following, others_due = await self._journal.run(end)
+                break
             except JournalError as e:
                 # Its work is done, or not, whatever can be recorded now: it is not to be done a second time for that.
                 log.error("how job %d (%s) ended is not recorded yet: %s", job.id, job.kind, e)
                 await self._clock.sleep(RECORDS_AGAIN_AFTER)
-                continue
             except JobLost as e:
                 log.warning("%s", e)
-                return
-            if over is not None:
-                self._on_over(over)
-            return
+                return ending, None
+            except Exception as e:
+                if not isinstance(ending, Recorded):
+                    raise
+                return await self._end(job, _ending_of(job, e))
+        if others_due:
+            self.wake()
+        if over is not None:
+            self._on_over(over)
+        return ending, following[0] if following else None
 
-    async def _outcome(self, job: Job, kind: Kind) -> Ended | TryLater | CannotBeDone | JobLost:
-        try:
-            return await kind.handler(job)
-        except (TryLater, CannotBeDone, JobLost) as e:
-            return e
-        except GatewayError as e:
-            kind_of_end = CannotBeDone if not e.transient else PlaceSilent if e.unanswered else TryLater
-            ended = kind_of_end(str(e))
-            ended.__cause__ = e
-            return ended
-        except Exception as e:
-            log.exception("job %d (%s) failed", job.id, job.kind)
-            return TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log")
-
-    def _learn(self, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost) -> Change:
+    def _learn(self, job: Job, ended: Ending) -> Change:
         match ended:
             case None | JobDone() | JobStep() | Recorded():
                 change = self._lanes.learn(_lane(job), Outcome.ANSWERED)
@@ -256,69 +279,18 @@ class Worker:
         except (JournalError, JobLost) as e:  # the next start does it
             log.info("job %d is not given back: %s", job.id, e)
 
-    def _record(
-        self, c: Transaction, job: Job, ended: Ended | TryLater | CannotBeDone | JobLost, kind: Kind, change: Change
-    ) -> Job | None:
-        """The job as it is now, where it is over. Raises JobLost."""
-        match ended:
-            case None:
-                pass
-            case Recorded(record):
-                record(c)
-            case JobLost():
-                log.warning("%s", ended)
-            case JobDone(text, payload):
-                log.info("job %d (%s) is done: %s", job.id, job.kind, text)
-                table.end(c, job, JobState.DONE, text, payload)
-            case JobStep(text, payload, after):
-                table.reschedule(c, job, text, payload=payload, after=after)
-            case CannotBeDone():
-                self._quarantine(c, job, str(ended), ended.payload)
-            case TryLater():
-                self._failed(c, job, ended, kind)
-        if isinstance(ended, NotDone) and (remark := remark_of(ended)):
-            table.note(c, job.id, f"the other side said: {remark}")
-        self._record_lane(c, job, kind, change)
-        now = table.get(c, job.id)
-        return None if now is None or now.state in (JobState.WAITING, JobState.RUNNING) else now
 
-    def _failed(self, c: Transaction, job: Job, ended: TryLater, kind: Kind) -> None:
-        now = table.get(c, job.id)
-        tried_for = c.now - (now or job).since  # a clock that was set moves it
-        if tried_for > kind.retry_for and job.attempts >= LEAST_ATTEMPTS:
-            self._quarantine(c, job, _given_up(job, tried_for, str(ended)), ended.payload)
-        else:
-            level = logging.WARNING if job.attempts in (1, 5) else logging.INFO
-            log.log(level, "job %d (%s), attempt %d failed: %s", job.id, job.kind, job.attempts, ended)
-            table.reschedule(c, job, str(ended), failed=True, payload=ended.payload)
-
-    def _record_lane(self, c: Transaction, job: Job, kind: Kind, change: Change) -> None:
-        """Keeps how a lane is for commands, which are other processes; and does what follows for those that wait."""
-        key, state = _lane(job), self._lanes.state(_lane(job))
-        if change is Change.NONE:
-            return
-        c.execute(delete(paused_lanes).where(paused_lanes.c.kind == key[0], paused_lanes.c.lane == key[1]))
-        if change is Change.REOPENED:
-            leases.hasten_lane(c, *key)
-            return
-        c.execute(
-            insert(paused_lanes).values(
-                kind=key[0], lane=key[1], since=state.since, failures=state.failures, next_at=c.now + state.next_in,
-                reason=state.reason[: table.MAX_TEXT],
-            )
-        )  # fmt: skip
-        if state.failures >= LEAST_ATTEMPTS:
-            for waits in leases.overdue(c, *key, c.now - kind.retry_for, GIVEN_UP_AT_ONCE):
-                self._quarantine(c, waits, _given_up(waits, c.now - waits.since, state.reason), None)
-
-    def _quarantine(self, c: Transaction, job: Job, reason: str, payload: Payload | None) -> None:
-        log.warning("job %d (%s) is quarantined: %s", job.id, job.kind, reason)
-        table.end(c, job, JobState.QUARANTINED, reason, payload)
+def _ending_of(job: Job, e: Exception) -> Ending:
+    """What an error of a handler's means for its job."""
+    if isinstance(e, TryLater | CannotBeDone | JobLost):
+        return e
+    if isinstance(e, GatewayError):
+        ending = (CannotBeDone if not e.transient else PlaceSilent if e.unanswered else TryLater)(str(e))
+        ending.__cause__ = e
+        return ending
+    log.error("job %d (%s) failed", job.id, job.kind, exc_info=e)
+    return TryLater(f"an error of the gateway itself ({type(e).__name__}): see its log")
 
 
 def _lane(job: Job) -> Key:
     return job.kind, job.lane
-
-
-def _given_up(job: Job, tried_for: float, reason: str) -> str:
-    return f"given up after {job.attempts} attempts in {tried_for / 3600:.1f} h: {reason}"

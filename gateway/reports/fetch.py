@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from gateway.alerts import end_alert, raise_alert
 from gateway.avara import ApiError
@@ -22,6 +23,7 @@ from gateway.journal import (
     JobState,
     JobStep,
     Journal,
+    Recorded,
     ReportVersion,
     StudyReport,
     Transaction,
@@ -114,14 +116,15 @@ class ReportFetcher:
         study = await self._which_study(payload)
         if study is not None:
             await self._compare(payload, study)
-        known = await self._journal.run(lambda c: self._release(c, job, payload, study))
-        self._added()
-        if not known:
+        if study is None:
+            unknown = alerts.unknown_study(payload, job.id)
+            await self._journal.run(lambda c: raise_alert(c, self._channels, unknown))
+            self._added()
             raise TryLater(
                 f"which study Avara's {payload.study_id} is, is not known: nobody has opened it through this "
                 f"gateway; say it: avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID"
             )
-        return None
+        return Recorded(partial(self._release, job=job, payload=payload, study=study))
 
     # -- the PDF
 
@@ -264,18 +267,14 @@ class ReportFetcher:
 
     # -- which study, which version, and where to
 
-    def _release(self, c: Transaction, job: Job, payload: FetchReport, study: str | None) -> bool:
-        """Lets a report go out, and ends its job; False where its *study* is not known."""
-        if study is None:
-            raise_alert(c, self._channels, alerts.unknown_study(payload, job.id))
-            return False
+    def _release(self, c: Transaction, *, job: Job, payload: FetchReport, study: str) -> None:
+        """Lets a report go out, and ends its job."""
         unknown = alerts.unknown_study(payload, job.id)
         end_alert(c, self._channels, dataclasses.replace(unknown, at=c.now))
         text = self._deliver(c, payload, study, pdf=True)
         jobs.end(c, job, JobState.DONE, text, payload.record(study))
         # What a delivery needs goes once the last of them has ended.
         jobs.clean_unneeded(c, payload.keys, after=self._keep_for)
-        return True
 
     def _deliver(self, c: Transaction, payload: FetchReport, study: str, *, pdf: bool) -> str:
         """Adds the deliveries of a report, unless they were added for the same content before; what was done."""

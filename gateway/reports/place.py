@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from gateway.journal import Ended, Job, Journal
+from gateway.journal import Ended, Job, Recorded
 from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import ReportDelivery, no_such_place
 from gateway.reports.jobs import DeliverReport
@@ -27,10 +27,9 @@ class Place(Protocol):
 class PlaceDelivery:
     """The handler of one kind of place."""
 
-    def __init__(self, delivery: ReportDelivery, *, journal: Journal, kind: str, places: Mapping[str, Place]) -> None:
+    def __init__(self, delivery: ReportDelivery, *, kind: str, places: Mapping[str, Place]) -> None:
         """*kind* is what the operator calls such a place; *places* are by the operator's names for them."""
         self._delivery = delivery
-        self._journal = journal
         self._kind = kind
         self._places = places
 
@@ -43,5 +42,4 @@ class PlaceDelivery:
         report, study = await self._delivery.report(payload), await self._delivery.study(payload)
         before = await self._delivery.texts_before(report) if place.combines and report.ordinal > 1 else ()
         record = await place.deliver(report, study, before)
-        await self._journal.run(lambda c: self._delivery.end(c, job, payload, record))
-        return None
+        return Recorded(lambda c: self._delivery.end(c, job, payload, record))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
-from gateway.journal import Ended, Job, Journal, ReportVersion, Transaction, TryLater
+from gateway.journal import Ended, Job, Journal, Recorded, ReportVersion, Transaction, TryLater
 from gateway.journal import reports as table
 from gateway.objects import ObjectStore, StoreError
 from gateway.outbox import Outbox, OutboxObject
@@ -70,8 +70,7 @@ class PacsDelivery:
                 )
             self._delivery.end(c, job, payload, f"{len(outgoing)} objects made, to be stored in {target}")
 
-        await self._journal.run(hand_over)
-        return None
+        return Recorded(hand_over)
 
     def _make(self, report: Report, study: StudyRecord, earlier: Earlier) -> list[DicomObject]:
         made = []
