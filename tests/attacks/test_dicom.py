@@ -18,8 +18,8 @@ from pydicom.uid import generate_uid
 from gateway.demo.sample import synthetic_ct
 from gateway.dicom.sop_classes import VERIFICATION
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import Context, request_pdu
+from gateway.pacs.upper.wire import data_pdus
 from tests.attacks.test_impostor import certificates, client  # noqa: F401  (a fixture)
 from tests.conftest import data_set
 
@@ -274,9 +274,9 @@ async def test_associations_that_cost_and_bring_nothing_are_read_slowly_and_othe
                 tasks = await flood(neighbour, more)
                 links = [caller.link for caller in gateway.parts.scp._standing()]
                 await asyncio.sleep(2)  # what they had to begin with is spent
-                began, before = time.monotonic(), sum(link._fragments for link in links)
+                began, before = time.monotonic(), sum(link._reader._fragments for link in links)
                 yield
-            fragments_a_second = (sum(link._fragments for link in links) - before) / (time.monotonic() - began)
+            fragments_a_second = (sum(link._reader._fragments for link in links) - before) / (time.monotonic() - began)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -21,8 +21,8 @@ from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.scu.get import GetRetriever
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper import dimse, negotiation, pdus
-from gateway.pacs.upper.link import MAX_PDU
 from gateway.pacs.upper.negotiation import Context, accept, read_answer, read_request, request_pdu
+from gateway.pacs.upper.wire import MAX_PDU
 from gateway.runtime.spools import Spools
 from gateway.studies.outcome import Complete
 from tests.field.inputs import CT, SERIES, STUDY, elements, encoded, held

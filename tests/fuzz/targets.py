@@ -31,9 +31,9 @@ from gateway.pacs.scp.contexts import of_storage
 from gateway.pacs.scp.places import Caller
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_answer, read_request, request_pdu
 from gateway.pacs.upper.spool import MemoryBody
+from gateway.pacs.upper.wire import ASSOCIATE_AC, ASSOCIATE_RJ, data_pdus
 from gateway.runtime.spools import Spools
 from gateway.studies.header import WANTED, read_header, read_header_tolerantly
 
@@ -134,9 +134,9 @@ class Acceptor:
             for _ in range(3):
                 await asyncio.sleep(0)
         link.connection_lost(None)
-        while self._scp._callers or link._flushing is not None:
+        while self._scp._callers or link.writing:
             await asyncio.sleep(0)
-        assert link._spool is None
+        assert link._reader._spool is None
         assert not link._messages
         assert not any(Path(self._spool.name).iterdir())
 

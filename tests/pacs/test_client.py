@@ -29,8 +29,8 @@ from gateway.pacs.scu.move import MoveRetriever
 from gateway.pacs.scu.retrieve import Selection
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import Context, Rejected, accept, read_request, reject_pdu
+from gateway.pacs.upper.wire import data_pdus
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDY, SERIES, OTHER_SERIES = "1.2.3", "1.2.3.1", "1.2.3.2"

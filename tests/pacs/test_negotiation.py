@@ -35,8 +35,8 @@ from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper import dimse
 from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import APPLICATION_CONTEXT, Context, accept, read_request
+from gateway.pacs.upper.wire import data_pdus
 from gateway.runtime.spools import Spools
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

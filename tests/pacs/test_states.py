@@ -22,8 +22,8 @@ from gateway.pacs.peer import Peer as Address
 from gateway.pacs.peer import Timeouts
 from gateway.pacs.upper import association
 from gateway.pacs.upper.association import Association
-from gateway.pacs.upper.link import data_pdus
 from gateway.pacs.upper.negotiation import Context, accept, read_answer, read_request, request_pdu
+from gateway.pacs.upper.wire import data_pdus
 from tests.pacs.test_wire import CT, EXPLICIT, RELEASE, VERIFICATION, Peer, Receiver, c_store, connected, store_request
 
 RQ = request_pdu("THEM", "US", [Context(CT, (EXPLICIT,)), Context(VERIFICATION, (EXPLICIT,))])

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from gateway.dicom.part10 import file_header
 from gateway.pacs.scp.server import StorageScp
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import HEADERS, MAX_COMMAND, MAX_PDU, data_pdus
 from gateway.pacs.upper.negotiation import Context, read_answer, request_pdu
+from gateway.pacs.upper.reader import HEADERS, MAX_COMMAND
 from gateway.pacs.upper.spool import Spool
+from gateway.pacs.upper.wire import MAX_PDU, data_pdus
 from gateway.runtime.spools import Spools
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

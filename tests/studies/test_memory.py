@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pacs.upper.link import data_pdus
+from gateway.pacs.upper.wire import data_pdus
 from tests.pacs.test_wire import Peer, store_request
 
 pytestmark = pytest.mark.slow

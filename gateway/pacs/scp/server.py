@@ -226,7 +226,7 @@ class StorageScp:
         standing = self._standing()
         share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
         for caller in standing:
-            caller.link.spool_above = share
+            caller.link.hold_in_memory(share)
 
     async def _serve(self, caller: Caller) -> None:
         link = caller.link
@@ -293,8 +293,7 @@ class StorageScp:
             uncompressed_only = proposal.calling_ae_title in self._uncompressed_only_from
             choose = choice(uncompressed_only=uncompressed_only, commitment=self._on_commitment is not None)
         accepted, answer = accept(proposal, content, choose)
-        link.contexts = frozenset(accepted.contexts)
-        link.established = True
+        link.establish(accepted.contexts)
         caller.title = titles.calling
         self._door.left(caller)
         self._share_memory()

@@ -8,16 +8,7 @@ if TYPE_CHECKING:
     from gateway.pacs.upper import dimse
     from gateway.pacs.upper.association import RELEASE_RP_PDU, Association
     from gateway.pacs.upper.cpu import FRUITLESS, TAKEN, CpuBudget
-    from gateway.pacs.upper.link import (
-        ASSOCIATE_RQ,
-        P_DATA_TF,
-        RELEASE_RQ,
-        ConnectionClosed,
-        Link,
-        Message,
-        ServiceProvider,
-        data_pdus,
-    )
+    from gateway.pacs.upper.link import ConnectionClosed, Link
     from gateway.pacs.upper.negotiation import (
         APPLICATION_CONTEXT,
         APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -36,7 +27,9 @@ if TYPE_CHECKING:
         request_pdu,
     )
     from gateway.pacs.upper.pdus import Titles, read_titles
+    from gateway.pacs.upper.reader import Message
     from gateway.pacs.upper.spool import SPOOL_ABOVE, DataSetTooLarge, FileBody, MemoryBody, Spool
+    from gateway.pacs.upper.wire import ASSOCIATE_RQ, P_DATA_TF, RELEASE_RQ, ServiceProvider, data_pdus
 else:
     __getattr__ = on_demand(__name__)
 

@@ -22,9 +22,11 @@ from gateway.pacs import (
     names_of,
 )
 from gateway.pacs.upper import dimse
-from gateway.pacs.upper.link import RELEASE_RP, RELEASE_RQ, ConnectionClosed, Link, Message, data_pdus
+from gateway.pacs.upper.link import ConnectionClosed, Link
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
+from gateway.pacs.upper.reader import Message
 from gateway.pacs.upper.spool import SPOOL_ABOVE
+from gateway.pacs.upper.wire import RELEASE_RP, RELEASE_RQ, data_pdus
 from gateway.runtime import Spools, bound, in_thread, next_association
 
 log = logging.getLogger(__name__)
@@ -111,8 +113,7 @@ class Association:
         if isinstance(answer, Rejected):
             link.close()
             raise AssociationRejected(_rejection(peer, answer), transient=answer.transient)
-        link.contexts = frozenset(answer.contexts)
-        link.established = True
+        link.establish(answer.contexts)
         association = cls(peer, link, answer)
         if not answer.contexts:
             await association.release()

@@ -1,8 +1,5 @@
-"""The DICOM upper layer's wire: PDUs in and out of one TCP connection, on asyncio (PS3.8 §9.3).
-
-A P-DATA-TF PDU is never held whole: its fragments flow into the message that they belong to as the
-bytes come, so a PDU's size costs no memory and an unlimited-PDU peer is as welcome as any. Every other
-PDU is small, collected whole and bounded.
+"""One TCP connection of the DICOM upper layer, on asyncio: when it is read, how it is written, how it ends (PS3.8 §9).
+What its bytes say is read in reader.py.
 
 TCP_NODELAY and TCP_QUICKACK are set on every connection. Stock PACS send a C-STORE as several small
 writes with Nagle's algorithm on, and the kernel's delayed ACK then stalls each instance by 40 ms or
@@ -16,74 +13,21 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.pacs import PacsUnreachable
-from gateway.pacs.upper import dimse
 from gateway.pacs.upper.cpu import Account
-from gateway.pacs.upper.spool import DataSetTooLarge, FileBody, MemoryBody, Spool
+from gateway.pacs.upper.reader import Message, PduReader, Violation
+from gateway.pacs.upper.wire import ABORT, ServiceProvider
 from gateway.runtime import Spools
-
-ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA_TF, RELEASE_RQ, RELEASE_RP, ABORT = range(1, 8)
-
-MAX_PDU = 256 * 1024
-"""Bytes; the Maximum Length that we announce (PS3.8 D.1)."""
-
-HEADERS = 64
-"""Bytes that a P-DATA-TF PDU may have beyond that: some count what is in it without the headers before that."""
-
-MAX_CONTROL_PDU = 512 * 1024
-"""Bytes; an A-ASSOCIATE-RQ of 128 contexts with every transfer syntax is half of this."""
-
-MAX_COMMAND = 16 * 1024
-"""Bytes of one command set; C-MOVE responses with an Error Comment are a few hundred."""
-
-MAX_DATA_SET = 1024 * 1024
-"""Bytes of a data set that is no instance: identifiers, reports of storage commitment."""
-
-FRAGMENTS_ALLOWED = 1000
-"""Fragments of any size that an association may begin with; from then on they must have a size on average."""
-
-LEAST_FRAGMENT = 32
-"""Bytes, on average. Smaller ones are work for us and none for the sender: a megabyte of empty ones takes a second."""
 
 MESSAGES_AHEAD = 64
 """Messages that may wait for their reader before the connection is no longer read."""
 
-_SPEAKS = {0x48: "HTTP", 0x3C: "HTTP", 0x15: "TLS", 0x16: "TLS"}
-"""First bytes that no PDU has: of ``HTTP/1.1``, of ``<html>``, of an alert and of a handshake (RFC 8446 §5.1)."""
-
 _READ = 256 * 1024
 _FIRST_READ = 16 * 1024  # before it is known that somebody is cheap to read
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
-
-_PDU_HEADER = struct.Struct(">BxI")
-_PDV_HEADER = struct.Struct(">IBB")
-
-
-class ServiceProvider:
-    """Reasons of an A-ABORT by the service provider (PS3.8 Table 9-26)."""
-
-    NOT_SPECIFIED = 0
-    UNRECOGNIZED_PDU = 1
-    UNEXPECTED_PDU = 2
-    INVALID_PARAMETER = 6
-
-
-@dataclass(slots=True)
-class Message:
-    """One DIMSE message: its command, and its data set where it has one."""
-
-    context_id: int
-    command: dict[int, int | str]
-    body: MemoryBody | FileBody | None = None
-    failure: OSError | None = None
-    """Why the data set could not be spooled; the message is whole otherwise, and can be answered."""
-
-    def close(self) -> None:
-        """Gives back what the data set holds."""
-        if self.body is not None:
-            self.body.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +43,18 @@ class Link(asyncio.BufferedProtocol):
     """One connection. Control PDUs come out of :meth:`control`, messages out of :meth:`message`."""
 
     def __init__(self, spools: Spools, *, spool_above: int, account: Account | None = None):
-        """An instance that is larger than *spools* takes is read to its end, kept nowhere, and refused. *account* is
-        charged for what reading costs; without it that is not counted."""
-        self._spools = spools
+        """*spools* and *spool_above* are as :class:`PduReader` has them. *account* is charged for what reading costs;
+        without it that is not counted."""
         self._account = account
         self._resting: asyncio.TimerHandle | None = None
-        self.spool_above = spool_above
-        """Bytes of a data set that are held in memory; holds for the next one."""
         self._buffer = memoryview(b"")
-        self._pending = bytearray()  # a header, or a control PDU, that is not whole yet
-        self._needed = _PDU_HEADER.size
-        self._pdu_type = 0
-        self._pdu_left = 0  # bytes of the present P-DATA-TF that were not read yet
-        self._pdv_left = 0
-        self._pdv_context = 0
-        self._pdv_flags = 0
-        self._state = self._pdu_header
-        self._command = bytearray()
-        self._fragments = 0
-        self._fragment_bytes = 0
-        self._data_left = 0  # bytes that the present data set may still have
-        self._message: Message | None = None
-        self._spool: Spool | None = None
-        self._context: int | None = None  # the one that the present message came in
-        self._flushing: asyncio.Task[None] | None = None
+        self._reader = PduReader(
+            spools,
+            spool_above=spool_above,
+            on_control=self._take_control,
+            on_message=self._take_message,
+            on_written=self._throttle,
+        )
         self._messages: deque[Message] = deque()
         self._controls: deque[tuple[int, bytes]] = deque()
         self._arrived = asyncio.Event()
@@ -132,13 +64,7 @@ class Link(asyncio.BufferedProtocol):
         self._writable.set()
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
-        self.established = False
-        """Whether P-DATA-TF is allowed: set by the association once it is accepted."""
-        self.contexts: frozenset[int] = frozenset()
-        """IDs of the accepted presentation contexts."""
         self.closed: Closed | None = None
-        self.speaks = ""
-        """What the other side speaks instead of DICOM, where that can be told."""
         self.last_received = 0.0
         """Event-loop seconds at which bytes last came."""
 
@@ -167,11 +93,7 @@ class Link(asyncio.BufferedProtocol):
         if self._account is not None:
             self._account.close()
         self._writable.set()
-        spool, self._spool = self._spool, None
-        if spool is not None and self._flushing is not None:
-            self._flushing.add_done_callback(lambda _: spool.close())
-        elif spool is not None:
-            spool.close()
+        self._reader.close()
 
     def eof_received(self) -> bool:
         """The other side sends no more: the connection is done."""
@@ -190,15 +112,33 @@ class Link(asyncio.BufferedProtocol):
             self.closed = how
         self._arrived.set()
 
+    def establish(self, contexts: Collection[int]) -> None:
+        """The association stands: messages in *contexts*, IDs of the accepted presentation contexts, are taken."""
+        self._reader.contexts = frozenset(contexts)
+
+    @property
+    def established(self) -> bool:
+        """Whether an association stands, or stood."""
+        return self._reader.contexts is not None
+
+    def hold_in_memory(self, size: int) -> None:
+        """From the next data set on, so many bytes of it are held in memory before it is spooled."""
+        self._reader.spool_above = size
+
+    @property
+    def speaks(self) -> str:
+        """What the other side speaks instead of DICOM, where that can be told."""
+        return self._reader.speaks
+
     @property
     def in_message(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self._context is not None or bool(self._pending)
+        return self._reader.in_message
 
     @property
     def writing(self) -> bool:
         """Whether nothing is read until what came is on the disk."""
-        return self._flushing is not None
+        return self._reader.writing is not None
 
     @property
     def peer_host(self) -> str:
@@ -221,7 +161,7 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
-        cheap = self.established and (self._account is None or self._account.sound)
+        cheap = self._reader.contexts is not None and (self._account is None or self._account.sound)
         wanted = _READ if cheap else _FIRST_READ
         if len(self._buffer) != wanted:
             # A view: asyncio's TLS reads into slices of it, and a slice of a bytearray would be a copy.
@@ -234,11 +174,11 @@ class Link(asyncio.BufferedProtocol):
         self.last_received = asyncio.get_running_loop().time()
         # This thread's CPU, dear as the call is: the clock on the wall has others' turns in it.
         began = time.thread_time()
-        data = self._buffer[:nbytes]
+        data, reader = self._buffer[:nbytes], self._reader
         try:
             while data and self.closed is None:
-                data = self._state(data)
-        except _Violation as e:
+                data = reader.read(data)
+        except Violation as e:
             self.abort(str(e), reason=e.reason)
         self.spend(time.thread_time() - began, nbytes)
         self._throttle()
@@ -264,193 +204,29 @@ class Link(asyncio.BufferedProtocol):
         self._arrived.set()
         self._throttle()
 
-    def _collect(self, data: memoryview) -> memoryview:
-        """Moves what is needed from *data* to what is pending; returns the rest."""
-        take = self._needed - len(self._pending)
-        self._pending += data[:take]
-        return data[take:]
-
-    def _pdu_header(self, data: memoryview) -> memoryview:
-        if not self._pending and len(data) >= 6:
-            pdu_type, length = _PDU_HEADER.unpack_from(data)
-            data = data[6:]
-        else:
-            data = self._collect(data)
-            if len(self._pending) < 6:
-                return data
-            pdu_type, length = _PDU_HEADER.unpack(self._pending)
-            self._pending.clear()
-        if pdu_type == P_DATA_TF:
-            if not self.established:
-                raise _Violation("P-DATA-TF before the association stands", ServiceProvider.UNEXPECTED_PDU)
-            if length > MAX_PDU + HEADERS:
-                raise _Violation(f"P-DATA-TF of {length} bytes, more than announced", ServiceProvider.INVALID_PARAMETER)
-            self._pdu_left = length
-            self._needed = 6
-            if not length:
-                self._count_fragment(0)
-            if length:
-                self._state = self._pdv_header
-            return data
-        if not ASSOCIATE_RQ <= pdu_type <= ABORT:
-            self.speaks = _SPEAKS.get(pdu_type, "")
-            raise _Violation(f"PDU of unknown type {pdu_type:#04x}", ServiceProvider.UNRECOGNIZED_PDU)
-        if length > MAX_CONTROL_PDU or (pdu_type >= RELEASE_RQ and length != 4):
-            raise _Violation(f"PDU of type {pdu_type:#04x} of {length} bytes", ServiceProvider.INVALID_PARAMETER)
-        self._pdu_type, self._needed = pdu_type, length
-        self._state = self._control_pdu
-        return data
-
-    def _control_pdu(self, data: memoryview) -> memoryview:
-        data = self._collect(data)
-        if len(self._pending) == self._needed:
-            content = bytes(self._pending)
-            self._pending.clear()
-            self._needed, self._state = 6, self._pdu_header
-            self._take_control(content)
-        return data
-
-    def _take_control(self, content: bytes) -> None:
-        if self._pdu_type == ABORT:
+    def _take_control(self, pdu_type: int, content: bytes) -> None:
+        if pdu_type == ABORT:
             source = "user" if content[2] == 0 else f"provider, reason {content[3]}"
             self._end(Closed(f"the other side aborted the association (by its {source})"))
             self.close()
             return
-        self._controls.append((self._pdu_type, content))
+        self._controls.append((pdu_type, content))
         if len(self._controls) > 4:
-            raise _Violation("more control PDUs than any association has", ServiceProvider.UNEXPECTED_PDU)
+            raise Violation("more control PDUs than any association has", ServiceProvider.UNEXPECTED_PDU)
         self._arrived.set()
 
-    def _pdv_header(self, data: memoryview) -> memoryview:
-        if not self._pending and len(data) >= 6:
-            length, context_id, flags = _PDV_HEADER.unpack_from(data)
-            data = data[6:]
-        else:
-            data = self._collect(data)
-            if len(self._pending) < 6:
-                return data
-            length, context_id, flags = _PDV_HEADER.unpack(self._pending)
-            self._pending.clear()
-        if length < 2 or length + 4 > self._pdu_left:
-            raise _Violation("presentation data value longer than its PDU", ServiceProvider.INVALID_PARAMETER)
-        if context_id not in self.contexts:
-            raise _Violation(f"presentation context {context_id} was not accepted", ServiceProvider.INVALID_PARAMETER)
-        if self._context is not None and context_id != self._context:
-            raise _Violation("one message in two presentation contexts", ServiceProvider.INVALID_PARAMETER)
-        if (flags & 1) != (self._message is None):
-            raise _Violation(
-                "data set fragment without a command"
-                if self._message is None
-                else "command fragment within a data set",
-                ServiceProvider.UNEXPECTED_PDU,
-            )
-        self._count_fragment(length)
-        self._pdu_left -= length + 4
-        self._pdv_left, self._pdv_context, self._pdv_flags = length - 2, context_id, flags
-        self._context = context_id
-        if self._pdv_left:
-            self._state = self._pdv_data
-        else:
-            self._pdv_done()
-        return data
-
-    def _pdv_data(self, data: memoryview) -> memoryview:
-        fragment = data[: self._pdv_left]
-        self._pdv_left -= len(fragment)
-        if self._pdv_flags & 1:
-            if len(self._command) + len(fragment) > MAX_COMMAND:
-                raise _Violation("command set too long", ServiceProvider.INVALID_PARAMETER)
-            self._command += fragment
-        else:
-            self._take_data(fragment)
-        if not self._pdv_left:
-            self._pdv_done()
-        return data[len(fragment) :]
-
-    def _count_fragment(self, length: int) -> None:
-        self._fragments += 1
-        self._fragment_bytes += length
-        if self._fragments > FRAGMENTS_ALLOWED and self._fragment_bytes < self._fragments * LEAST_FRAGMENT:
-            raise _Violation("fragments with next to nothing in them", ServiceProvider.INVALID_PARAMETER)
-
-    def _take_data(self, fragment: memoryview) -> None:
-        assert self._spool is not None
-        assert self._message is not None
-        self._data_left -= len(fragment)
-        if self._data_left >= 0:
-            if self._spool.add(fragment):
-                self._flush()
-            return
-        if dimse.number(self._message.command, dimse.COMMAND_FIELD) != dimse.C_STORE_RQ:
-            raise _Violation(f"a data set of more than {MAX_DATA_SET} bytes", ServiceProvider.INVALID_PARAMETER)
-        if self._data_left < -self._spools.largest:
-            raise _Violation("an instance without an end", ServiceProvider.INVALID_PARAMETER)
-        self._spool.refuse(DataSetTooLarge(self._spools.largest))
-
-    def _pdv_done(self) -> None:
-        self._state = self._pdv_header if self._pdu_left else self._pdu_header
-        if not self._pdv_flags & 2:
-            return
-        if self._pdv_flags & 1:
-            try:
-                command = dimse.decode(self._command)
-            except dimse.MalformedCommand as e:
-                raise _Violation(str(e), ServiceProvider.INVALID_PARAMETER) from e
-            self._command.clear()
-            field = dimse.number(command, dimse.COMMAND_FIELD)
-            if field in dimse.WITHOUT_DATA_SET or dimse.has_no_data_set(command):
-                self._deliver(Message(self._pdv_context, command))
-            else:
-                self._data_left = self._spools.largest if field == dimse.C_STORE_RQ else MAX_DATA_SET
-                self._message = Message(self._pdv_context, command)
-                self._spool = Spool(self._spools, spool_above=self.spool_above)
-            return
-        message, spool = self._message, self._spool
-        assert message is not None
-        assert spool is not None
-        self._message = self._spool = None
-        if spool.in_file or self._flushing is not None:
-            self._flush(spool, message)
-        else:
-            message.body = spool.body()
-            self._deliver(message)
-
-    def _deliver(self, message: Message) -> None:
-        self._context = None
+    def _take_message(self, message: Message) -> None:
         if self.closed is not None:  # nobody is left to be answered
             message.close()
             return
         self._messages.append(message)
         self._arrived.set()
 
-    # A large data set goes to its file in blocks, each written while the connection is not read. What came
-    # in the same read as the end of a block is still parsed, and bounded by the size of one read.
-
-    def _flush(self, spool: Spool | None = None, ends: Message | None = None) -> None:
-        before = self._flushing
-        target = spool or self._spool
-        assert target is not None
-        self._flushing = asyncio.get_running_loop().create_task(self._write_out(target, ends, before))
-
-    async def _write_out(self, spool: Spool, ends: Message | None, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await before
-        await spool.flush()
-        if ends is not None:
-            try:
-                ends.body = spool.body()
-            except OSError as e:
-                ends.failure = e
-            self._deliver(ends)
-        if self._flushing is asyncio.current_task():
-            self._flushing = None
-        self._throttle()
-
     def _throttle(self) -> None:
         """Reads the connection exactly while somebody has room for what comes."""
         # Who waits for a message takes it before more is read: it is no reason to stop, two system calls saved.
         queued = len(self._messages) - self._awaited
-        hold = self._flushing is not None or self._resting is not None or queued >= self.messages_ahead
+        hold = self._reader.writing is not None or self._resting is not None or queued >= self.messages_ahead
         if hold is self._held:
             return
         transport = self._transport
@@ -485,7 +261,7 @@ class Link(asyncio.BufferedProtocol):
     async def message(self) -> Message | tuple[int, bytes]:
         """The next message, or control PDU once no message waits before it. Raises ConnectionClosed."""
         while not self._messages or self._resting is not None:
-            if self._controls and self._flushing is None and not self._messages:
+            if self._controls and self._reader.writing is None and not self._messages:
                 return self._controls.popleft()
             self._awaited = True
             try:
@@ -536,30 +312,3 @@ class ConnectionClosed(PacsUnreachable):
     def __init__(self, how: Closed) -> None:
         super().__init__(how.text)
         self.how = how
-
-
-class _Violation(Exception):
-    """What came is not what PS3.8 allows: the association is aborted with this reason."""
-
-    def __init__(self, text: str, reason: int) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-def data_pdus(
-    context_id: int, payload: bytes | memoryview, *, command: bool, last: bool, max_pdu: int
-) -> list[bytes | memoryview]:
-    """P-DATA-TF PDUs that carry *payload*, one presentation data value each (PS3.8 §9.3.5).
-
-    *max_pdu* is the other side's Maximum Length; *last* says whether the message's command or data set
-    ends with this payload.
-    """
-    view = memoryview(payload)
-    room = max_pdu - 6
-    pdus: list[bytes | memoryview] = []
-    for at in range(0, len(view), room) or (0,):
-        fragment = view[at : at + room]
-        flags = (1 if command else 0) | (2 if last and at + room >= len(view) else 0)
-        header = _PDU_HEADER.pack(P_DATA_TF, len(fragment) + 6) + _PDV_HEADER.pack(len(fragment) + 2, context_id, flags)
-        pdus += (header, fragment)
-    return pdus

@@ -16,8 +16,8 @@ from gateway.dicom import (
 )
 from gateway.pacs import ProtocolViolation
 from gateway.pacs.upper import pdus
-from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, MAX_PDU
 from gateway.pacs.upper.pdus import ContextItem, Titles
+from gateway.pacs.upper.wire import ASSOCIATE_AC, ASSOCIATE_RJ, MAX_PDU
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 

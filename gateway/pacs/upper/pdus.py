@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.pacs import ProtocolViolation
-from gateway.pacs.upper.link import ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ
+from gateway.pacs.upper.wire import ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ
 
 FIXED = 68
 """Bytes of an A-ASSOCIATE-RQ or -AC before its items (PS3.8 Tables 9-11 and 9-17)."""
