@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,7 @@ from gateway.pacs import (
     is_named,
     names_of,
 )
-from gateway.pacs.upper import dimse
+from gateway.pacs.upper import dimse, failures
 from gateway.pacs.upper.link import ConnectionClosed, Link
 from gateway.pacs.upper.negotiation import Accepted, Context, Rejected, read_answer, request_pdu
 from gateway.pacs.upper.reader import Message
@@ -88,7 +87,7 @@ class Association:
                 f"through?{tls}"
             ) from e
         except OSError as e:
-            raise PacsUnreachable(f"{peer} {_no_connection(e, peer)}") from e
+            raise PacsUnreachable(f"{peer} {failures.no_connection(e, peer)}") from e
         try:
             if peer.tls is not None:
                 _check_certificate(peer, names_of(link.peer_certificate or {}))
@@ -103,7 +102,7 @@ class Association:
                 f"{peer.timeouts.associate:g} s: is this its DICOM port?"
             ) from e
         except ConnectionClosed as e:
-            raise PacsUnreachable(f"{peer} {_no_answer(link, e, peer)}") from e
+            raise PacsUnreachable(f"{peer} {failures.no_answer(e, peer, speaks=link.speaks)}") from e
         except ProtocolViolation as e:
             link.abort("unreadable answer to A-ASSOCIATE-RQ")
             raise ProtocolViolation(f"{peer} answers with {e}: is this its DICOM port?") from e
@@ -112,7 +111,7 @@ class Association:
             raise
         if isinstance(answer, Rejected):
             link.close()
-            raise AssociationRejected(_rejection(peer, answer), transient=answer.transient)
+            raise AssociationRejected(f"{peer} {failures.rejection(answer, peer)}", transient=answer.transient)
         link.establish(answer.contexts)
         association = cls(peer, link, answer)
         if not answer.contexts:
@@ -250,57 +249,3 @@ def _check_certificate(peer: Peer, names: Collection[str]) -> None:
             f"{peer} shows a certificate that names {', '.join(sorted(names)) or 'nobody'}: where that is this PACS, "
             "add one of these to its pacs[].certificate_names (or *, for whatever its authority has signed)"
         )
-
-
-def _no_connection(e: OSError, peer: Peer) -> str:
-    if isinstance(e, ssl.SSLCertVerificationError):
-        return f"shows a certificate that cannot be trusted: {_distrust(e)}"
-    if isinstance(e, ssl.SSLError) and e.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
-        return "does not speak TLS on this port: write the port that does, or leave its tls out"
-    if isinstance(e, ssl.SSLError) and "ALERT" in (e.reason or ""):
-        return f"refuses our TLS ({e.reason}): does it trust our tls.certificate_file, and is that still valid?"
-    if peer.tls is not None and isinstance(e, ConnectionResetError | ConnectionAbortedError | ssl.SSLError):
-        return (
-            "closed the connection on our TLS hello: does this port speak TLS? If not, write the one that does, or "
-            "leave its tls out"
-        )
-    return f"cannot be reached ({e.strerror or e}): is it up, are host and port right?"
-
-
-def _distrust(e: ssl.SSLCertVerificationError) -> str:
-    """What is wrong with a certificate, by OpenSSL's number for it (X509_V_ERR_…)."""
-    if e.verify_code == 10:
-        return "it has expired: have it renewed there"
-    if e.verify_code == 9:
-        return "it is not valid yet: are both clocks right?"
-    if e.verify_code in (18, 19, 20, 21):
-        return "tls.ca_file has not the authority that signed it: add that there"
-    return f"{e.verify_message}: renew it there, or add its authority to tls.ca_file"
-
-
-def _no_answer(link: Link, e: ConnectionClosed, peer: Peer) -> str:
-    match link.speaks:
-        case "HTTP":
-            return "is a web server on this port: write its DICOM port (of Orthanc, 4242 rather than 8042)"
-        case "TLS":
-            return "speaks TLS on this port: give it tls, or write the port without"
-    if peer.tls is not None:
-        return f"closed the connection after TLS ({e}): does it trust our tls.certificate_file, and know our AE title?"
-    return (
-        f"closed the connection instead of answering our A-ASSOCIATE-RQ ({e}): does it know {peer.calling_ae_title}, "
-        "and does it expect TLS?"
-    )
-
-
-def _rejection(peer: Peer, rejected: Rejected) -> str:
-    fix = {
-        (1, 3): f"register AE title {peer.calling_ae_title} in it",
-        (
-            1,
-            7,
-        ): f"its AE title is not {peer.ae_title}: correct pacs.ae_title, which may be swapped with dicom.ae_title; "
-        "where that is right, register "
-        f"{peer.calling_ae_title} in it, since some answer so to callers that they do not know",
-        (3, 2): "lower pacs.max_associations, or raise its limit",
-    }.get((rejected.source, rejected.reason), "its own log says more")
-    return f"{peer} rejects AE {peer.calling_ae_title}: {rejected}; {fix}"
