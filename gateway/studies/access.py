@@ -93,12 +93,15 @@ class StudyAccessHandler:
         uid = event.data.study_instance_uid
         async with self._cache.pinned(uid):
             # Before the answer leaves: a report may name this study by Avara's id alone, and the URLs
-            # must outlive an eviction that begins now.
+            # must outlive an eviction that begins now. The disk is waited for beside what else has to be done.
             validity = self._clock.now() + self._url_expiry
             within = (delivery.deadline - asyncio.get_running_loop().time()) * NOTED_WITHIN
-            await self._note(event, validity, within)
-            answer = await self._permitted(event, delivery)
-            if answer.urls:
+            noted = asyncio.create_task(self._note(event, validity, within))
+            try:
+                answer = await self._permitted(event, delivery)
+            finally:
+                await noted
+            if answer.urls and not answer.cached:  # the ledger may not have known the study before
                 await self._note(event, validity, within)
             return answer
 

@@ -213,3 +213,29 @@ async def test_the_studys_two_names_are_remembered(pacs, start):
     gateway = await start(pacs)
     await gateway.ask("1.2.3.4.5", "stu_0123")
     assert await gateway.parts.journal.run(lambda c: study_of(c, "stu_0123")) == "1.2.3.4.5"
+
+
+async def test_no_answer_leaves_before_the_journal_has_noted_it_and_a_cached_one_is_noted_once(simulator, start):
+    study, instances = sample_study()
+    simulator.add(*(i.content for i in instances))
+    gateway = await start(simulator)
+    journal, noted, may_note = gateway.parts.journal, [], asyncio.Event()
+    note = journal.access
+
+    async def access(*args, **times):
+        await may_note.wait()
+        await note(*args, **times)
+        noted.append(args)
+
+    journal.access = access
+    for notes in (2, 1):  # a study that comes only now is in no ledger before
+        noted.clear()
+        may_note.clear()
+        answer = asyncio.create_task(gateway.ask(study))
+        await asyncio.sleep(0.5)
+        assert not answer.done()
+        may_note.set()
+        assert len((await answer)["urls"]) == len(instances)
+        assert len(noted) == notes
+    (ledger,) = await journal.cached_studies()
+    assert ledger.urls_valid_until > journal.clock.now()
