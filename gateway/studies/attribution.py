@@ -43,17 +43,28 @@ class Attribution:
 
         *study_instance_uid* and *read* are what its header says, with empty UIDs where it says nothing.
         """
-        names = [uid for uid in dict.fromkeys((read.sop_instance_uid, incoming.sop_instance_uid)) if is_usable(uid)]
+        # A command set is the PACS's word, as its list is; a file may even have the UID of another listed instance.
+        # What stands before a data set that comes by HTTP is of the file.
+        said = [incoming.sop_instance_uid, read.sop_instance_uid]
+        names = [uid for uid in dict.fromkeys(reversed(said) if incoming.by == "WADO-RS" else said) if is_usable(uid)]
         if not names:
             return None
         flight, name = await self._listed(incoming, study_instance_uid, names)
         if flight is None:
+            name = read.sop_instance_uid if read.sop_instance_uid in names else names[0]
             candidates = self._candidates(incoming, study_instance_uid)
             told = bool(incoming.answers) or study_instance_uid in ("", *(f.study_instance_uid for f in candidates))
             if len(candidates) != 1 or not told:
                 return None
             flight = candidates[0]
         return flight, as_listed(flight, name, study_instance_uid, read)
+
+    def is_anothers(self, flight: Flight, sop_instance_uid: str) -> bool:
+        """Whether an instance whose file names the study of *flight* is listed in another one, and not there: studies
+        are split and joined in a PACS's database."""
+        return sop_instance_uid not in (flight.expected or ()) and any(
+            sop_instance_uid in (other.expected or ()) for other in self._flights.values() if other is not flight
+        )
 
     def _candidates(self, incoming: IncomingInstance, study_instance_uid: str) -> list[Flight]:
         own = self._flights.get(study_instance_uid) or self._flights.get(incoming.answers)
@@ -81,17 +92,20 @@ class Attribution:
     async def _listed(
         self, incoming: IncomingInstance, study_instance_uid: str, names: list[str]
     ) -> tuple[Flight | None, str]:
-        """The flight whose list has one of *names*, and that one; waits for lists that are still being made."""
+        """The flight whose list has one of *names*, and that one, empty where none has; waits for lists that are still
+        being made."""
         loop = asyncio.get_running_loop()
         until = loop.time() + HOLDS_FOR
         while True:
             candidates = self._candidates(incoming, study_instance_uid)
+            answered = self._flights.get(incoming.answers)
+            of_sender = [f for f in self._flights.values() if incoming.calling_ae_title in f.senders]
             for name in names:
-                for flight in candidates:
+                for flight in (*([answered] if answered else ()), *candidates, *of_sender):
                     if name in (flight.expected or ()):
                         return flight, name
             if all(flight.series.ended or not flight.senders for flight in candidates) or loop.time() >= until:
-                return None, names[0]
+                return None, ""
             await asyncio.sleep(LOOKS_EVERY)
 
 

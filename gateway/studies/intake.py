@@ -176,7 +176,12 @@ class Intake:
         instance = instance.with_size(len(prefix) + incoming.body.size)
         flight = self._flights.get(study_instance_uid)
         # All in nearly every case: its study is awaited, and the command set names the instance that the data set is.
-        if flight is None or instance.sop_instance_uid != incoming.sop_instance_uid or not instance.series_instance_uid:
+        if (
+            flight is None
+            or instance.sop_instance_uid != incoming.sop_instance_uid
+            or not instance.series_instance_uid
+            or self._attribution.is_anothers(flight, instance.sop_instance_uid)
+        ):
             found = await self._attribution.find(incoming, study_instance_uid, instance)
             if found is not None:
                 flight, instance = found

@@ -119,3 +119,10 @@ def test_of_several_answers_one_without_a_patient_id_disputes_nothing_but_anothe
     one = the_one(records)
     assert one.disputed is disputed
     assert disputed or one.patient_id == "P1"
+
+
+@pytest.mark.parametrize("counts", [("33", "20"), ("20", "33"), ("33", ""), ("", "33"), ("", "")])
+def test_of_several_answers_the_highest_count_is_what_a_list_is_compared_with(counts):
+    records = [record_of({STUDY_UID: b"1.2", COUNT: n.encode(), 0x00201206: n.encode()}) for n in counts]
+    highest = 33 if "33" in counts else None
+    assert (the_one(records).instances, the_one(records).series) == (highest, highest)

@@ -15,6 +15,12 @@ from gateway.demo.sample import sample_study
 from gateway.dicom.elements import MalformedDataSet
 from gateway.dicom.encoding import encode_data_set
 from gateway.dicom.reidentify import with_uids
+from gateway.pacs.receiver import IncomingInstance
+from gateway.pacs.scu.results import InstanceRef
+from gateway.pacs.upper.spool import MemoryBody
+from gateway.studies.attribution import Attribution
+from gateway.studies.flight import Flight
+from gateway.studies.header import read_header
 from gateway.studies.outcome import Complete
 from tests.field.inputs import (
     BIG_ENDIAN,
@@ -212,3 +218,24 @@ async def test_a_study_of_coerced_uids_opens_whole(simulator, start, correct):
     listed = {i.sop_instance_uid for i in sample}
     assert ({d.SOPInstanceUID for d in stored} == listed) is correct
     assert all(d.StudyInstanceUID.endswith(COERCED) is not correct for d in stored)
+
+
+@pytest.mark.parametrize("answers", ["", STUDY])
+async def test_what_a_pacs_lists_in_another_study_than_its_file_names_goes_there_though_both_are_on_their_way(answers):
+    """A study that was split in the database: its files still name the one that they were of."""
+    was, now = Flight(OLD[STUDY_UID]), Flight(STUDY)
+    flights = {flight.study_instance_uid: flight for flight in (was, now)}
+    for flight in flights.values():
+        flight.senders = frozenset(("PACS",))
+    attribution, sop = Attribution(flights), f"{SERIES}.1"
+    was.expect([InstanceRef(SERIES, f"{SERIES}.2", "")])
+    now.expect([InstanceRef(SERIES, sop, "")])
+    body = MemoryBody(encoded(elements(study=OLD[STUDY_UID], sop=sop)))
+    incoming = IncomingInstance("1.2", sop, EXPLICIT, "PACS", "US", "", body, answers=answers)
+    study, read = read_header(incoming)
+    assert attribution.is_anothers(was, sop)
+    flight, instance = await attribution.find(incoming, study, read)
+    assert (flight, instance.sop_instance_uid) == (now, sop)
+    assert OLD[STUDY_UID] in instance.note
+    was.expect([InstanceRef(SERIES, sop, "")])  # a copy: both list it
+    assert not attribution.is_anothers(was, sop)

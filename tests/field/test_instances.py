@@ -208,3 +208,24 @@ async def test_a_command_asks_for_a_study_by_whatever_a_pacs_calls_it(start, sim
     assert last["outcome"] == "not found"
     with pytest.raises(GatewayGone):
         [line async for line in ask(socket, f"/fetch/{quote('1.*', safe='')}")]
+
+
+@pytest.mark.parametrize(
+    "names", [(2, 1), (1, 1), (2, 2)], ids=["each other's", "both the first's", "both the second's"]
+)
+@pytest.mark.parametrize("method", ["c-move", "c-get"])
+async def test_a_file_with_the_uid_of_another_listed_instance_is_the_one_that_the_command_set_names(
+    start, method, names
+):
+    """Copies that only the database tells apart: the Affected SOP Instance UID (PS3.7 §9.1.1) is the PACS's word."""
+    first, second = (
+        Held(STUDY, SERIES, f"{SERIES}.{n}", encoded([*elements(of)[:-1], (0x7FE00010, b"OB", b"%d-px" % n)]))
+        for n, of in enumerate(names, 1)
+    )
+    async with raw_pacs(first, second) as pacs:
+        gateway, ended, answer, _ = await opened(start, pacs, method)
+        assert isinstance(ended, Complete), ended
+        assert "error" not in answer
+        for one in (first, second):
+            [url] = [url for url in answer["urls"] if f"{one.uid}.dcm" in url]
+            assert data_set(await gateway.open(url)) == one.data

@@ -156,7 +156,13 @@ def the_one(records: Sequence[StudyRecord]) -> StudyRecord | None:
     names = {r.patient_name for r in named}
     nameless = [r for r in records if not r.patient_id and r.patient_name and r.patient_name not in names]
     patients = {r.patient_id for r in named} | ({""} if named and nameless else set())
-    return replace((named or records)[-1], disputed=len(patients) > 1)
+    return replace(
+        (named or records)[-1],
+        # An archive of several parts answers for each of them. Of too few it would not be seen that a list is cut.
+        instances=max((r.instances for r in records if r.instances is not None), default=None),
+        series=max((r.series for r in records if r.series is not None), default=None),
+        disputed=len(patients) > 1,
+    )
 
 
 def fingerprint(series_instance_uid: str, values: Iterable[str]) -> str:
