@@ -41,6 +41,9 @@ class Outside:
     presigner: Presigner
     images_by_us: bool
     """Whether the URLs of images lead to the gateway itself."""
+    images_at_the_viewer: bool
+    """Whether they lead to the loopback of whoever opens them, while the gateway has the store at another address: it
+    may be a container, and the viewer on the machine outside."""
 
     async def run(self, *, store_works: bool) -> AsyncIterator[CheckEvent]:
         """Checks one after the other; without a store that works there are no images to be opened."""
@@ -128,6 +131,12 @@ class Outside:
             async with http.get(url, headers={"Origin": self.origin}) as answer:
                 status, headers, body = answer.status, answer.headers, await answer.content.read(1000)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            if self.images_at_the_viewer:
+                return Result(
+                    "image URLs", None, f"{self.images_url} leads each browser to its own machine, and us to nothing "
+                    f"({reason(e)}): write the address that they use into store.public_endpoint; to try it on this "
+                    f"machine, ask outside the container: curl {self.images_url}",
+                )  # fmt: skip
             text = f"{self.images_url} cannot be reached from here ({reason(e)}): {self._whose}. {FROM_HERE}"
             return Result("image URLs", False, text + self.images_url)
         finally:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -32,7 +33,7 @@ from gateway.app.outbound import outbound, proofs_of_hosts
 from gateway.app.pacs import dicomweb_of, pacs_of
 from gateway.app.reports import avara_api, report_places
 from gateway.app.stores import presigner, store_of
-from gateway.config import Config, PacsConfig, differences
+from gateway.config import Config, PacsConfig, differences, is_loopback
 from gateway.journal import Jobs
 from gateway.objects import ObjectStore, StoreError
 from gateway.pacs.scp import log_refused
@@ -114,6 +115,7 @@ async def _checks(
         for number, one in enumerate(config.pacs)
     ]
     images_by_us = config.store.endpoint is None and config.store.public_endpoint is None
+    at_the_viewer = is_loopback(urlsplit(config.public_endpoint).hostname or "")
     origins = config.avara.allowed_origins
     outside = Outside(
         config.http.public_url,
@@ -124,6 +126,7 @@ async def _checks(
         store,
         presigner(config, store, gateway.clock),
         images_by_us,
+        at_the_viewer and config.store.endpoint is not None and not is_loopback(config.store.endpoint),
     )
     return Checks(
         pacs=pacs,

@@ -22,12 +22,14 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 from gateway import app
 from gateway.admin import checks
 from gateway.admin.for_pacs import for_pacs
+from gateway.admin.outside import ORIGIN, Outside
 from gateway.admin.results import Result
 from gateway.admin.verdict import Expected, verdict
 from gateway.app.pacs import tls_context
 from gateway.config import Config, load, revealed
 from gateway.config.dicom import TlsConfig
 from gateway.demo.sample import sample_study, synthetic_ct
+from gateway.objects import Presigner
 from gateway.pacs.errors import PacsError
 from gateway.pacs.peer import Peer, Timeouts
 from gateway.pacs.scp.server import Seen
@@ -494,6 +496,21 @@ async def test_a_public_url_that_somebody_else_answers_is_told(simulator, start)
         )
     finally:
         await runner.cleanup()
+
+
+@pytest.mark.parametrize(("at_the_viewer", "ok"), [(True, None), (False, False)])
+async def test_image_urls_that_lead_to_the_viewer_s_own_machine_are_a_fault_only_where_that_is_this_one(
+    store, at_the_viewer, ok
+):
+    url = f"http://localhost:{free_port()}"
+    urls = Presigner(
+        endpoint_url=url, region=store.region, bucket=store.bucket, credentials=store.credentials
+    )  # fmt: skip
+    outside = Outside(None, "/webhooks/avara", url, ORIGIN, None, store, urls, False, at_the_viewer)
+    [told] = [r async for r in outside.run(store_works=True) if isinstance(r, Result)]
+    assert (told.name, told.ok) == ("image URLs", ok)
+    assert "store.public_endpoint" in told.text
+    assert f"curl {url}" in told.text
 
 
 async def test_what_avara_and_browsers_need_is_proven_through_the_public_url(simulator, start):
