@@ -58,7 +58,7 @@ async def test_what_the_store_did_not_take_at_once_is_put_again_and_the_pacs_is_
 
 
 async def test_an_instance_that_did_not_reach_the_store_while_others_did_is_asked_for_again(pacs, start, monkeypatch):
-    monkeypatch.setattr("gateway.studies.intake.PUT_AGAIN_AFTER", ())
+    monkeypatch.setattr("gateway.studies.puts.PUT_AGAIN_AFTER", ())
     gateway = await start(pacs)
     put, failures = gateway.parts.store.put, 5
 
@@ -79,7 +79,7 @@ async def test_an_instance_that_did_not_reach_the_store_while_others_did_is_aske
 
 async def test_a_store_that_goes_away_is_told_and_the_next_request_succeeds(pacs, start, monkeypatch):
     """And while it is away, the PACS is not asked for the study again and again."""
-    monkeypatch.setattr("gateway.studies.intake.PUT_AGAIN_AFTER", (0.1,))
+    monkeypatch.setattr("gateway.studies.puts.PUT_AGAIN_AFTER", (0.1,))
     gateway = await start(pacs)
     with monkeypatch.context() as away:
 
@@ -136,14 +136,14 @@ async def test_a_store_that_takes_nothing_slows_what_it_would_take_and_nothing_e
         await put(key, parts, content_type=content_type)
 
     monkeypatch.setattr(gateway.parts.store, "put", stalled)
-    monkeypatch.setattr(gateway.parts.intake._room, "_size", 10_000)  # a few instances: the association stands
+    monkeypatch.setattr(gateway.parts.intake._puts._room, "_size", 10_000)  # a few instances: the association stands
     loop = asyncio.get_running_loop()
     began = loop.time()
     answer = await gateway.ask(STUDY)  # its instances cannot be stored: the answer leaves in time all the same
     assert loop.time() - began < 8
     assert len(answer["urls"]) == len(SAMPLE), answer
     assert gateway.parts.fetcher.flight(STUDY) is not None
-    assert gateway.parts.intake._room._taken.total() <= 30_000
+    assert gateway.parts.intake._puts._room._taken.total() <= 30_000
     began = loop.time()
     assert len((await gateway.ask(cached))["urls"]) == len(cached_sample)
     await gateway.parts.echo_self()  # another association

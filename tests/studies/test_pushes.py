@@ -159,7 +159,7 @@ async def test_an_instance_whose_association_ended_while_it_waited_may_come_agai
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake._room, "take", ends)
+        patch.setattr(intake._puts._room, "take", ends)
         sending = asyncio.create_task(asyncio.to_thread(simulator.push, gateway.parts.scp.port, FILES[:1]))
         await waits.wait()
         await asyncio.gather(sending, return_exceptions=True)
