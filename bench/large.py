@@ -15,7 +15,7 @@ from gateway import app
 from gateway.avara import sign
 from gateway.config import load
 from gateway.objects import free_port
-from gateway.studies.index import Instance, StudyIndex
+from gateway.studies import Instance, StudyIndex
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 CT, EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"

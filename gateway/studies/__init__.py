@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gateway.studies.fetch import Fetcher
     from gateway.studies.flight import Flight
     from gateway.studies.habits import Habits, KeptHabits
-    from gateway.studies.index import StudyIndex, rejected
+    from gateway.studies.index import Instance, StudyIndex, rejected
     from gateway.studies.intake import Intake
     from gateway.studies.outcome import (
         Complete,
@@ -45,6 +45,7 @@ __all__ = [
     "Fetcher",
     "Flight",
     "Habits",
+    "Instance",
     "Intake",
     "KeptHabits",
     "NotFound",

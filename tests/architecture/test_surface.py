@@ -7,6 +7,7 @@ bench may not.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def is_module(name: str) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
+@functools.cache
 def exported(room: str) -> list[str]:
     tree = ast.parse((ROOT / room.replace(".", "/") / "__init__.py").read_text())
     found = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
