@@ -40,7 +40,7 @@ from bench.large import large
 from bench.plot import plot
 from bench.prefetch import compared
 from bench.slices import CONNECTIONS, slices
-from bench.world import Gateway, gateway, push_large
+from bench.world import Gateway, cpu_of, gateway, push_large
 from gateway.demo import Orthanc, small_pdf, synthetic_ct
 from gateway.objects import EmbeddedStore, ObjectStore, Presigner, free_port
 
@@ -133,9 +133,10 @@ async def against_floors(
     ours, pushed, put, peak, spent = [], [], [], 0.0, []
     for run in range(runs):
         async with gateway(directory / f"cold-{study}-{run}", orthanc) as running:
-            before = running.cpu()
+            before = *running.cpu(), cpu_of(str(orthanc.pid))
             answer, took = await running.ask(study)
-            spent.append([after - b for b, after in zip(before, running.cpu(), strict=True)])
+            after = *running.cpu(), cpu_of(str(orthanc.pid))
+            spent.append([a - b for b, a in zip(before, after, strict=True)])
             assert len(answer["urls"]) == len(objects)
             assert "error" not in answer
             ours.append(took)
@@ -149,8 +150,9 @@ async def against_floors(
         "PACS into a receiver that only answers s": statistics.median(pushed),
         "bare PUTs s": statistics.median(put),
         "times the slower floor": statistics.median(o / max(a, b) for o, a, b in zip(ours, pushed, put, strict=True)),
-        "CPU of the gateway s": statistics.median(own for own, _ in spent),
-        "CPU of its store s": statistics.median(store for _, store in spent),
+        "CPU of the gateway s": statistics.median(own for own, _, _ in spent),
+        "CPU of its store s": statistics.median(store for _, store, _ in spent),
+        "CPU of the PACS s": statistics.median(pacs for _, _, pacs in spent),
         "peak MB": peak,
     }
 

@@ -77,7 +77,7 @@ class Gateway:
         children = [
             c for task in Path(f"/proc/{self.pid}/task").iterdir() for c in (task / "children").read_text().split()
         ]
-        return _cpu(str(self.pid)), sum(map(_cpu, children))
+        return cpu_of(str(self.pid)), sum(map(cpu_of, children))
 
     @property
     def peak(self) -> float:
@@ -86,7 +86,8 @@ class Gateway:
         return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
-def _cpu(pid: str) -> float:
+def cpu_of(pid: str) -> float:
+    """Seconds of CPU that a process has used since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -61,6 +61,12 @@ class Orthanc:
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None, "use Orthanc as an async context manager"
+        return self._process.pid
+
+    @property
     def dicomweb_url(self) -> str:
         """The root of its DICOMweb service."""
         return f"{self.url}/dicom-web"

@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -264,14 +265,14 @@ def _free_ports(previous: dict[str, int]) -> dict[str, int]:
     for name in _PORTS:
         port = free_port()
         # Its admin server insists on a gRPC port 10000 above its own.
-        while port in ports.values() or (name == "admin.port" and not _is_free(port + 10000)):
+        while name == "admin.port" and not _is_free(port + 10000):
             port = free_port()
         ports[name] = port
     return ports
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago.
+    """A TCP port on loopback that was free a moment ago, and that was not given out lately.
 
     From below the range that kernels give to outgoing connections (RFC 6056 §2.1, and Linux from 32768 up), so that
     none of those takes it before it is listened on; and from an eighth of what is there, by the process, so that those
@@ -280,8 +281,13 @@ def free_port() -> int:
     first = 20_000 + os.getpid() % 8 * 1500
     while True:
         port = random.randint(first, first + 1499)  # noqa: S311  (nobody has to fail to guess it)
-        if _is_free(port):
+        if port not in _given_out and _is_free(port):
+            _given_out.append(port)
             return port
+
+
+_given_out = deque[int](maxlen=100)
+"""What nobody may listen on yet, of :func:`free_port`."""
 
 
 def _is_free(port: int) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.objects import ObjectStore, Presigner, StoreUnavailable
 from gateway.objects.embedded import EmbeddedStore
+from gateway.objects.embedded import free_port as gateways_free_port
 from gateway.objects.front import StoreFront
 from gateway.objects.sockets import FOLDER
 from gateway.objects.uploads import UploadQuota
@@ -228,3 +229,8 @@ asyncio.run(main())
     await store.start()
     await store.stop()
     assert not (FOLDER / left).exists()
+
+
+def test_a_port_that_was_given_out_a_moment_ago_is_not_given_out_again():
+    ports = [gateways_free_port() for _ in range(90)]
+    assert len(set(ports)) == len(ports)
