@@ -24,6 +24,7 @@ from gateway.studies.outcome import (
     Outcome,
     Partial,
     Unconfirmed,
+    Unlisted,
     Unreachable,
 )
 from gateway.studies.permission import NOT_THERE
@@ -91,7 +92,8 @@ class StudyAnswers:
                 why = f": {refused}" if refused else ""
                 return self.of_index(index, f"{part} could not be retrieved from the PACS{why}; ask again later")
             case Unconfirmed(index, cause):
-                return self.of_index(index, _as_sent(len(index.instances), cause))
+                count = cause.count if isinstance(cause, Unlisted) else len(index.instances)
+                return self.of_index(index, _as_sent(count, cause))
             case NotFound():
                 return StudyAccess(authorized=False, error=NOT_THERE)
             case Unreachable(_, answered):
@@ -196,13 +198,15 @@ class StudyAnswers:
         return self._presigner.get_urls(of, expires_in=self._url_expiry)
 
 
-def _as_sent(count: int, cause: NotFound | Unreachable | None = None) -> str:
+def _as_sent(count: int, cause: NotFound | Unreachable | Unlisted | None = None) -> str:
     """What an answer rests on that no PACS has confirmed; *cause* is why, where it is known."""
     match cause:
         case NotFound():
             why = "no PACS of this hospital lists the study yet"
         case Unreachable():
             why = "the hospital's PACS cannot be asked now"
+        case Unlisted():
+            why = f"the hospital's PACS does not list {'them' if count != 1 else 'it'} yet"
         case None:
             why = "the hospital's PACS has not answered yet"
     sent = f"{count} instances were" if count != 1 else "1 instance was"

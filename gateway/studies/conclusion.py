@@ -23,6 +23,7 @@ from gateway.studies.outcome import (
     Outcome,
     Partial,
     Unconfirmed,
+    Unlisted,
     Unreachable,
 )
 from gateway.studies.pacs import Pacs
@@ -60,7 +61,10 @@ class Conclusion:
             empty = failure is None and not flight.expected and not flight.expected_count
             what = "has the study without any instance" if empty else "has the study and sent none of its instances"
             return NotSent(str(failure or f"PACS {pacs.name} {what}"), empty=empty)
-        index = await self.write_index(flight, complete=whole, pacs=pacs.name)
+        ahead = _sent_ahead(flight) if whole else 0
+        index = await self.write_index(flight, complete=whole and not ahead, pacs=pacs.name)
+        if ahead:
+            return Unconfirmed(index, Unlisted(pacs.name, ahead))
         if whole:
             return Complete(index)
         reason = (
@@ -99,9 +103,9 @@ class Conclusion:
         flight.old_copy.clear()
         return index
 
-    async def remove_unlisted(self, flight: Flight, pacs: Pacs) -> None:
+    async def look_into_unlisted(self, flight: Flight, pacs: Pacs, *, keep: bool) -> None:
         """Removes what came and is not in the PACS's list: it may be anybody's. A study may grow meanwhile, though, so
-        the list is asked for once more."""
+        the list is asked for once more. *keep* leaves it all, where a PACS may send what it does not list yet."""
         uid = flight.study_instance_uid
         try:
             again = await pacs.finder.list_instances(uid, urgency=flight.urgency, counted=flight.expected_count)
@@ -114,6 +118,8 @@ class Conclusion:
                 flight.expect([InstanceRef(series, instance_uid, "")])
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)
+        if keep:
+            return
         for instance_uid in flight.unlisted:
             instance = flight.stored.pop(instance_uid)
             flight.came.discard(instance_uid)
@@ -124,6 +130,16 @@ class Conclusion:
                 instance_uid, pacs.name, uid,
             )  # fmt: skip
             await self._cache.remove(instance.object_keys(uid))
+
+
+def _sent_ahead(flight: Flight) -> int:
+    """Instances that were sent unasked and are not in the PACS's list, where that is complete: as long as there are
+    any, more may be on their way. What is added to a whole study because we stored it in the PACS is not among them."""
+    before = flight.held is not None and not flight.held.complete
+    if not flight.listed.is_set() or not (flight.unlisted or before):
+        return 0
+    expected = flight.expected or {}
+    return sum(uid not in expected for uid in flight.stored)
 
 
 def log_outcome(flight: Flight, outcome: Outcome, seconds: float) -> None:

@@ -283,8 +283,8 @@ class Fetcher:
         flight.senders = pacs.sending_ae_titles
         flight.sources = flight.sources or frozenset((pacs.name,))
         listing, failure = await StudyRetrieval(flight, pacs, self._intake, decides=decides, clock=self._clock).run()
-        if flight.unlisted and not self._accept_pushes:
-            await self._conclusion.remove_unlisted(flight, pacs)
+        if flight.unlisted:
+            await self._conclusion.look_into_unlisted(flight, pacs, keep=self._accept_pushes)
         return await self._conclusion.conclude(flight, pacs, listing, failure)
 
     def differs(self, held: StudyIndex, record: StudyRecord | None) -> bool:

@@ -5,10 +5,29 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gateway.dicom import has_images
-from gateway.pacs.scu import InstanceRef
+from gateway.pacs.scu import InstanceList, InstanceRef
 from gateway.studies.index import Instance
+
+
+def compared(listing: InstanceList, pacs: str, *, instances: int | None, series: int | None) -> InstanceList:
+    """The *listing* of a *pacs*, which is not complete where that counts more *instances* of the study than it lists,
+    or more *series*, where instances are not counted. Where nothing is counted, as many series as a limit may be may be
+    a part of them."""
+    short, listed = "", len(listing.instances)
+    if instances is not None:
+        short = f"{listed} of the {instances} instances that it counts" if listed < instances else ""
+    elif listing.series is None:
+        pass
+    elif series is not None:
+        short = f"{listing.series} of the {series} series that it counts" if listing.series < series else ""
+    elif listing.may_lack_series:
+        short = f"{listing.series} series, where its answers may end"
+    if not listing.complete or not short:
+        return listing
+    return replace(listing, complete=False, reason=f"PACS {pacs} lists {short}", short=True)
 
 
 def series_place(ref: InstanceRef) -> tuple[bool, float]:

@@ -26,6 +26,7 @@ from gateway.pacs import (
 from gateway.pacs.scu import InstanceList, InstanceRef, OnFound, Selection, StudiesFound, StudyRecord
 from gateway.studies.flight import Flight
 from gateway.studies.habits import Habits
+from gateway.studies.listed import compared
 from gateway.studies.pacs import Pacs
 from gateway.studies.statement import statement_of
 
@@ -129,12 +130,10 @@ class Merged:
                 listing = await pacs.finder.list_instances(
                     study_instance_uid, urgency=urgency, counted=record.instances
                 )
+                listing = compared(listing, pacs.name, instances=record.instances, series=record.series)
                 reason = "" if listing.complete else listing.reason
             except PacsError as e:
                 reason = str(e)
-            if not reason and len(listing.instances) < (record.instances or 0):
-                reason = f"PACS {pacs.name} lists {len(listing.instances)} of the {record.instances} that it counts"
-                listing = replace(listing, complete=False, reason=reason, short=True)
             pacs.habits.listed(listing if listing.reason else replace(listing, reason=reason))
             short |= bool(reason)
             if reason:

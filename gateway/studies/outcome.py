@@ -43,16 +43,27 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A PACS lists the study, and not yet all that was sent of it."""
+
+    pacs: str
+    count: int
+    """Instances that it does not list."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """A PACS sent instances unasked, and none has said yet what the study has."""
+    """A PACS sent instances unasked, and none has said yet that the study has them."""
 
     index: StudyIndex
-    cause: NotFound | Unreachable
-    """Why not: none lists it yet, or one that may cannot be asked."""
+    cause: NotFound | Unreachable | Unlisted
+    """Why not: none lists it or them yet, or one that may cannot be asked."""
 
     @property
     def reason(self) -> str:
         """For the operator."""
+        if isinstance(self.cause, Unlisted):
+            return f"PACS {self.cause.pacs} does not list {self.cause.count} of them yet"
         return "no PACS lists it yet" if isinstance(self.cause, NotFound) else self.cause.reason
 
 

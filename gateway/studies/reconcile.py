@@ -15,6 +15,7 @@ from gateway.runtime import Clock, span, step
 from gateway.studies.compare import Differences, differences
 from gateway.studies.flight import Flight
 from gateway.studies.keys import new_revision
+from gateway.studies.listed import compared
 from gateway.studies.pacs import Pacs
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,8 @@ class Reconciliation:
             listing = InstanceList((), complete=False, reason=str(e))
         finally:
             flight.series.end()
-        count = flight.expected_count or 0
-        if listing.complete and len(listing.instances) < count:
-            reason = f"PACS {self._pacs.name} lists {len(listing.instances)} of the {count} instances that it counts"
-            listing = replace(listing, complete=False, reason=reason, short=True)
+        series = flight.record.series if flight.record is not None else None
+        listing = compared(listing, self._pacs.name, instances=flight.expected_count, series=series)
         if listing.complete and not await self._compare():
             reason = f"PACS {self._pacs.name} leaves out of its list what it has"
             listing = replace(listing, complete=False, reason=reason, short=True)

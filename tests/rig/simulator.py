@@ -56,6 +56,8 @@ class Behaviour:
     """The same for C-MOVEs alone: queries are answered, and so is what is stored (5)."""
     list_limit: int | None = None
     """Answers to one query that it gives at most, with success."""
+    series_limit: int | None = None
+    """The same, of a query at SERIES level alone."""
     series_counts: bool = False
     """SERIES-level answers have Number of Series Related Instances."""
     study_answer: str = ""
@@ -100,6 +102,10 @@ class Behaviour:
     """SERIES-level queries fail (3)."""
     no_counts: bool = False
     """STUDY-level answers lack Number of Study Related Instances (3)."""
+    counts_series_alone: bool = False
+    """They lack it, and have Number of Study Related Series."""
+    nameless_parts: bool = False
+    """Answers below STUDY level do not say which study, and which series, they are of."""
     coerced_uids: bool = False
     """Lists other UIDs than are in the files that it sends: its database was corrected, they were not (33)."""
     send_twice: bool = False
@@ -274,7 +280,8 @@ class PacsSimulator:
             return
         if level == "IMAGE" and b.no_image_level == "empty":
             return
-        for answer in self._answers(query, level)[: b.list_limit]:
+        most = b.series_limit if level == "SERIES" and b.series_limit is not None else b.list_limit
+        for answer in self._answers(query, level)[:most]:
             yield PENDING, answer
 
     def _answers(self, query: Dataset, level: str) -> list[Dataset]:
@@ -349,7 +356,8 @@ class PacsSimulator:
         answer.ModalitiesInStudy = sorted({d.Modality for d in members})
         answer.InstanceAvailability = self.behaviour.availability.get(answer.StudyInstanceUID, "ONLINE")
         if not self.behaviour.no_counts:
-            answer.NumberOfStudyRelatedInstances = len(members)
+            if not self.behaviour.counts_series_alone:
+                answer.NumberOfStudyRelatedInstances = len(members)
             answer.NumberOfStudyRelatedSeries = len({d.SeriesInstanceUID for d in members})
         return answer
 
@@ -371,8 +379,12 @@ class PacsSimulator:
         if level == "IMAGE":
             answer.SOPInstanceUID, answer.SOPClassUID = d.SOPInstanceUID, d.SOPClassUID
             answer.InstanceNumber = d.get("InstanceNumber")
+            if self.behaviour.nameless_parts:
+                del answer.SeriesInstanceUID
             for keyword in (*_OF_INSTANCE, *(_GEOMETRY if self.behaviour.lists_geometry else ())):
                 setattr(answer, keyword, d.get(keyword))
+        if level != "STUDY" and self.behaviour.nameless_parts:
+            del answer.StudyInstanceUID
         if level == "STUDY":
             answer.SpecificCharacterSet = d.get("SpecificCharacterSet", "")
             for keyword in _OF_STUDY:

@@ -118,6 +118,28 @@ async def test_a_push_ahead_of_the_pacss_own_list_opens_and_says_so_until_it_is_
     await gives(gateway, answer)
 
 
+@pytest.mark.parametrize("began", ["with nothing held", "with what is listed held"])
+async def test_what_is_sent_ahead_of_the_list_of_a_listed_study_opens_and_says_so_until_it_is_listed(
+    simulator, start, began
+):
+    simulator.add(*FILES[:20])
+    gateway = await start(simulator, cache={"revalidate_after": "0s"}, **PUSHES)
+    if began == "with what is listed held":
+        assert "error" not in await gateway.ask(STUDY)
+        await gateway.quiet()
+    await pushed(simulator, gateway, FILES)
+    for _ in range(2):
+        answer = await gateway.ask(STUDY)
+        sent = "13 instances were sent to the gateway so far and can be given"
+        assert answer["error"] == f"{sent}; the hospital's PACS does not list them yet{AGAIN}"
+        await gives(gateway, answer)
+        await gateway.quiet()
+    simulator.add(*FILES)
+    answer = await gateway.ask(STUDY)
+    assert "error" not in answer
+    await gives(gateway, answer)
+
+
 async def test_what_comes_after_an_answer_is_in_the_next_one(simulator, start):
     gateway = await start(simulator, **PUSHES)
     await pushed(simulator, gateway, FILES[:12])

@@ -84,6 +84,40 @@ async def test_where_nothing_is_counted_a_list_as_long_as_a_limit_hides_no_insta
 
 
 @pytest.mark.own_habits("how it counts and cuts its lists is the premise")
+@pytest.mark.parametrize("counted", ["instances", "series", "nothing"])
+async def test_a_list_of_series_that_is_cut_hides_no_instance(pacs, start, monkeypatch, counted):
+    """What is proven by no count is brought all the same, and the answer says that there may be more."""
+    monkeypatch.setattr("gateway.pacs.scu.instances.ROUND", 2)
+    pacs.behaviour.series_limit = 2
+    pacs.behaviour.counts_series_alone, pacs.behaviour.no_counts = counted == "series", counted == "nothing"
+    gateway = await start(pacs, pacs_options={"parallel_series": 1})
+    ended = await fetched(gateway)
+    assert set(ended.index.instances) == set(UIDS)
+    assert isinstance(ended, Complete if counted == "instances" else Partial)
+    if counted != "instances":
+        assert f"lists 2 {'of the 5 ' if counted == 'series' else ''}series" in ended.reason
+        assert "some instances" in (await gateway.ask(STUDY))["error"]
+
+
+@pytest.mark.own_habits("which UIDs its answers have is the premise")
+async def test_what_does_not_say_whose_it_is_counts_for_nothing_where_a_pacs_answers_everything(pacs, start):
+    """Else another patient's instances would be listed as this one's."""
+    _, sample = sample_study()
+    pacs.behaviour.nameless_parts = True
+    gateway = await start(pacs)
+    finder = gateway.parts.pacs[0].finder
+    assert {ref.sop_instance_uid for ref in (await finder.list_instances(STUDY)).instances} == set(UIDS)
+    pacs.add(*(i.content for i in sample))
+    assert {ref.sop_instance_uid for ref in (await finder.list_instances(STUDY)).instances} == set(UIDS)
+    pacs.behaviour.ignores_keys = True
+    listed = await finder.list_instances(STUDY)
+    assert (listed.instances, listed.complete) == ((), False)
+    ended = await fetched(gateway)  # by the count
+    assert set(ended.index.instances) == set(UIDS)
+    assert not {i.sop_instance_uid for i in sample} & set(ended.index.instances)
+
+
+@pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_what_was_learnt_is_kept_over_a_restart(pacs, start):
     """In the journal; another PACS under the same name is learnt anew."""
     pacs.behaviour.list_limit = 12

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,21 +74,52 @@ _IMAGE = frozenset(
 
 async def series_of(association: Association, study_instance_uid: str) -> list[ListedSeries]:
     """The series that it lists of the study, as they are read. Raises PacsError."""
+    return (await _listed_series(association, study_instance_uid))[0]
+
+
+async def _listed_series(association: Association, study_instance_uid: str) -> tuple[list[ListedSeries], int]:
+    """The same, and how many answers came."""
+    found: dict[str, ListedSeries] = {}
+    unnamed: set[str] = set()
+    answers = 0
     keys = dict.fromkeys(_SERIES - {tags.SPECIFIC_CHARACTER_SET}, "") | {tags.STUDY_INSTANCE_UID: study_instance_uid}
-    found = {
-        uid: ListedSeries(
+    async for raw in find(association, "SERIES", keys, _SERIES):
+        answers += 1
+        of, uid = string(raw.get(tags.STUDY_INSTANCE_UID)), string(raw.get(tags.SERIES_INSTANCE_UID))
+        # One without a UID has instances, too; an answer that names nothing says nothing.
+        if of not in ("", study_instance_uid) or not (is_usable(uid) or (of and not uid)):
+            continue
+        found[uid] = ListedSeries(
             uid,
             count(raw.get(tags.NUMBER_OF_SERIES_RELATED_INSTANCES)),
             integer(raw.get(tags.SERIES_NUMBER)),
             string(raw.get(tags.MODALITY)),
             text(raw.get(tags.SERIES_DESCRIPTION, b""), raw.get(tags.SPECIFIC_CHARACTER_SET, b"")).strip(" \t\r\n\0"),
         )
-        async for raw in find(association, "SERIES", keys, _SERIES)
-        if (of := string(raw.get(tags.STUDY_INSTANCE_UID))) in ("", study_instance_uid)
-        # One without a UID has instances, too; an answer that names nothing says nothing.
-        and (is_usable(uid := string(raw.get(tags.SERIES_INSTANCE_UID))) or (of and not uid))
-    }
-    return sorted(found.values(), key=lambda one: (not one.uid, one.place))
+        if not of:
+            unnamed.add(uid)
+    if unnamed and await _ignores_keys(association, "SERIES"):
+        found = {uid: one for uid, one in found.items() if uid not in unnamed}
+    return sorted(found.values(), key=lambda one: (not one.uid, one.place)), answers
+
+
+async def _ignores_keys(association: Association, level: str) -> bool:
+    """Whether it answers a query for what nobody has: then what it answers without saying which study it is of may be
+    another patient's. Raises PacsError."""
+    nobodys = f"2.25.{uuid.uuid4().int}"
+    keys = {tags.STUDY_INSTANCE_UID: nobodys, tags.SERIES_INSTANCE_UID: ""}
+    if level == "IMAGE":
+        keys |= {tags.SERIES_INSTANCE_UID: f"2.25.{uuid.uuid4().int}", tags.SOP_INSTANCE_UID: ""}
+    answered = False
+    try:
+        async for _ in find(association, level, keys, set(keys)):
+            answered = True
+    except OperationFailed as e:
+        log.info("%s has no answer for a study that there is none of: %s", association.peer, e)
+    if answered:
+        log.warning("%s answers every query with all that it has: what does not say whose it is counts for nothing",
+                    association.peer)  # fmt: skip
+    return answered
 
 
 class InstanceListing:
@@ -114,6 +146,8 @@ class InstanceListing:
         self._sop_classes = sop_classes or geometry
         self._also = GEOMETRY if geometry else ()
         self._cuts_at = cuts_at
+        self._ignores_keys: bool | None = None
+        """Not known as long as it names what its answers are of."""
 
     async def run(self) -> InstanceList:
         """The list, series by series. Raises PacsError where the PACS cannot be reached."""
@@ -123,7 +157,7 @@ class InstanceListing:
         short: list[str] = []
         cut_at: int | None = None
         try:
-            series = await series_of(self._association, self._study_uid)
+            series, answers = await _listed_series(self._association, self._study_uid)
             for one in series:
                 elsewhere = () if one.uid else found
                 listed = await self._list_series(one, elsewhere=elsewhere)
@@ -149,7 +183,8 @@ class InstanceListing:
             return InstanceList(
                 tuple(found.values()), False, f"{self._association.peer} lists {short[0]}", short=True, cut_at=cut_at
             )
-        return InstanceList(tuple(found.values()), True, cut_at=cut_at)
+        may_lack = answers == self._cuts_at or answers % ROUND == 0
+        return InstanceList(tuple(found.values()), True, cut_at=cut_at, series=len(series), may_lack_series=may_lack)
 
     def _may_be_cut(
         self, series: Sequence[ListedSeries], answered: Mapping[str, SeriesAnswer], found: int
@@ -209,20 +244,19 @@ class InstanceListing:
         if number is not None:
             keys[tags.INSTANCE_NUMBER] = str(number)
         refs: list[InstanceRef] = []
+        unnamed: list[InstanceRef] = []
         known = set[str]()
         told = dropped = repeated = 0
         async for raw in find(self._association, "IMAGE", keys, _IMAGE.union(self._also)):
             uid, sop_class = string(raw.get(tags.SOP_INSTANCE_UID)), string(raw.get(tags.SOP_CLASS_UID))
             # A PACS that takes a key for a suggestion answers with other studies' instances, too.
-            asked_for = (
-                string(raw.get(tags.STUDY_INSTANCE_UID)) in ("", self._study_uid)
-                and string(raw.get(tags.SERIES_INSTANCE_UID)) in ("", series.uid)
-            )  # fmt: skip
+            of = string(raw.get(tags.STUDY_INSTANCE_UID)), string(raw.get(tags.SERIES_INSTANCE_UID))
+            asked_for = of[0] in ("", self._study_uid) and of[1] in ("", series.uid)
             if uid in known:
                 repeated += 1  # counted twice, it would stand for one that the answer leaves out
             elif asked_for and is_usable(uid) and uid not in elsewhere:
                 known.add(uid)
-                refs.append(
+                (refs if any(of) else unnamed).append(
                     InstanceRef(
                         series.uid,
                         uid,
@@ -240,6 +274,12 @@ class InstanceListing:
             if self._on_found is not None and len(refs) - told >= TELL_EVERY:
                 self._on_found(refs[told:])
                 told = len(refs)
+        if unnamed and self._ignores_keys is None:
+            self._ignores_keys = await _ignores_keys(self._association, "IMAGE")
+        if self._ignores_keys:
+            dropped += len(unnamed)
+        else:
+            refs += unnamed
         if self._on_found is not None and told < len(refs):
             self._on_found(refs[told:])
         if dropped:

@@ -117,6 +117,10 @@ class InstanceList:
     """Whether that is because it lists fewer than it counts, or may."""
     cut_at: int | None = None
     """The answers after which it ended one, though there were more."""
+    series: int | None = None
+    """Series that it lists, empty ones too; None where it was not asked for them."""
+    may_lack_series: bool = False
+    """Whether it answers with as many series as a limit may be."""
     partly: bool = False
     """Whether it is all that those have who could be asked, of several that have parts of the study."""
 
