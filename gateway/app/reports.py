@@ -11,7 +11,7 @@ from gateway.app.outbound import outbound
 from gateway.avara import AvaraApi
 from gateway.config import Config, ReportHl7Config, ReportsConfig
 from gateway.journal import Journal, Kind
-from gateway.objects import ObjectStore
+from gateway.objects import AtHand, ObjectStore
 from gateway.outbox import Outbox
 from gateway.pacs.scu import Finder
 from gateway.reports import (
@@ -76,9 +76,10 @@ def report_kinds(
     *added* is called when a job was added. Raises Misconfigured, OSError."""
     reports = config.reports
     retry_for, keep_for = reports.retry_for, reports.keep_after_delivered
+    at_hand = AtHand(store)
     fetcher = ReportFetcher(
         journal=journal,
-        objects=store,
+        objects=at_hand,
         download=_download(config).fetch,
         ask_again=_asks_avara(config),
         inquiry=_inquiry(config),
@@ -90,8 +91,8 @@ def report_kinds(
         added=added,
     )
     ours = outbox("report", storage_commitment=reports.pacs.storage_commitment, keep_for=keep_for, retry_for=retry_for)
-    delivery = ReportDelivery(journal=journal, objects=store, pacs=list(finders), keep_for=keep_for)
-    into_pacs = PacsDelivery(delivery, journal=journal, objects=store, outbox=ours, text=reports.pacs.structured_report)
+    delivery = ReportDelivery(journal=journal, objects=at_hand, pacs=list(finders), keep_for=keep_for)
+    into_pacs = PacsDelivery(delivery, journal=journal, outbox=ours, text=reports.pacs.structured_report)
     return {
         FETCH: Kind(fetcher, 4, retry_for),
         PACS: Kind(into_pacs, 2, retry_for),

@@ -31,7 +31,16 @@ from gateway.journal import (
     objects,
     slots,
 )
-from gateway.objects import Fetched, ObjectNotFound, ObjectStore, ObjectTooLarge, StoreError, fetch_to_file, read_file
+from gateway.objects import (
+    IN_ONE_PIECE,
+    Fetched,
+    ObjectNotFound,
+    ObjectStore,
+    ObjectTooLarge,
+    StoreError,
+    fetch_to_file,
+    read_file,
+)
 from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Questions, Records, StudyRecord, Target
@@ -250,16 +259,23 @@ class UploadChecker:
         start = file_header(upload.sop_class_uid, upload.sop_instance_uid, syntax) + head
         size = len(start) + upload.size - rest_from
 
+        def reserve(c: Transaction) -> list[str]:
+            self._conflicts(c, upload.sop_instance_uid, sha256, holders)
+            return [self._outbox.reserve(c, job, t, upload.sop_instance_uid, sha256) for t in self._policy.targets]
+
+        keys = await self._journal.run(reserve)
+        if size <= IN_ONE_PIECE:
+            content = start + b"".join([chunk async for chunk in read_file(upload.file, rest_from, upload.size)])
+            for key in keys:
+                await self._outbox.put(key, content)
+            return size
+
         async def chunks() -> AsyncIterator[bytes]:
             yield start
             async for chunk in read_file(upload.file, rest_from, upload.size):
                 yield chunk
 
-        def reserve(c: Transaction) -> list[str]:
-            self._conflicts(c, upload.sop_instance_uid, sha256, holders)
-            return [self._outbox.reserve(c, job, t, upload.sop_instance_uid, sha256) for t in self._policy.targets]
-
-        for key in await self._journal.run(reserve):
+        for key in keys:
             await self._store.put_stream(key, size, chunks, content_type=CONTENT_TYPE)
         return size
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from gateway.runtime import on_demand
 
 if TYPE_CHECKING:
-    from gateway.objects.client import TRANSFER_CHUNK, ObjectStore
+    from gateway.objects.at_hand import AtHand
+    from gateway.objects.client import IN_ONE_PIECE, TRANSFER_CHUNK, ObjectStore
     from gateway.objects.embedded import EmbeddedStore, free_port
     from gateway.objects.errors import ObjectNotFound, StoreDenied, StoreError, StoreFull, StoreUnavailable
-    from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file
+    from gateway.objects.files import Fetched, ObjectTooLarge, fetch_to_file, read_file, write_whole
     from gateway.objects.front import StoreFront
     from gateway.objects.info import ObjectInfo
     from gateway.objects.minio_user import make_user
@@ -19,8 +20,10 @@ else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "IN_ONE_PIECE",
     "TRANSFER_CHUNK",
     "UPLOADS",
+    "AtHand",
     "Credentials",
     "EmbeddedStore",
     "Fetched",
@@ -42,4 +45,5 @@ __all__ = [
     "make_user",
     "read_file",
     "serve_object",
+    "write_whole",
 ]

@@ -42,15 +42,16 @@ async def fetch_to_file(store: ObjectStore, key: str, spools: Spools, max_size: 
                 if max_size is not None and size > max_size:
                     raise ObjectTooLarge(f"it has more than {max_size} bytes")
                 digest.update(chunk)
-                await in_thread(_write, file, chunk)
+                await in_thread(write_whole, file, chunk)
     except BaseException:
         file.close()
         raise
     return Fetched(file, size, digest.hexdigest())
 
 
-def _write(file: FileIO, chunk: bytes) -> None:
-    """All of *chunk*: a disk that is nearly full takes a part of it, and says so by a number only (write(2))."""
+def write_whole(file: FileIO, chunk: bytes) -> None:
+    """Writes all of *chunk*: a disk that is nearly full takes a part of it, and says so by a number only (write(2)).
+    Raises OSError."""
     left = memoryview(chunk)
     while left:
         written = file.write(left)

@@ -13,7 +13,6 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from io import FileIO
 
 from pydicom.uid import UID
 
@@ -33,11 +32,12 @@ from gateway.journal import (
     jobs,
     objects,
 )
-from gateway.objects import ObjectNotFound, ObjectStore, fetch_to_file
+from gateway.objects import ObjectNotFound, ObjectStore
 from gateway.outbox.commitment import Commitments, overdue
+from gateway.outbox.copies import Copies, Copy
 from gateway.outbox.jobs import StoreObject
 from gateway.pacs import AssociationRejected, Body, PacsError
-from gateway.pacs.scu import CannotTranscode, OutgoingInstance, Stored, Target, data_set_of, transcoded
+from gateway.pacs.scu import CannotTranscode, OutgoingInstance, Stored, Target, transcoded
 from gateway.runtime import Spools, bind, span, step
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Outbox:
         *keep_for* and *retry_for* are seconds."""
         self.store_kind = f"{name}.store"
         self._commitments = Commitments(journal)
-        self._objects = objects
+        self._copies = Copies(objects, spools)
         self._journal = journal
         self._targets = targets
         self._with_commitment = storage_commitment
@@ -150,6 +150,11 @@ class Outbox:
         key = self.key(target, sop_instance_uid, sha256)
         objects.use(c, job.id, [key])
         return key
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Writes a small Part 10 file under a *key* that was reserved; what is added soon is at hand then. Raises
+        StoreError."""
+        await self._copies.put(key, content)
 
     def add(
         self,
@@ -208,31 +213,32 @@ class Outbox:
         if payload.key is None:
             raise CannotBeDone("the record of where our copy lies is lost: have the object sent to us again")
         try:
-            fetched = await fetch_to_file(self._objects, payload.key, self._spools)
+            copy = await self._copies.get(payload.key)
         except ObjectNotFound as e:
             raise CannotBeDone("our copy is gone from the store: have the object sent to us again") from e
-        with fetched.file as file:
+        with copy:
             syntax = payload.transfer_syntax_uid
-            body = data_set_of(file, fetched.size)
+            body = copy.body()
             try:
                 instance = OutgoingInstance(payload.sop_class_uid, payload.sop_instance_uid, syntax, body)
                 with step(log, "storing instance %s in %s", payload.sop_instance_uid, target.name), span("store"):
                     stored = await target.store(
-                        payload.study_instance_uid, instance, lambda to: self._transcoded(file, to)
+                        payload.study_instance_uid, instance, lambda to: self._transcoded(copy, to)
                     )
             finally:
                 body.close()
             log.info("instance %s is stored in %s", payload.sop_instance_uid, target.name)
-            await self._tell(payload, data_set_of(file, fetched.size))
+            self._copies.drop(payload.key)
+            await self._tell(payload, copy.body())
         text = f"stored in {target}" + _with(stored, syntax)
         if self._with_commitment and target.committer is not None:
             return JobStep(text, dataclasses.replace(payload, stored=True))
         return self._done(job, payload, text)
 
-    async def _transcoded(self, file: FileIO, transfer_syntax_uid: str) -> Body:
+    async def _transcoded(self, copy: Copy, transfer_syntax_uid: str) -> Body:
         """One at a time: decoding takes a core, and room on the disk."""
         async with self._decoding:
-            return await transcoded(file, transfer_syntax_uid, spools=self._spools)
+            return await transcoded(await copy.file(), transfer_syntax_uid, spools=self._spools)
 
     async def _tell(self, payload: StoreObject, body: Body) -> None:
         stored = StoredObject(

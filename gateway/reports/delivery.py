@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.journal import CannotBeDone, Job, JobState, Journal, Transaction, TryLater, jobs, study_reports
-from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.objects import AtHand, ObjectNotFound, StoreError
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Records, StudyRecord
 from gateway.reports.jobs import DeliverReport
@@ -21,7 +21,7 @@ from gateway.runtime import bind
 class ReportDelivery:
     """What every delivery has in common: the report and its study, and how its job ends."""
 
-    def __init__(self, *, journal: Journal, objects: ObjectStore, pacs: Sequence[Finder], keep_for: float) -> None:
+    def __init__(self, *, journal: Journal, objects: AtHand, pacs: Sequence[Finder], keep_for: float) -> None:
         """*pacs* are asked in this order for the study; *keep_for* is seconds."""
         self._journal = journal
         self._objects = objects

@@ -34,7 +34,7 @@ from gateway.journal import (
     study_reports,
 )
 from gateway.journal import reports as table
-from gateway.objects import ObjectNotFound, ObjectStore, StoreError
+from gateway.objects import AtHand, ObjectNotFound, StoreError
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Records
 from gateway.reports import alerts
@@ -72,7 +72,7 @@ class ReportFetcher:
         self,
         *,
         journal: Journal,
-        objects: ObjectStore,
+        objects: AtHand,
         download: Download,
         ask_again: AskAgain | None,
         inquiry: Inquiry | None,

@@ -11,7 +11,7 @@ from io import FileIO
 import pytest
 
 from gateway.objects import StoreError
-from gateway.objects.files import ObjectTooLarge, _write, fetch_to_file, read_file
+from gateway.objects.files import ObjectTooLarge, fetch_to_file, read_file, write_whole
 from gateway.runtime.spools import Spools
 from gateway.runtime.threads import in_thread
 
@@ -22,7 +22,7 @@ async def test_a_full_spool_disk_is_told_as_that_and_not_as_the_stores_trouble(s
     def full(file, chunk):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("gateway.objects.files._write", full)
+    monkeypatch.setattr("gateway.objects.files.write_whole", full)
     with pytest.raises(OSError, match="No space left"):
         await fetch_to_file(store, "a", Spools(tmp_path))
 
@@ -77,9 +77,9 @@ class Nearly(FileIO):
 
 def test_a_write_that_takes_a_part_is_gone_on_with_and_one_that_takes_nothing_is_an_error(tmp_path):
     with Nearly(tmp_path / "f", "w") as file:
-        _write(file, b"0123456")
+        write_whole(file, b"0123456")
         with pytest.raises(OSError, match="No space left"):
-            _write(file, b"0123456")
+            write_whole(file, b"0123456")
     assert (tmp_path / "f").read_bytes().startswith(b"0123456")
 
 

@@ -21,7 +21,7 @@ class MemoryBody:
 
     spooled = False
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = memoryview(data)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gateway.journal import Ended, Job, Journal, Recorded, ReportVersion, Transaction, TryLater
 from gateway.journal import reports as table
-from gateway.objects import ObjectStore, StoreError
+from gateway.objects import StoreError
 from gateway.outbox import Outbox, OutboxObject
 from gateway.pacs.scu import StudyRecord
 from gateway.reports.delivery import ReportDelivery
@@ -18,19 +18,14 @@ from gateway.reports.jobs import DeliverReport
 from gateway.reports.report import Report
 from gateway.runtime import in_thread
 
-DICOM = "application/dicom"
-
 
 class PacsDelivery:
     """The handler of ``report.pacs``: makes the DICOM objects and gives them to the outbox."""
 
-    def __init__(
-        self, delivery: ReportDelivery, *, journal: Journal, objects: ObjectStore, outbox: Outbox, text: bool
-    ) -> None:
+    def __init__(self, delivery: ReportDelivery, *, journal: Journal, outbox: Outbox, text: bool) -> None:
         """*text* says whether the text goes in as a Basic Text SR, too; it does where there is no PDF."""
         self._delivery = delivery
         self._journal = journal
-        self._objects = objects
         self._outbox = outbox
         self._text = text
 
@@ -49,7 +44,7 @@ class PacsDelivery:
                 )  # type: ignore[misc]
             )
             try:
-                await self._objects.put(key, document.content, content_type=DICOM)
+                await self._outbox.put(key, document.content)
             except StoreError as e:
                 raise TryLater(str(e)) from e
             outgoing.append(
