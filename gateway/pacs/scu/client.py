@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from typing import TypeVar
 
 from gateway.dicom import READABLE, STUDY_ROOT_FIND, VERIFICATION, is_usable, string, tags
 from gateway.pacs import (
@@ -28,14 +29,16 @@ from gateway.pacs import (
     interactive,
 )
 from gateway.pacs.scu.exchange import raise_for_status, request, response
-from gateway.pacs.scu.find import Enough, find
+from gateway.pacs.scu.find import AnotherAnswer, Enough, find
 from gateway.pacs.scu.instances import InstanceListing, series_of
-from gateway.pacs.scu.kept import KeptAssociations
+from gateway.pacs.scu.kept import KeptAssociations, LostWhileKept
 from gateway.pacs.scu.results import NOTHING_ELSE, InstanceList, OnFound, StudiesFound, StudyRecord, record_of, the_one
 from gateway.pacs.upper import Association, Context, dimse
 from gateway.runtime import Spools
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_FOREIGN = 200
 """Studies that nobody asked for, in one answer, after which the rest of it is not listened to: a PACS that takes no
@@ -86,6 +89,7 @@ class PacsClient:
         self.breaker = Breaker(str(peer))
         self._lanes = Lanes(peer.max_associations)
         self._kept = KeptAssociations(self._lanes)
+        self._keeps_queries = True
 
     async def close(self) -> None:
         """Ends the associations that were kept for what might follow."""
@@ -138,18 +142,39 @@ class PacsClient:
             reply = await response(association)
             raise_for_status(association.peer, reply, "C-ECHO")
 
+    async def _ask(self, question: Callable[[Association, bool], Awaitable[T]]) -> T:
+        """What a *question* finds out that nobody waits for, by an association that is kept for the next one: many
+        objects of one study come in a row. It is told whether it has to be certain of what it is answered. Where that
+        fails by what the association went through before, it is asked anew on one of its own. Raises PacsError."""
+        contexts, claim = [Context(STUDY_ROOT_FIND, READABLE)], Claim(Lane.QUERY, urgency=background)
+        if self._keeps_queries:
+            try:
+                async with self.kept_association(contexts, claim) as association:
+                    return await question(association, True)
+            except AnotherAnswer as e:
+                log.info("from now on each question is asked on an association of its own: %s", e)
+                self._keeps_queries = False
+            except LostWhileKept as e:
+                log.debug("asked again: %s", e)
+        async with self.association(contexts, claim) as association:
+            return await question(association, False)
+
     async def find_study(self, study_instance_uid: str, *, urgency: Urgent = interactive) -> StudyRecord | None:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
+        if urgency is background:
+            return await self._ask(lambda a, certain: self._find_one(a, study_instance_uid, certain=certain))
         async with self._query(study_instance_uid, urgency) as association:
             return await self._find_one(association, study_instance_uid)
 
-    async def _find_one(self, association: Association, study_instance_uid: str) -> StudyRecord | None:
+    async def _find_one(
+        self, association: Association, study_instance_uid: str, *, certain: bool = False
+    ) -> StudyRecord | None:
         keys = dict.fromkeys(self._record_keys - {tags.SPECIFIC_CHARACTER_SET}, "") | {
             tags.STUDY_INSTANCE_UID: study_instance_uid
         }
         records, answers = list[StudyRecord](), 0
         nameless: dict[int, bytes] | None = None
-        async for raw in find(association, "STUDY", keys, self._record_keys):
+        async for raw in find(association, "STUDY", keys, self._record_keys, certain=certain):
             answers += 1
             uid = string(raw.get(tags.STUDY_INSTANCE_UID))
             if uid == study_instance_uid:
@@ -246,31 +271,29 @@ class PacsClient:
         """
         async with self._query(study_instance_uid, urgency) as association:
             listing = InstanceListing(
-                association,
-                study_instance_uid,
-                on_found=on_found,
-                counted=counted,
-                sop_classes=self._lists_sop_classes,
-                geometry=self._lists_geometry,
-                cuts_at=self.cuts_at,
-            )
+                association, study_instance_uid, on_found=on_found, counted=counted,
+                sop_classes=self._lists_sop_classes, geometry=self._lists_geometry, cuts_at=self.cuts_at,
+            )  # fmt: skip
             return await listing.run()
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether the PACS lists an instance; False, too, where it answers no query at IMAGE level. Raises PacsError
         where it cannot be reached."""
         keys = {
-            tags.STUDY_INSTANCE_UID: study_instance_uid,
-            tags.SERIES_INSTANCE_UID: series_instance_uid,
+            tags.STUDY_INSTANCE_UID: study_instance_uid, tags.SERIES_INSTANCE_UID: series_instance_uid,
             tags.SOP_INSTANCE_UID: sop_instance_uid,
-        }
-        found = False
-        async with self._query(study_instance_uid, background) as association:
+        }  # fmt: skip
+        wanted = {tags.STUDY_INSTANCE_UID, tags.SOP_INSTANCE_UID}
+
+        async def ask(association: Association, certain: bool) -> bool:
+            found = False
             try:
-                async for raw in find(association, "IMAGE", keys, {tags.STUDY_INSTANCE_UID, tags.SOP_INSTANCE_UID}):
+                async for raw in find(association, "IMAGE", keys, wanted, certain=certain):
                     # A PACS that ignores keys answers with it where another study has it by now, too.
                     of_it = string(raw.get(tags.STUDY_INSTANCE_UID)) in ("", study_instance_uid)
                     found |= of_it and string(raw.get(tags.SOP_INSTANCE_UID)) == sop_instance_uid
             except OperationFailed as e:
                 log.info("%s does not say whether it holds an instance: %s", self.peer, e)
-        return found
+            return found
+
+        return await self._ask(ask)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from gateway.dicom import STUDY_ROOT_FIND, MalformedDataSet, read_elements, read_tolerantly
-from gateway.pacs import Body, PacsError
+from gateway.pacs import Body, PacsError, PacsUnreachable
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.upper import Association, dimse
@@ -15,21 +15,36 @@ from gateway.runtime import in_thread
 log = logging.getLogger(__name__)
 
 
+class AnotherAnswer(PacsUnreachable):
+    """A PACS does not say that what it answers is what it was asked last: on an association that had other questions,
+    it may be of one of those."""
+
+
 class Enough(PacsError):
     """Leaves an association before its C-FIND has ended, by an abort."""
 
 
 async def find(
-    association: Association, level: str, keys: dict[int, str], wanted: frozenset[int] | set[int]
+    association: Association,
+    level: str,
+    keys: dict[int, str],
+    wanted: frozenset[int] | set[int],
+    *,
+    certain: bool = False,
 ) -> AsyncIterator[dict[int, bytes]]:
     """The answers to one C-FIND (PS3.4 C.4.1), each as its *wanted* elements. One that cannot be read is logged and
-    left out. Raises PacsError."""
+    left out. Where it has to be *certain* that they are to this one, whatever the association was used for before,
+    AnotherAnswer is raised where they do not say so. Raises PacsError."""
     context_id = association.context_for(STUDY_ROOT_FIND)
     syntax = association.contexts[context_id].transfer_syntaxes[0]
     command = request(association, dimse.C_FIND_RQ, STUDY_ROOT_FIND, data=True)
     await association.send(context_id, command, encode_identifier(level, keys, syntax))
     while True:
         reply = await response(association)
+        if certain and dimse.number(reply.command, dimse.MESSAGE_ID_RESPONDED_TO) != command[dimse.MESSAGE_ID]:
+            reply.close()
+            association.abort("an answer to another request")
+            raise AnotherAnswer(f"{association.peer} answers a C-FIND that it was not sent last")
         if dimse.number(reply.command, dimse.STATUS) not in dimse.PENDING:
             raise_for_status(association.peer, reply, f"C-FIND at {level} level")
             return
