@@ -32,7 +32,7 @@ from gateway.demo.sample import sample_study, synthetic_ct
 from gateway.objects import Presigner
 from gateway.pacs.errors import PacsError
 from gateway.pacs.peer import Peer, Timeouts
-from gateway.pacs.scp.server import Seen
+from gateway.pacs.scp.acceptance import Seen
 from gateway.pacs.scu.client import PacsClient
 from gateway.pacs.upper.negotiation import (
     CALLED_AE_NOT_RECOGNIZED,

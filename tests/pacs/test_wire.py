@@ -329,7 +329,7 @@ async def test_a_handler_that_fails_is_a_processing_failure(receiver, monkeypatc
     async def fail(instance):
         raise RuntimeError
 
-    receiver.scp._handler = fail
+    receiver.scp._services.handler = fail
     async with connected(receiver) as peer:
         await peer.associate()
         await peer.send(c_store(b"x"))

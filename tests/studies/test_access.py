@@ -116,13 +116,13 @@ async def test_late_series_are_fetched_and_nothing_else_again(pacs, start):
     assert len((await gateway.ask(study))["urls"]) == 20
     first = await gateway.parts.store.head(keys.instance(study, sample[0].sop_instance_uid))
     received = []
-    handler = gateway.parts.scp._handler
+    handler = gateway.parts.scp._services.handler
 
     async def watch(instance):
         received.append(instance.sop_instance_uid)
         return await handler(instance)
 
-    gateway.parts.scp._handler = watch
+    gateway.parts.scp._services.handler = watch
     await fill(pacs, *(i.content for i in sample[20:]))
     answer = await gateway.ask(study)
     assert len(answer["urls"]) == len(sample)
@@ -136,13 +136,13 @@ async def test_many_requests_at_once_are_one_fetch(pacs, start):
     await fill(pacs, *(i.content for i in sample))
     gateway = await start(pacs)
     received = []
-    handler = gateway.parts.scp._handler
+    handler = gateway.parts.scp._services.handler
 
     async def watch(instance):
         received.append(instance.sop_instance_uid)
         return await handler(instance)
 
-    gateway.parts.scp._handler = watch
+    gateway.parts.scp._services.handler = watch
     answers = await asyncio.gather(*(gateway.ask(study) for _ in range(8)))
     assert {len(a["urls"]) for a in answers} == {len(sample)}
     assert len(once(pacs, received)) == len(sample)

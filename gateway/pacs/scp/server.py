@@ -8,9 +8,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 
-from gateway.dicom import STORAGE_COMMITMENT, VERIFICATION
 from gateway.pacs import (
     AllowsAssociation,
     InstanceHandler,
@@ -18,43 +16,27 @@ from gateway.pacs import (
     OnRefused,
     ProtocolViolation,
     Sender,
-    Status,
-    is_local,
-    names_of,
 )
-from gateway.pacs.scp.contexts import choice, of_verification
+from gateway.pacs.scp.acceptance import Acceptance, Seen
 from gateway.pacs.scp.door import Door
 from gateway.pacs.scp.places import Caller, associated_to_go
-from gateway.pacs.scp.storage import log_refused, take_in
-from gateway.pacs.scu import CommitmentResult, acknowledge, read_report
+from gateway.pacs.scp.services import Services
+from gateway.pacs.scp.storage import log_refused
+from gateway.pacs.scu import CommitmentResult
 from gateway.pacs.upper import (
     APPLICATION_CONTEXT,
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     ASSOCIATE_RQ,
-    CALLED_AE_NOT_RECOGNIZED,
-    CALLING_AE_NOT_RECOGNIZED,
-    FRUITLESS,
     LOCAL_LIMIT_EXCEEDED,
-    PROTOCOL_VERSION_NOT_SUPPORTED,
-    RELEASE_RP_PDU,
-    RELEASE_RQ,
     SPOOL_ABOVE,
-    TAKEN,
     Accepted,
-    Chooses,
     ConnectionClosed,
     CpuBudget,
     Link,
-    Message,
     Proposal,
-    Rejected,
     ServiceProvider,
-    Titles,
     accept,
-    data_pdus,
-    dimse,
     read_request,
-    read_titles,
     reject_pdu,
 )
 from gateway.runtime import Spools, bind, next_association
@@ -81,22 +63,8 @@ IN_MEMORY = 48 * 1024 * 1024
 """Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
 and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
 
-
 REMEMBERED = 200
 """Connections that are remembered, to say what came of a request to send to us."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """A connection to us, and what came of it."""
-
-    host: str
-    at: float
-    """Event-loop seconds."""
-    calling: str = ""
-    """Empty where it asked for no association."""
-    called: str = ""
-    rejected: Rejected | None = None
 
 
 class StorageScp:
@@ -138,20 +106,22 @@ class StorageScp:
         that cannot be taken. *knows* says whether a PACS sends from an address, *awaits* whether an AE there was asked
         to send: it finds a place before others do. *on_rejected* is told of each association that is rejected: calling
         AE title, address, called AE title, and why."""
-        self._on_refused = on_refused
         self._on_rejected = on_rejected
-        self._spelled = spelled
         self._ae_title = ae_title
         self._host, self._port = host, port
-        self._handler = handler
-        self._allows = allows
         self._spools, self._spool_above = spools, spool_above
         self._max_associations = max_associations
         self._artim, self._idle, self._idle_unused = artim, idle, idle_unused
-        self._uncompressed_only_from = uncompressed_only_from
         self._awaits = awaits
-        self._certified = certified
-        self._on_commitment = on_commitment
+        self._acceptance = Acceptance(
+            ae_title,
+            allows=allows,
+            certified=certified,
+            spelled=spelled,
+            uncompressed_only_from=uncompressed_only_from,
+            commitment=on_commitment is not None,
+        )
+        self._services = Services(handler, on_refused=on_refused, on_commitment=on_commitment)
         self._cpu = CpuBudget()
         self._door = Door(
             self._new_link, enter=self._entered, knows=knows, tls=tls, handshake=artim, most=WAITING_CONNECTIONS
@@ -238,7 +208,7 @@ class StorageScp:
             if established is None:
                 return
             watch = asyncio.create_task(self._watch(caller))
-            await self._messages(caller, *established)
+            await self._services.serve(caller, *established)
         except TimeoutError:
             self._door.tell_turned_away(caller, "it asked for no association in time")
             link.close(linger=0)
@@ -267,10 +237,9 @@ class StorageScp:
             link.abort("no A-ASSOCIATE-RQ first", reason=ServiceProvider.UNEXPECTED_PDU)
             return None
         # Who asks is judged before anything else is looked at: a stranger costs nothing (PS3.8 §9.3.4).
-        titles = read_titles(content)
-        titles = replace(titles, calling=self._spelled(titles.calling), called=self._spelled(titles.called))
+        titles = self._acceptance.titles(content)
         seen.calling, seen.called = titles.calling, titles.called
-        rejected = self._rejects(titles, link)
+        rejected = LOCAL_LIMIT_EXCEEDED if self._stopping else self._acceptance.rejects(titles, link)
         began = time.thread_time()
         if rejected is None:
             proposal = read_request(content, titles)
@@ -287,12 +256,7 @@ class StorageScp:
             self._on_rejected(titles.calling, link.peer_host, titles.called, str(rejected))
             await link.send(reject_pdu(rejected))
             return None
-        ours = proposal.calling_ae_title == self._ae_title
-        choose: Chooses = of_verification
-        if not ours:
-            uncompressed_only = proposal.calling_ae_title in self._uncompressed_only_from
-            choose = choice(uncompressed_only=uncompressed_only, commitment=self._on_commitment is not None)
-        accepted, answer = accept(proposal, content, choose)
+        accepted, answer = accept(proposal, content, self._acceptance.chooses(proposal.calling_ae_title))
         link.establish(accepted.contexts)
         caller.title = titles.calling
         self._door.left(caller)
@@ -301,24 +265,6 @@ class StorageScp:
         await link.send(answer)
         log.debug("%s (%s) is associated with us", proposal.calling_ae_title, link.peer_host)
         return proposal, accepted
-
-    def _rejects(self, titles: Titles, link: Link) -> Rejected | None:
-        if self._stopping:
-            return LOCAL_LIMIT_EXCEEDED
-        if not titles.protocol_versions & 1:
-            return PROTOCOL_VERSION_NOT_SUPPORTED
-        if titles.called != self._ae_title:
-            return CALLED_AE_NOT_RECOGNIZED
-        title, host = titles.calling, link.peer_host
-        if title == self._ae_title:
-            # We ask ourselves for an echo, and for nothing else: health is proven by traffic (field note 25).
-            return None if is_local(host, link.our_address) else CALLING_AE_NOT_RECOGNIZED
-        if not self._allows(title, host):
-            return CALLING_AE_NOT_RECOGNIZED
-        certificate = link.peer_certificate
-        if self._certified is not None and not self._certified(title, host, names_of(certificate or {})):
-            return CALLING_AE_NOT_RECOGNIZED
-        return None
 
     def _has_place(self, caller: Caller, title: str) -> bool:
         """Whether *caller* finds one; where all are taken, somebody who brings nothing makes room."""
@@ -351,55 +297,3 @@ class StorageScp:
                 log.warning("aborted an association from %s: nothing came for %g s", caller.host, limit)
                 link.abort("idle", reason=ServiceProvider.NOT_SPECIFIED)
             await asyncio.sleep(min(left, self._idle_unused) if left > 0 else 1.0)
-
-    async def _messages(self, caller: Caller, proposal: Proposal, accepted: Accepted) -> None:
-        link = caller.link
-        while True:
-            got = await link.message()
-            if isinstance(got, tuple):
-                if got[0] != RELEASE_RQ:
-                    link.abort("control PDU out of turn", reason=ServiceProvider.UNEXPECTED_PDU)
-                    return
-                await link.send(RELEASE_RP_PDU)
-                return
-            stored_before, caller.handling = caller.stored_at, True
-            reply = await self._answer(caller, proposal, accepted, got)
-            caller.handling = False
-            if caller.stored_at == stored_before:
-                link.spend(FRUITLESS)
-            else:
-                link.earn(TAKEN)
-            if reply is not None:
-                pdus = data_pdus(got.context_id, dimse.encode(reply), command=True, last=True, max_pdu=accepted.max_pdu)
-                await link.send(pdus)
-
-    async def _answer(
-        self, caller: Caller, proposal: Proposal, accepted: Accepted, message: Message
-    ) -> dimse.Command | None:
-        """What to reply to *message*; None where nothing is due."""
-        context = accepted.contexts[message.context_id]
-        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, caller.host)
-        field = message.command[dimse.COMMAND_FIELD]
-        if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
-            status = await take_in(
-                message,
-                context,
-                sender=sender,
-                handler=self._handler,
-                on_refused=self._on_refused,
-            )
-            if status == Status.SUCCESS:
-                caller.stored_at = asyncio.get_running_loop().time()
-            return dimse.response(message.command, status)
-        if field == dimse.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
-            message.close()
-            return dimse.response(message.command, Status.SUCCESS)
-        if field == dimse.N_EVENT_REPORT_RQ and context.abstract_syntax == STORAGE_COMMITMENT:
-            on_commitment = self._on_commitment
-            assert on_commitment is not None, "its context is accepted only with a handler"
-            result = read_report(message, context.transfer_syntaxes[0])
-            return await acknowledge(message, result, lambda found: on_commitment(found, sender))
-        message.close()
-        if field == dimse.C_CANCEL_RQ:  # there is nothing here that can be cancelled
-            return None
-        raise ProtocolViolation(f"command {field:#06x} in a context of {context.abstract_syntax}")
