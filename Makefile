@@ -110,8 +110,11 @@ test-install: setup-dev deb bundle ## Install as docs/install.md says, each way,
 	@scripts/install-system-packages debootstrap
 	@$(BIN)/python -m pytest tests/install/in_chroot.py $(PYTEST)
 
-test-containers: setup-dev ## Build the image on a clean Debian in a folder, run it, open a study; needs root, and minutes
+test-containers: setup-dev ## Build the image on a clean Debian, bring the compose file up, open a study; needs root, and minutes
 	@scripts/install-system-packages buildah debootstrap
+	@command -v dockerd >/dev/null || scripts/install-system-packages --optional docker.io
+	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null \
+	    || scripts/install-system-packages --optional docker-compose
 	@$(BIN)/python -m pytest tests/install/in_containers.py $(PYTEST)
 
 bench: setup-dev ## Measure; prints a table, writes bench/out/. QUICK=1 is shorter, PARTS="cold warm" less
