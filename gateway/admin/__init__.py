@@ -8,17 +8,7 @@ if TYPE_CHECKING:
     from gateway.admin import certificates, clocks, for_pacs, room, trace, versions, watches
     from gateway.admin.answering import Answer, Answering
     from gateway.admin.arrivals import Arrivals, silent_unusually
-    from gateway.admin.backup import (
-        BackupError,
-        InStore,
-        KeptObjects,
-        Manifest,
-        back_up,
-        read_manifest,
-        restore_files,
-        restore_objects,
-        set_aside,
-    )
+    from gateway.admin.backup import InStore, KeptObjects, back_up
     from gateway.admin.canary import OPENS_WITHIN, STUDY_ID, Canary, CanaryFailed
     from gateway.admin.certificates import CertificateEnd
     from gateway.admin.checks import Checks, Proof
@@ -37,11 +27,13 @@ if TYPE_CHECKING:
         of_part,
     )
     from gateway.admin.logs import set_up_logging
+    from gateway.admin.manifest import BackupError, Manifest, read_manifest
     from gateway.admin.measures import Measures
     from gateway.admin.metrics import Figures, Metrics
     from gateway.admin.outside import ORIGIN, Outside
     from gateway.admin.pacs_checks import PacsChecks
     from gateway.admin.probe import RetrieveProbe
+    from gateway.admin.restore import restore_files, restore_objects, set_aside
     from gateway.admin.results import CheckEvent, Result
     from gateway.admin.state_dir import MENDS, StateDir
     from gateway.admin.studies import Studies

@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager, closing
 import pytest
 
 from gateway.admin import backup
-from gateway.admin.backup import BackupError, back_up, read_manifest, restore_files, restore_objects, set_aside
+from gateway.admin.backup import back_up
+from gateway.admin.manifest import BackupError, read_manifest
+from gateway.admin.restore import restore_files, restore_objects, set_aside
 from gateway.audit import AuditFile
 from gateway.audit.chain import Entry
 from gateway.journal import Jobs, Journal, jobs
