@@ -2,7 +2,8 @@
 
 Values of odd length, sequences without their delimiters, VRs that there are none of, bytes behind the data set: a PACS
 answers some of these with an error, and others never. What can be put right without a guess is, and is told; for what
-cannot, the error says what is wrong and where. Pixel data have a file of their own (mend_pixels.py).
+cannot, the error says what is wrong and where. Here is how elements, items and delimiters lie in each other; headers,
+values and pixel data have files of their own (mend_headers.py, mend_values.py, mend_pixels.py).
 
 The data set is walked from end to end and nothing is built, so this is fit for what comes from a stranger.
 """
@@ -10,40 +11,25 @@ The data set is walked from end to end and nothing is built, so this is fit for 
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
-
-from pydicom.datadict import dictionary_VR
 
 from gateway.dicom.elements import (
     DEPTH_LIMIT,
     ITEM,
     ITEM_END,
-    LONG_VRS,
     SEQUENCE_END,
-    SHORT_VRS,
     UNDEFINED,
     ElementReader,
     MalformedDataSet,
 )
+from gateway.dicom.mend_headers import VRS, HeaderMender, dictionary_vr
 from gateway.dicom.mend_pixels import GEOMETRY, PixelMender
+from gateway.dicom.mend_values import ValueMender
 from gateway.dicom.stretches import Mended, Pieces, tag_name
-from gateway.dicom.structure import MAX_ELEMENTS, PIXEL_DATA
+from gateway.dicom.structure import PIXEL_DATA
 from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
 
 SLACK = b"\0\r\n \x1a\xff"
 """What writers and transports leave behind a file: padding, line ends, an end-of-file mark."""
-
-_WIDTHS = {
-    b"AT": 4, b"FD": 8, b"FL": 4, b"OD": 8, b"OF": 4, b"OL": 4, b"OV": 8, b"SL": 4, b"SS": 2, b"SV": 8, b"UL": 4,
-    b"US": 2, b"UV": 8,
-}  # fmt: skip
-"""Bytes of one value of a binary VR: one that is cut short cannot be made up."""
-
-_NUL_PADDED = frozenset((b"OB", b"OW", b"UI", b"UN"))
-_VRS = LONG_VRS | SHORT_VRS
-
-_LONGEST_UIDS = 64 * 1024
-"""Bytes of an element of UIDs that is looked into for blanks."""
 
 _NOT_OF_A_DATA_SET = frozenset((0x0000, 0x0002))
 """Groups of the command set and of the file meta information."""
@@ -63,12 +49,11 @@ class _Mender:
         self._big = transfer_syntax_uid == EXPLICIT_BIG_ENDIAN
         self._order = ">" if self._big else "<"
         self._reader = ElementReader(data, explicit=self._explicit, big=self._big)
-        self._count = 0
         self._notes: dict[str, int] = {}
         self._slack_from = slack_from(data)
         self._pixels = PixelMender(data, transfer_syntax_uid, self._reader, self._slack_from, self._note)
-        self._anew = False
-        """Whether the header that was read last has to be written anew."""
+        self._headers = HeaderMender(data, self._reader, big=self._big, note=self._note)
+        self._values = ValueMender(data, self._headers, big=self._big, slack_from=self._slack_from, note=self._note)
         self._group_lengths: list[tuple[int, int, int]] = []
         """Of the data set itself: where each lies, and where it says that its group ends."""
         self._group_ends: dict[int, int] = {}
@@ -85,68 +70,6 @@ class _Mender:
 
     def _note(self, what: str) -> None:
         self._notes[what] = self._notes.get(what, 0) + 1
-
-    # -- headers
-
-    def _header(self, at: int, end: int, *, explicit: bool) -> tuple[int, bytes, int, int]:
-        self._count += 1
-        if self._count > MAX_ELEMENTS:
-            raise MalformedDataSet(f"more than {MAX_ELEMENTS} elements")
-        if at + 8 > end:
-            raise MalformedDataSet(f"it ends within an element, at byte {at} of its data set")
-        self._anew = False
-        if explicit and self._tag(at) >> 16 != 0xFFFE:
-            vr = bytes(self._data[at + 4 : at + 6])
-            if vr not in _VRS:
-                return self._odd_vr(at, end, vr)
-            if vr in LONG_VRS and self._number(at + 6, 2) and not self._long_form_fits(at, end):
-                return self._odd_vr(at, end, vr)
-        tag, vr, length, value = self._reader.element(at, explicit=explicit)
-        if length != UNDEFINED and value + length > end:
-            raise MalformedDataSet(
-                f"element {tag_name(tag)} at byte {at} of its data set is longer than what is left: the file was cut "
-                "off, or lies"
-            )
-        return tag, vr, length, value
-
-    def _tag(self, at: int) -> int:
-        group, element = struct.unpack_from(self._order + "HH", self._data, at)
-        return int(group) << 16 | int(element)
-
-    def _number(self, at: int, width: int) -> int:
-        return int.from_bytes(self._data[at : at + width], "big" if self._big else "little")
-
-    def _long_form_fits(self, at: int, end: int) -> bool:
-        length = self._number(at + 8, 4)
-        return at + 12 <= end and (length == UNDEFINED or at + 12 + length <= end)
-
-    def _odd_vr(self, at: int, end: int, vr: bytes) -> tuple[int, bytes, int, int]:
-        """An element whose VR there is none of, or that has the header of another one's: of the three forms that a
-        header has (PS3.5 §7.1), the only one behind which another element follows."""
-        tag = self._tag(at)
-        forms = {(self._number(at + 6, 2), at + 8)}
-        if vr not in LONG_VRS:
-            forms |= {(self._number(at + 4, 4), at + 8), (self._number(at + 8, 4), at + 12)}
-        fit = [(length, value) for length, value in forms if self._is_element(value + length, end, after=tag)]
-        kind = vr if vr in LONG_VRS else _dictionary_vr(tag)
-        if len(fit) != 1 or kind == b"SQ":
-            written = vr.decode("ascii") if vr.isalnum() else f"bytes {vr.hex()}"
-            raise MalformedDataSet(
-                f"element {tag_name(tag)} at byte {at} of its data set has no VR that there is ({written}), and where "
-                "it ends is not certain"
-            )
-        self._anew = True
-        self._note(f"the header of element {tag_name(tag)} written as {kind.decode()}")
-        return tag, kind, *fit[0]
-
-    def _is_element(self, at: int, end: int, *, after: int) -> bool:
-        """Whether an element with a VR, or the end of what it is in, lies at *at*, behind the element *after*."""
-        if at >= end:
-            return at == end
-        if at + 8 > end:
-            return False
-        tag = self._tag(at)
-        return tag in (ITEM_END, SEQUENCE_END) or (tag > after and bytes(self._data[at + 4 : at + 6]) in _VRS)
 
     # -- elements
 
@@ -165,7 +88,7 @@ class _Mender:
                 self._group_goes_on(at, -1)
                 return out, end
             start = at
-            if at + 8 <= end and (tag := self._tag(at)) >> 16 == 0xFFFE:
+            if at + 8 <= end and (tag := self._headers.tag(at)) >> 16 == 0xFFFE:
                 if tag == ITEM_END and delimited:
                     self._delimiter(out, at, ITEM_END)
                     return out, at + 8
@@ -193,27 +116,27 @@ class _Mender:
                     at = value + length
                     continue
                 if not tag & 0xFFFF and length != UNDEFINED:
-                    if self._anew or length != 4:
+                    if self._headers.anew or length != 4:
                         self._note("group lengths left out")
                     else:
-                        self._group_lengths.append((at, value + 4, value + 4 + self._number(value, 4)))
+                        self._group_lengths.append((at, value + 4, value + 4 + self._headers.number(value, 4)))
                         out.keep(at, value + 4)
                     at = value + length
                     continue
             if depth == 0 and tag in PIXEL_DATA:
                 if explicit and length % 2 and length != UNDEFINED:
-                    length += self._has_uncounted_pad(tag, value + length, end)
+                    length += self._values.has_uncounted_pad(tag, value + length, end)
                 at = self._pixels.mend(out, at, tag, vr, length, value)
             elif length == UNDEFINED:
                 at = self._undefined(out, at, end, tag, vr, value, explicit=explicit, depth=depth)
-            elif vr == b"SQ" or (not explicit and _dictionary_vr(tag) == b"SQ"):
+            elif vr == b"SQ" or (not explicit and dictionary_vr(tag) == b"SQ"):
                 items, at = self._items(value, value + length, explicit=explicit, depth=depth + 1, of=tag)
                 self._with_length(out, start, value, items, length)
                 sequence_end = at
             else:
                 if depth == 0:
                     self._remember(tag, value, length)
-                at = self._value(out, at, end, tag, vr, length, value, explicit=explicit)
+                at = self._values.mend(out, at, end, tag, vr, length, value, explicit=explicit)
         if delimited:
             # Where the whole file ends there, more may have followed.
             if end == self._end:
@@ -225,7 +148,7 @@ class _Mender:
 
     def _header_behind_pixels(self, at: int, end: int, *, explicit: bool, depth: int) -> tuple[int, bytes, int, int]:
         try:
-            return self._header(at, end, explicit=explicit)
+            return self._headers.read(at, end, explicit=explicit)
         except MalformedDataSet as e:
             if depth or not self._pixels.seen:
                 raise
@@ -256,9 +179,9 @@ class _Mender:
         """Whether the first element of the first item has a VR, and no length that would fit in its place."""
         return (
             at + 16 <= end
-            and self._tag(at) == ITEM
-            and bytes(self._data[at + 12 : at + 14]) in _VRS
-            and at + 16 + self._number(at + 12, 4) > end
+            and self._headers.tag(at) == ITEM
+            and bytes(self._data[at + 12 : at + 14]) in VRS
+            and at + 16 + self._headers.number(at + 12, 4) > end
         )
 
     def _items(
@@ -267,11 +190,11 @@ class _Mender:
         """The items of the sequence *of*, its delimiter among them where it has one; and the offset after it."""
         out = Pieces()
         while at < end:
-            tag = self._tag(at) if at + 8 <= end else 0
+            tag = self._headers.tag(at) if at + 8 <= end else 0
             if tag == SEQUENCE_END and delimited:
                 self._delimiter(out, at, SEQUENCE_END)
                 return out, at + 8
-            if tag == SEQUENCE_END and at + 8 == end and not self._number(at + 4, 4):
+            if tag == SEQUENCE_END and at + 8 == end and not self._headers.number(at + 4, 4):
                 self._note("delimiters where none is due left out")
                 at += 8
                 continue
@@ -282,7 +205,7 @@ class _Mender:
                 raise MalformedDataSet(
                     f"the sequence {tag_name(of)} with something between its items, at byte {at} of its data set"
                 )
-            tag, _, length, value = self._header(at, end, explicit=False)
+            tag, _, length, value = self._headers.read(at, end, explicit=False)
             if length == UNDEFINED:
                 elements, after = self._elements(value, end, explicit=explicit, depth=depth + 1, delimited=True)
                 out.keep(at, value)
@@ -302,15 +225,15 @@ class _Mender:
 
     def _is_stray(self, tag: int, at: int, end: int, sequence_end: int, depth: int) -> bool:
         """Whether a delimiter ends nothing: one behind an item or a sequence whose length says where it ends."""
-        if self._number(at + 4, 4):
+        if self._headers.number(at + 4, 4):
             return False
         if tag == ITEM_END:
             return depth > 0 and at + 8 == end
-        following = self._tag(at + 8) >> 16 if at + 16 <= end else -1
+        following = self._headers.tag(at + 8) >> 16 if at + 16 <= end else -1
         return tag == SEQUENCE_END and at == sequence_end and (at + 8 == end or following not in (-1, 0xFFFE))
 
     def _delimiter(self, out: Pieces, at: int, tag: int) -> None:
-        if self._number(at + 4, 4):
+        if self._headers.number(at + 4, 4):
             self._note("delimiters with a length given none")
             out.put(self._written(tag))
         else:
@@ -341,7 +264,7 @@ class _Mender:
         if not self._group_lengths:
             return
         last = self._group_lengths[-1][0]
-        if tag < 0 or tag >> 16 != self._tag(last) >> 16:
+        if tag < 0 or tag >> 16 != self._headers.tag(last) >> 16:
             self._group_ends.setdefault(last, at)
 
     def _with_length(self, out: Pieces, at: int, value: int, content: Pieces, length: int) -> None:
@@ -352,63 +275,6 @@ class _Mender:
             out.keep(at, value - 4)
             out.put(struct.pack(self._order + "I", content.length))
         out.join(content)
-
-    def _value(
-        self, out: Pieces, at: int, end: int, tag: int, vr: bytes, length: int, value: int, *, explicit: bool
-    ) -> int:
-        """An element that is no sequence; the offset after it."""
-        kind, anew = vr if explicit else _dictionary_vr(tag), self._anew
-        if explicit and length % 2 and self._has_uncounted_pad(tag, value + length, end):
-            length, anew = length + 1, True
-        if kind == b"UI" and length <= _LONGEST_UIDS:
-            raw = bytes(self._data[value : value + length])
-            uids = b"\\".join(uid.strip(b" \0\t\r\n") for uid in raw.split(b"\\"))
-            if raw not in (uids, uids + b"\0" * (len(uids) % 2)):
-                # PS3.5 §9.1: digits and dots, padded with one NUL where its length is odd.
-                self._note(f"the UID {tag_name(tag)} freed of what surrounds it")
-                self._write_header(out, at, tag, vr, len(uids) + len(uids) % 2, value, explicit=explicit, anew=anew)
-                out.put(uids + b"\0" * (len(uids) % 2))
-                return value + length
-        if length % 2 and kind in _WIDTHS:
-            raise MalformedDataSet(
-                f"element {tag_name(tag)} at byte {at} of its data set has {length} bytes, which is not a whole number "
-                f"of values of its VR {kind.decode()}"
-            )
-        if not (length % 2 or anew):
-            out.keep(at, value + length)
-            return value + length
-        if explicit and vr not in LONG_VRS and length == 0xFFFF:
-            raise MalformedDataSet(f"element {tag_name(tag)} has {length} bytes, and there is no room for one more")
-        if length % 2:
-            self._note(f"element {tag_name(tag)} padded to an even length")
-        self._write_header(out, at, tag, vr, length + length % 2, value, explicit=explicit, anew=anew)
-        out.keep(value, value + length)
-        if length % 2:
-            out.put(b"\0" if kind in _NUL_PADDED else b" ")
-        return value + length
-
-    def _has_uncounted_pad(self, tag: int, at: int, end: int) -> bool:
-        """Whether the pad byte of a value of odd length is there, and its length leaves it out."""
-        if at >= end or at >= self._slack_from or bytes(self._data[at : at + 1]) not in (b"\0", b" "):
-            return False
-        found = self._is_element(at + 1, end, after=tag) and not self._is_element(at, end, after=tag)
-        if found:
-            self._note(f"the pad byte of element {tag_name(tag)} counted")
-        return found
-
-    def _write_header(
-        self, out: Pieces, at: int, tag: int, vr: bytes, length: int, value: int, *, explicit: bool, anew: bool
-    ) -> None:
-        long = not explicit or vr in LONG_VRS
-        if not anew:
-            out.keep(at, value - (4 if long else 2))
-            out.put(struct.pack(self._order + ("I" if long else "H"), length))
-        elif long:
-            out.put(struct.pack(self._order + "HH2sHI", tag >> 16, tag & 0xFFFF, vr, 0, length))
-        elif length > 0xFFFF:
-            raise MalformedDataSet(f"element {tag_name(tag)} has {length} bytes, more than its VR {vr.decode()} allows")
-        else:
-            out.put(struct.pack(self._order + "HH2sH", tag >> 16, tag & 0xFFFF, vr, length))
 
     def _remember(self, tag: int, value: int, length: int) -> None:
         if tag in GEOMETRY and length <= 64:
@@ -426,11 +292,3 @@ def slack_from(data: memoryview) -> int:
             return start + kept
         end = start
     return 0
-
-
-@lru_cache(maxsize=4096)
-def _dictionary_vr(tag: int) -> bytes:
-    try:
-        return dictionary_VR(tag)[:2].encode()
-    except KeyError:
-        return b"LO" if tag >> 16 & 1 and 0x10 <= tag & 0xFFFF <= 0xFF else b"UN"
