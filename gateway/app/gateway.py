@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Collection, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 
 from gateway.access import Purpose, Refused
 from gateway.admin import (
     Answering,
     Arrivals,
-    Figures,
     Health,
     Judgement,
     Measures,
@@ -20,37 +19,35 @@ from gateway.admin import (
     StoreProof,
     Studies,
     Tidy,
-    Unhealthy,
     Watched,
 )
 from gateway.admin import watches as admin_watches
 from gateway.alerts import HeldJobs, StandingAlerts
 from gateway.app import account, audit
 from gateway.app.access import access_policy, wants
-from gateway.app.alerts import alert_channels, alert_kinds, certificate_ends, held_job
+from gateway.app.alerts import alert_channels, certificate_ends, held_job
 from gateway.app.canary import canary_of, own_study, synthetic_of
-from gateway.app.captures import capture_kinds
 from gateway.app.deliveries import KeptDeliveries
+from gateway.app.health import health_of
+from gateway.app.jobs import adoption, job_kinds
 from gateway.app.outbound import outbound
 from gateway.app.pacs import ae_title_spelling, client_tls, dicomweb_of, pacs_of, sender_of, target_of, tls_context
 from gateway.app.prefetch import Prefetch
-from gateway.app.reports import avara_api, report_kinds, report_places
+from gateway.app.reports import avara_api
 from gateway.app.state import audit_file, kept_secret
 from gateway.app.stores import spools_of
 from gateway.audit import AuditTrail
 from gateway.captures import Inbox
 from gateway.config import Config
-from gateway.journal import CLEAN, EventLog, Jobs, Journal, Kind, StudyState, Worker
-from gateway.journal import alerts as standing_alerts
+from gateway.journal import EventLog, Journal, StudyState, Worker
 from gateway.objects import EmbeddedStore, ObjectStore
-from gateway.outbox import Cleaner, Commitments, Outbox, StoredObject
-from gateway.pacs import ANY, IncomingInstance, Peer, Sender, Senders
+from gateway.outbox import Commitments
+from gateway.pacs import ANY, Peer, Sender, Senders
 from gateway.pacs.scp import StorageScp
 from gateway.pacs.scu import CommitmentResult, PacsClient
 from gateway.reports import MissedReports, ReportHandler
 from gateway.runtime import GatewayError, Supervisor
 from gateway.studies import (
-    CacheFull,
     Fetcher,
     Flight,
     Intake,
@@ -66,9 +63,6 @@ from gateway.studies import (
 )
 
 log = logging.getLogger(__name__)
-
-KEEP_CLEANING_FOR = 30 * 86400.0
-"""Seconds for which the removal of an object that nobody needs is tried."""
 
 
 class Gateway:
@@ -223,30 +217,17 @@ class Gateway:
             journal=journal, channels=list(channels), added=self.worker.wake, enabled=config.reports.enabled
         )
         targets = {p.name: target_of(p, self.clients[p.name], self.web.get(p.name)) for p in config.pacs}
-        outbox = partial(
-            Outbox, objects=store, journal=journal, targets=targets, spools=self.spools, on_stored=self._adopt
-        )
-        kinds = alert_kinds(channels)
-        kinds |= capture_kinds(
+        kinds = job_kinds(
             config,
-            outbox,
+            channels,
             journal=journal,
             store=store,
             targets=targets,
             finders=self.finders,
             spools=self.spools,
-        )
-        kinds |= report_kinds(
-            config,
-            outbox,
-            report_places(config.reports),
-            list(channels),
-            journal=journal,
-            store=store,
-            finders=self.finders.values(),
+            on_stored=adoption(self.fetcher, config.dicom.ae_title),
             added=self.worker.wake,
         )
-        kinds[CLEAN] = Kind(Cleaner(store, journal), 1, KEEP_CLEANING_FOR)
         for name, kind in kinds.items():
             self.worker.register(name, kind)
         self.state_dir = StateDir(config.state_dir, self.spools)
@@ -315,20 +296,6 @@ class Gateway:
         self.worker.wake()
         return known
 
-    async def _adopt(self, stored: StoredObject) -> None:
-        """Lets the cache know of an object that a PACS has now."""
-        incoming = IncomingInstance(
-            sop_class_uid=stored.sop_class_uid,
-            sop_instance_uid=stored.sop_instance_uid,
-            transfer_syntax_uid=stored.transfer_syntax_uid,
-            calling_ae_title=self.config.dicom.ae_title,
-            called_ae_title=self.config.dicom.ae_title,
-            peer_host="",
-            answers=stored.study_instance_uid,
-            body=stored.body,
-        )
-        await self.fetcher.adopt(stored.study_instance_uid, incoming)
-
     async def prepare_store(self) -> None:
         """Makes the store ready for what is to come. Raises StoreError."""
         await self.store.ensure_bucket()
@@ -342,14 +309,6 @@ class Gateway:
         """Whether the store has the study whole, as far as the ledger says."""
         study = await self.journal.cached_study(study_instance_uid)
         return study is not None and study.state is StudyState.READY
-
-    async def _check_trail(self) -> None:
-        if self.trail.check():
-            raise Unhealthy("the audit trail cannot be written: the log says why")
-
-    async def _check_access(self) -> None:
-        if self.policy.trouble:
-            raise Unhealthy("the access policy cannot be asked as it is meant to be: the log says why")
 
     def _last_received(self, ae_titles: Collection[str]) -> float:
         return self.scp.last_received(ae_titles)
@@ -374,36 +333,6 @@ class Gateway:
         )  # fmt: skip
         await PacsClient(us, advertised=self.config.advertised).echo()
 
-    def figures(self) -> Figures:
-        """What ``GET /metrics`` tells."""
-        return Figures(
-            Jobs(self.journal),
-            critical_reports=lambda: self.reports.critical,
-            reports=self._reports_by_place,
-            cache_bytes=lambda: self.cache.size,
-            fetches=lambda: self.fetcher.under_way,
-            rejected_associations=lambda: self.senders.rejections,
-            prefetches=self._prefetches,
-            prefetch_spent=lambda: {} if self.prefetch is None else self.prefetch.spent,
-            unlisted_instances=lambda: self.fetcher.unlisted,
-            measures=self.measures,
-            clock=self.clock,
-            alerts=lambda: self.journal.run(standing_alerts.counts),
-            loops=self.loops.states,
-            pacs=lambda: {answer.name: not answer.failure for answer in self.judgement.answering.answers()},
-            evictions=lambda: self.cache.evicted,
-            deferred_waiting=self.deferred_waiting,
-            associations=lambda: self.scp.associations,
-            last_webhook=lambda: self.arrivals.last,
-        )
-
-    async def _prefetches(self) -> dict[str, int]:
-        return {} if self.prefetch is None else await self.prefetch.prefetcher.counts()
-
-    def _reports_by_place(self) -> dict[str, int]:
-        found = self.missed.last if self.missed is not None else None
-        return {} if found is None else {"signed": found.signed, "pacs": found.in_pacs, "ris": found.in_ris}
-
     def alive(self) -> bool:
         """Whether nothing hangs, so that starting afresh would not help."""
         return self.loops.alive
@@ -413,29 +342,7 @@ class Gateway:
         down = [f"{state.name} ({state.reason})" for state in self.loops.states() if not state.running]
         return f"serving, but not running: {', '.join(down)}" if down else "serving"
 
-    async def _has_room(self) -> None:
-        try:
-            await self.cache.check()
-        except CacheFull as e:
-            raise Unhealthy(f"cache: {e}") from e
-
     @cached_property
     def health(self) -> Health:
         """What ``GET /health`` tells."""
-        return Health(
-            {
-                "store": self.judgement.store.look,
-                "dicom_listener": self.echo_self,
-                "journal": lambda: self.journal.cached_study("0"),
-                "state_dir": self.state_dir.check,
-                "audit": self._check_trail,
-                **({"access": self._check_access} if self.policy.needed else {}),
-                "cache": self._has_room,
-            },
-            self.loops,
-            lambda: {answer.name: answer.since for answer in self.judgement.answering.answers()},
-            lambda: {
-                f"{lane.kind} {lane.lane}".rstrip(): lane.since if lane.paused else None for lane in self.worker.lanes()
-            },
-            lambda: {} if self.audit_forwarder is None else {"audit syslog": self.audit_forwarder.since},
-        )
+        return health_of(self)

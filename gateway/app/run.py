@@ -16,6 +16,7 @@ from gateway.app.build import build
 from gateway.app.canary import song
 from gateway.app.doctor import check_alone, check_file
 from gateway.app.errors import CANNOT_START, CannotListen, cannot_listen, why
+from gateway.app.figures import figures_of
 from gateway.app.gateway import Gateway
 from gateway.app.http import http_parts
 from gateway.app.page import page_parts
@@ -135,7 +136,7 @@ def service(gateway: Gateway) -> list[Part]:
         *page_parts(gateway),
     ]
     if config.metrics.port is not None:
-        metrics = Metrics(gateway.figures(), host=config.metrics.host, port=config.metrics.port)
+        metrics = Metrics(figures_of(gateway), host=config.metrics.host, port=config.metrics.port)
         start = listening("metrics", config.metrics.host, config.metrics.port, metrics.start)
         parts.append(Part("metrics", start, metrics.stop))
     return [*parts, Part("control socket", control.start, control.stop, within=1.5)]
