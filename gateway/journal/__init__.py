@@ -37,7 +37,8 @@ if TYPE_CHECKING:
         Recorded,
         TryLater,
     )
-    from gateway.journal.jobs import CLEAN, CleanObject, Job, JobLost, JobState, Unfit, get, job_of
+    from gateway.journal.job import CLEAN, CleanObject, Job, JobLost, JobState, Unfit, job_of
+    from gateway.journal.jobs import get
     from gateway.journal.journal import CachedStudy, Journal, StudyState
     from gateway.journal.payload import Payload, UnreadablePayload
     from gateway.journal.prefetches import Cause, Prefetch, PrefetchState, Task

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import case, func, insert, select, update
 
 from gateway.journal import jobs
+from gateway.journal.job import JobState
 from gateway.journal.tables import commitments
 from gateway.journal.tables import jobs as jobs_table
 from gateway.journal.transaction import Transaction
@@ -69,7 +70,7 @@ def answer(c: Transaction, transaction_uid: str, failure: str) -> None:
 
 def silent(c: Transaction, *, asked_before: float) -> int:
     """For how many objects a PACS was asked before then, and has not committed itself to."""
-    waits = jobs_table.c.state.in_((jobs.JobState.WAITING.value, jobs.JobState.RUNNING.value))
+    waits = jobs_table.c.state.in_((JobState.WAITING.value, JobState.RUNNING.value))
     committed = commitments.c.answered.is_not(None) & (commitments.c.failure == "")
     of_jobs = (
         select(commitments.c.job_id)

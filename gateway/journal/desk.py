@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 
 from gateway.journal import jobs as table
 from gateway.journal import retention
-from gateway.journal.jobs import CLEAN, Job, JobState, Unfit, job_of
+from gateway.journal.job import CLEAN, Job, JobState, Unfit, job_of
 from gateway.journal.journal import Journal
 from gateway.journal.payload import Payload
 from gateway.journal.tables import job_history, jobs, paused_lanes

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert
 from gateway.journal import jobs as table
 from gateway.journal import leases
 from gateway.journal.handling import CannotBeDone, Ended, JobDone, JobStep, Kind, NotDone, Recorded, TryLater
-from gateway.journal.jobs import Job, JobLost, JobState
+from gateway.journal.job import Job, JobLost, JobState
 from gateway.journal.lanes import Change, LaneState
 from gateway.journal.payload import Payload
 from gateway.journal.tables import paused_lanes

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from gateway.journal import jobs as table
 from gateway.journal import objects
-from gateway.journal.jobs import CLEAN, Job, job_of
+from gateway.journal.job import CLEAN, Job, job_of
 from gateway.journal.tables import jobs, prefetches, studies, upload_slots
 from gateway.journal.transaction import Transaction
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.journal.jobs import Job
+from gateway.journal.job import Job
 from gateway.journal.payload import Payload
 from gateway.journal.transaction import Transaction
 

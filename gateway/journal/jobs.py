@@ -7,37 +7,31 @@ A job is added in the transaction that makes it necessary, and its end is record
 
 from __future__ import annotations
 
-import enum
 import json
 import random
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import bindparam, func, insert, select, update
 
 from gateway.journal import objects
+from gateway.journal.job import CLEAN, CleanObject, Job, JobLost, JobState, job_of
 from gateway.journal.payload import Payload
 from gateway.journal.prepared import Prepared
 from gateway.journal.slots import INBOX
 from gateway.journal.tables import job_history, jobs
 from gateway.journal.transaction import Transaction
-from gateway.runtime import GatewayError, begun_by
+from gateway.runtime import begun_by
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15 * 60.0
 """Seconds between the attempts of a job: twice as long each time."""
-
-CLEAN = "object.clean"
-"""The kind of jobs that remove objects from the store; so that whatever ends a job can say so in its transaction."""
 
 MAX_TEXT = 2000
 """Characters of an error or of a line of history."""
 
 SUBJECTS_AT_ONCE = 500
 """Subjects in one statement; databases bound how many values it may have."""
-
-P = TypeVar("P", bound=Payload)
 
 # What runs for each job is built once. Names that are no column's are asked for, those that are get set.
 _BY_ID = Prepared(select(jobs).where(jobs.c.id == bindparam("job_id")))
@@ -63,65 +57,6 @@ _CHANGE = Prepared(
         jobs.c.state == bindparam("read_state"),
     )
 )
-
-
-class JobState(enum.Enum):
-    """Where a job stands."""
-
-    WAITING = "waiting"
-    """For its time, or for a worker."""
-    RUNNING = "running"
-    DONE = "done"
-    QUARANTINED = "quarantined"
-    """Cannot be done as things are: an operator retries or discards it."""
-    DISCARDED = "discarded"
-    """An operator decided that it is not to be done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as the journal has it. Times are unix seconds."""
-
-    id: int
-    kind: str
-    subject: str
-    lane: str
-    """The place that it is for, as its payload says."""
-    state: JobState
-    kept: str
-    """What it works with, as JSON: see :meth:`read`."""
-    attempts: int
-    created: float
-    since: float
-    """When the present series of attempts began: a step, or an operator's retry, begins a new one."""
-    next_at: float
-    ended: float | None
-    taken: int
-    """How often it was taken: who took it last, and only who did, may record its end."""
-    last_error: str
-    log_ids: Mapping[str, str]
-    """The webhook and the event that it was begun by, as far as there is one: what it logs carries them, too."""
-
-    def read(self, payload: type[P]) -> P:
-        """What it works with, as *payload*, the class of its kind. Raises UnreadablePayload."""
-        return payload.load(self.kept)
-
-
-@dataclass(frozen=True, slots=True)
-class CleanObject(Payload):
-    """What ``object.clean`` works with."""
-
-    key: str
-    """Of an object that is to be removed unless another job needs it by then."""
-
-    @property
-    def about(self) -> Mapping[str, str]:
-        """As :class:`Payload` has it."""
-        return {"key": self.key}
-
-
-class JobLost(GatewayError):
-    """Who wanted to record something of a job has it no more: another worker took it, or an operator ended it."""
 
 
 def pause_after(attempts: int) -> float:
@@ -216,14 +151,14 @@ def end(
     values: dict[str, Any] = {
         "state": state.value, "ended": c.now, "last_error": text[:MAX_TEXT] if state is JobState.QUARANTINED else "",
     }  # fmt: skip
+    goes_on = state is JobState.QUARANTINED  # perhaps
     needed = objects.of(c, job.id)
     _change(c, job, values, payload)
     note(c, job.id, f"{state.value}: {text}" if text else state.value)
-    if state is JobState.QUARANTINED:
+    _need(c, job, needed, () if not goes_on else payload.keys if payload is not None else needed)
+    if goes_on:
         _clean_dropped(c, needed)
-        return  # it may go on
-    objects.release(c, job.id)
-    if clean_after is not None:
+    elif clean_after is not None:
         clean_unneeded(c, needed, after=clean_after)
 
 
@@ -250,6 +185,7 @@ def reschedule(
         values |= {"next_at": c.now + after, "pause": after}
     needed = objects.of(c, job.id)
     _change(c, job, values, payload)
+    _need(c, job, needed, payload.keys if payload is not None else needed)
     _clean_dropped(c, needed)
     note(c, job.id, f"attempt {job.attempts} failed: {text}" if failed else text)
 
@@ -258,12 +194,16 @@ def _change(c: Transaction, job: Job, values: dict[str, Any], payload: Payload |
     """Raises JobLost."""
     if payload is not None:
         values |= {"payload": payload.dump()}
-        objects.release(c, job.id)
-        objects.use(c, job.id, payload.keys)
     values |= {"leased_by": None, "leased_until": None, "unclean_ends": 0}
     same = {"job_id": job.id, "read_taken": job.taken, "read_state": job.state.value}
     if not c.change(_CHANGE, values | same):
         raise JobLost(f"job {job.id} is not ours any more: another worker took it, or an operator ended it")
+
+
+def _need(c: Transaction, job: Job, until_now: Collection[str], from_now: Collection[str]) -> None:
+    if set(from_now) != set(until_now):
+        objects.release(c, job.id)
+        objects.use(c, job.id, from_now)
 
 
 def clean(c: Transaction, key: str, *, after: float) -> None:
@@ -301,15 +241,3 @@ def hasten(c: Transaction, job_id: int, text: str) -> None:
     waiting = (jobs.c.id == job_id) & (jobs.c.state == JobState.WAITING.value)
     c.execute(update(jobs).where(waiting).values(next_at=c.now, pause=0.0))
     note(c, job_id, text)
-
-
-class Unfit(ValueError):
-    """An operator asked for what cannot be done to this job; the text says why."""
-
-
-def job_of(row: Any) -> Job:
-    """The job in a row of its table."""
-    return Job(
-        row.id, row.kind, row.subject, row.lane, JobState(row.state), row.payload, row.attempts, row.created, row.since,
-        row.next_at, row.ended, row.taken, row.last_error, json.loads(row.log_ids),
-    )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import Integer, String, bindparam, delete, exists, insert, select
 
 from gateway.journal.prepared import Prepared
 from gateway.journal.tables import job_objects, removals
@@ -19,7 +19,14 @@ from gateway.runtime import GatewayError
 # What runs for each job is built once.
 _BY_JOB, _BY_KEY = job_objects.c.job_id == bindparam("job_id"), job_objects.c.key == bindparam("key")
 _REMOVAL = Prepared(select(removals.c.key).where(removals.c.key == bindparam("key")))
-_KNOWN, _NEW = Prepared(select(job_objects.c.key).where(_BY_JOB, _BY_KEY)), Prepared(insert(job_objects))
+_NEW = Prepared(
+    insert(job_objects).from_select(
+        ["job_id", "key"],
+        select(bindparam("job_id", type_=Integer), bindparam("key", type_=String)).where(
+            ~exists().where(removals.c.key == bindparam("key")), ~exists().where(_BY_JOB, _BY_KEY)
+        ),
+    )
+)
 _OF_JOB = Prepared(select(job_objects.c.key).where(_BY_JOB))
 _RELEASED = Prepared(delete(job_objects).where(_BY_JOB))
 _USER = Prepared(select(job_objects.c.job_id).where(_BY_KEY).limit(1))
@@ -34,10 +41,9 @@ class BeingRemoved(GatewayError):
 def use(c: Transaction, job_id: int, keys: Collection[str]) -> None:
     """From now on a job that is not over needs the objects *keys*; said before they are put. Raises BeingRemoved."""
     for key in keys:
-        if c.row(_REMOVAL, {"key": key}) is not None:
+        # Nothing is new where it is known, or being removed: only then that is asked for.
+        if not c.change(_NEW, {"job_id": job_id, "key": key}) and c.row(_REMOVAL, {"key": key}) is not None:
             raise BeingRemoved("an older copy of the object is being removed from the store: it is put anew after that")
-        if c.row(_KNOWN, {"job_id": job_id, "key": key}) is None:
-            c.change(_NEW, {"job_id": job_id, "key": key})
 
 
 def of(c: Transaction, job_id: int) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from sqlalchemy import and_, delete, exists, func, or_, select, text
 
-from gateway.journal.jobs import JobState
+from gateway.journal.job import JobState
 from gateway.journal.journal import FILE_SIZE
 from gateway.journal.tables import jobs, reports, studies, study_reports
 from gateway.journal.transaction import Transaction

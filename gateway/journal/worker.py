@@ -18,7 +18,7 @@ from gateway.journal.desk import KEPT_FOR, Jobs
 from gateway.journal.endings import Ending, record, record_lane
 from gateway.journal.errors import JournalError
 from gateway.journal.handling import CannotBeDone, JobDone, JobStep, Kind, PlaceSilent, Recorded, TryLater
-from gateway.journal.jobs import Job, JobLost, JobState
+from gateway.journal.job import Job, JobLost, JobState
 from gateway.journal.journal import Journal
 from gateway.journal.lanes import Change, Key, Lanes, LaneState, Outcome
 from gateway.journal.tables import paused_lanes

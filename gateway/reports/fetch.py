@@ -28,6 +28,7 @@ from gateway.journal import (
     StudyReport,
     Transaction,
     TryLater,
+    Unfit,
     jobs,
     objects,
     study_of,
@@ -319,9 +320,9 @@ def assign(c: Transaction, job_id: int, study_instance_uid: str, *, by: str = ""
     """An operator says which study a report is of, and it goes on at once; *by* names them. Raises Unfit."""
     job = jobs.get(c, job_id)
     if job is None or job.kind != names.FETCH:
-        raise jobs.Unfit(f"job {job_id} is no report that waits for its study")
+        raise Unfit(f"job {job_id} is no report that waits for its study")
     if job.state not in (JobState.WAITING, JobState.QUARANTINED):
-        raise jobs.Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
+        raise Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
     payload = dataclasses.replace(job.read(FetchReport), study=study_instance_uid, assigned=True)
     who = f"an operator ({by})" if by else "an operator"
     jobs.reschedule(c, job, f"{who} says that it is of study {study_instance_uid}", payload=payload)

@@ -14,7 +14,8 @@ import pytest
 from gateway.journal import Jobs, JobState, Journal, leases
 from gateway.journal import jobs as table
 from gateway.journal.handling import CannotBeDone, JobDone, JobStep, Kind, TryLater
-from gateway.journal.jobs import LONGEST_PAUSE, Unfit, pause_after
+from gateway.journal.job import Unfit
+from gateway.journal.jobs import LONGEST_PAUSE, pause_after
 from gateway.journal.worker import Worker
 from gateway.pacs.errors import OperationFailed
 from gateway.runtime.supervise import Supervisor

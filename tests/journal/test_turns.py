@@ -192,3 +192,49 @@ async def test_lanes_share_a_bound_though_turns_are_handed_on(journal, jobs):
     await asyncio.gather(running, return_exceptions=True)
     await worker.stop()
     assert sorted(begun.get_nowait() for _ in range(6)) == ["a"] * 3 + ["b"] * 3
+
+
+async def test_to_look_for_what_is_due_takes_as_long_however_many_copies_wait_to_be_removed(journal, jobs):
+    for kind in ("a", "b"):
+        await jobs.add(kind, "x", Untyped())
+
+    def steps(c):
+        """Hundreds of instructions that SQLite takes for a look."""
+        counted = []
+        driver = c.connection.connection.driver_connection
+        driver.set_progress_handler(lambda: counted.append(None), 100)
+        found = leases.waiting(c, ["a", "b", table.CLEAN])
+        driver.set_progress_handler(None, 100)
+        return len(counted), [(kind, lane) for kind, lane, _ in found]
+
+    def add(count):
+        def many(c):
+            for _ in range(count):
+                table.clean(c, "key", after=3600.0)
+
+        return many
+
+    await journal.run(add(10))
+    few = await journal.run(steps)
+    await journal.run(add(1000))
+    many = await journal.run(steps)
+    assert many[0] < 2 * few[0]  # not one for each that waits
+    assert many[1] == few[1] == [("a", ""), ("b", ""), (table.CLEAN, "")]
+
+
+async def test_lanes_in_which_jobs_wait_are_found_by_kind_and_place(journal):
+    assert await journal.run(lambda c: leases.waiting(c, ["test"])) == []
+
+    class For(Untyped):
+        @property
+        def lane(self):
+            return self.fields["place"]
+
+    def add(c):
+        for n, (kind, place) in enumerate([("test", "b"), ("test", "a"), ("test", "b"), ("other", "a"), ("zoo", "")]):
+            table.add(c, kind, f"{n}", For({"place": place}), after=10.0 * (5 - n))
+        return c.now
+
+    now = await journal.run(add)
+    found = await journal.run(lambda c: leases.waiting(c, ["test", "zoo"]))
+    assert sorted(found) == [("test", "a", now + 40.0), ("test", "b", now + 30.0), ("zoo", "", now + 10.0)]

@@ -19,7 +19,7 @@ from pydicom import dcmread
 
 from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import Journal, study_reports
-from gateway.journal.jobs import Unfit
+from gateway.journal.job import Unfit
 from gateway.journal.study_reports import FIRST, StudyReport
 from gateway.reports.fetch import assign
 from gateway.reports.hl7.message import ADDENDUM, OBSERVATION, Profile, build_oru
