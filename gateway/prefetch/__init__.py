@@ -7,9 +7,10 @@ from gateway.runtime import on_demand
 if TYPE_CHECKING:
     from gateway.prefetch.place import Place
     from gateway.prefetch.polling import Poller, Steps
-    from gateway.prefetch.prefetcher import Budget, Prefetcher
+    from gateway.prefetch.prefetcher import Prefetcher
     from gateway.prefetch.rules import Rule
     from gateway.prefetch.search import Chooser, Priors, WallClock
+    from gateway.prefetch.work import Budget
 else:
     __getattr__ = on_demand(__name__)
 

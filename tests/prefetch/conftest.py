@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from gateway.demo.sample import synthetic_ct
 from gateway.journal import prefetches
-from gateway.prefetch import polling, prefetcher
+from gateway.prefetch import polling, prefetcher, work
 
 _AHEAD = 13 - datetime.datetime.now(datetime.UTC).hour
 ZONE = zoneinfo.ZoneInfo(f"Etc/GMT{-_AHEAD:+d}")  # whose sign is the other way round
@@ -26,7 +26,7 @@ ON = {"enabled": True, "poll_every": "5s", "priors": 0, "time_zone": ZONE.key}
 def at_once(monkeypatch):
     """New studies are not left to settle, and what failed is tried again soon."""
     monkeypatch.setattr(polling, "SETTLES_IN", 0.0)
-    monkeypatch.setattr(prefetcher, "PAUSES", (0.3, 0.3, 0.3))
+    monkeypatch.setattr(work, "PAUSES", (0.3, 0.3, 0.3))
     monkeypatch.setattr(prefetcher, "PUSHED_AGAIN_IN", 0.3)
     monkeypatch.setattr(prefetcher, "LOOKS_EVERY", 0.1)
 

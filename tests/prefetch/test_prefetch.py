@@ -10,8 +10,9 @@ import datetime
 
 import pytest
 
+from gateway.app.figures import figures_of
 from gateway.pacs.scu import PacsClient
-from gateway.prefetch import prefetcher
+from gateway.prefetch import work
 from gateway.studies import retrieval
 from gateway.studies.cache import StudyCache
 from tests.prefetch.conftest import ON, made, moves, on_the_wall, row, stands, until
@@ -30,7 +31,7 @@ async def test_a_new_study_is_warm_before_it_is_opened(simulator, start):
     assert await row(gateway, "1.2.840.1.2") is None, "it is older than prefetch.look_back"
     counted = await gateway.parts.prefetch.prefetcher.counts()
     assert counted["opened"] == 1
-    figures = gateway.parts.figures()
+    figures = figures_of(gateway.parts)
     queries, studies, size = figures.prefetch_spent()["simulator"]
     assert (await figures.prefetches(), studies, size) == (counted, 1, done.size)
     assert queries >= 1
@@ -165,7 +166,7 @@ async def test_no_more_bytes_a_day_than_the_budget(simulator, start):
 
 
 async def test_what_nobody_opened_makes_room_and_what_was_opened_lately_does_not(simulator, start, monkeypatch):
-    monkeypatch.setattr(prefetcher, "NO_ROOM_FOR", 0.2)
+    monkeypatch.setattr(work, "NO_ROOM_FOR", 0.2)
     rows = 128  # 33 KB a slice
     simulator.add(*made("1.2.840.1.9", 8, ago=3 * 86400, rows=rows))
     gateway = await start(
@@ -248,7 +249,7 @@ async def test_what_the_access_policy_forbids_is_not_fetched(simulator, start):
         asked.append(uid)
         return False
 
-    gateway.parts.prefetch.prefetcher._allows = allows
+    gateway.parts.prefetch.prefetcher._work._allows = allows
     await gateway.parts.prefetch.prefetcher.announce("1.2.840.1.1")
     assert "policy" in (await stands(gateway, "1.2.840.1.1", "given up")).reason
     assert asked == ["1.2.840.1.1"]
