@@ -13,13 +13,10 @@ import ctypes
 import json
 import logging
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,7 @@ import aiohttp
 from gateway.objects.errors import StoreError, StoreUnavailable
 from gateway.objects.grpc_tls import write_security
 from gateway.objects.lock import StoreLock
+from gateway.objects.ports import free_ports
 from gateway.objects.sigv4 import Credentials
 from gateway.objects.sockets import Sockets
 
@@ -46,11 +44,6 @@ acknowledged survives that as well (tried in ten rounds, docs/object-store.md)."
 
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of its log that are kept from one start to the next."""
-
-_PORTS = (
-    "s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
-    "filer.port.grpc", "admin.port",
-)  # fmt: skip
 
 _JWT_KEYS = (
     "WEED_JWT_SIGNING_KEY", "WEED_JWT_SIGNING_READ_KEY", "WEED_JWT_FILER_SIGNING_KEY",
@@ -163,7 +156,7 @@ class EmbeddedStore:
         # It re-applies what it finds here, silently, over its command line.
         (self._directory / "mini.options").unlink(missing_ok=True)
         self._sockets.clean()
-        self._ports = _free_ports(self._ports)
+        self._ports = free_ports(self._ports)
         self._sockets.note(self._ports)
         log_file = self._log_file
         if log_file.exists() and log_file.stat().st_size > LOG_LIMIT:
@@ -255,48 +248,6 @@ def _kept_secrets(path: Path) -> dict[str, str]:
         os.fsync(file.fileno())
     path.with_suffix(".new").replace(path)
     return made
-
-
-def _free_ports(previous: dict[str, int]) -> dict[str, int]:
-    """A free loopback port for each server; the ones of before where they still are free."""
-    if previous and all(_is_free(port) for port in previous.values()):
-        return previous
-    ports: dict[str, int] = {}
-    for name in _PORTS:
-        port = free_port()
-        # Its admin server insists on a gRPC port 10000 above its own.
-        while name == "admin.port" and not _is_free(port + 10000):
-            port = free_port()
-        ports[name] = port
-    return ports
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago, and that was not given out lately.
-
-    From below the range that kernels give to outgoing connections (RFC 6056 §2.1, and Linux from 32768 up), so that
-    none of those takes it before it is listened on; and from an eighth of what is there, by the process, so that those
-    who look at the same time seldom find the same one.
-    """
-    first = 20_000 + os.getpid() % 8 * 1500
-    while True:
-        port = random.randint(first, first + 1499)  # noqa: S311  (nobody has to fail to guess it)
-        if port not in _given_out and _is_free(port):
-            _given_out.append(port)
-            return port
-
-
-_given_out = deque[int](maxlen=100)
-"""What nobody may listen on yet, of :func:`free_port`."""
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 _PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None

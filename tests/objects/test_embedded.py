@@ -16,8 +16,8 @@ import pytest
 
 from gateway.objects import ObjectStore, Presigner, StoreUnavailable
 from gateway.objects.embedded import EmbeddedStore
-from gateway.objects.embedded import free_port as gateways_free_port
 from gateway.objects.front import StoreFront
+from gateway.objects.ports import free_port as gateways_free_port
 from gateway.objects.sockets import FOLDER
 from gateway.objects.uploads import UploadQuota
 from gateway.runtime.supervise import Supervisor
