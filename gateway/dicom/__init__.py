@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         has_images,
         is_storage_class,
     )
+    from gateway.dicom.source import plain
     from gateway.dicom.stretches import Mended, pieces
     from gateway.dicom.structure import PixelData, read_structure
     from gateway.dicom.syntaxes import (
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
         UNCOMPRESSED,
         VIDEO,
     )
-    from gateway.dicom.tolerant import find_element, plain, read_tolerantly
+    from gateway.dicom.tolerant import find_element, read_tolerantly
     from gateway.dicom.uid import MAX_USABLE_LENGTH, is_uid, is_usable
     from gateway.dicom.viewable import LIMIT, MADE_VIEWABLE, made_viewable
 else:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Collection, Iterator
-from typing import Protocol
 
 from gateway.dicom.elements import (
     DEPTH_LIMIT,
@@ -25,18 +24,14 @@ from gateway.dicom.elements import (
     SHORT_VRS,
     SWAPPED,
     UNDEFINED,
-    MalformedDataSet,
-    inflated,
     swapped,
 )
-from gateway.dicom.syntaxes import DEFLATED, EXPLICIT_BIG_ENDIAN, IMPLICIT
+from gateway.dicom.source import Source, plain
+from gateway.dicom.syntaxes import EXPLICIT_BIG_ENDIAN, IMPLICIT
 
 MAX_ELEMENTS = 500_000
 """Elements and items that are looked at, nested ones too: a second or two. A segmentation with 8,000 references has
 some 40,000."""
-
-MAX_INFLATED = 64 * 1024 * 1024
-"""Bytes of a deflated data set that are looked at."""
 
 MAX_VALUE = 64 * 1024
 """Bytes; none of what is wanted is anywhere near."""
@@ -46,26 +41,6 @@ _WINDOW = 64 * 1024
 
 _VRS = LONG_VRS | SHORT_VRS
 _DELIMITER = {"<": b"\xfe\xff\xdd\xe0\0\0\0\0", ">": b"\xff\xfe\xe0\xdd\0\0\0\0"}
-
-
-class Source(Protocol):
-    """Where an encoded data set lies."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    def read(self, offset: int, limit: int) -> bytes:
-        """Up to *limit* bytes from *offset*."""
-
-
-class _Inflated:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.size = len(data)
-
-    def read(self, offset: int, limit: int) -> bytes:
-        return self._data[offset : offset + limit]
 
 
 class _Lost(Exception):
@@ -93,14 +68,6 @@ def read_tolerantly(source: Source, transfer_syntax_uid: str, wanted: Collection
 
 Header = tuple[int, bytes, int, int]
 """Tag, VR or nothing, length of the value, its offset."""
-
-
-def plain(source: Source, transfer_syntax_uid: str) -> Source:
-    """*source*, or the start of what it inflates to, where its syntax is a deflated one."""
-    if transfer_syntax_uid in DEFLATED:
-        with contextlib.suppress(MalformedDataSet):  # it may not be deflated at all (pydicom#1086)
-            return _Inflated(inflated(source.read(0, MAX_INFLATED), MAX_INFLATED))
-    return source
 
 
 def find_element(source: Source, transfer_syntax_uid: str, wanted: int) -> Header | None:
