@@ -18,7 +18,7 @@ from gateway.audit.xml import (
     SUCCESS,
     Message,
     Participant,
-    Subject,
+    ParticipantObject,
     of_study,
 )
 
@@ -164,7 +164,11 @@ def _imported(entry: Entry) -> Message:
     """A capture that somebody uploaded, or a report that Avara delivered."""
     report = entry["what"] == "report_received"
     source = Participant(AVARA if report else "holder of a URL", True, codes.SOURCE, entry.get("remote", ""))
-    subject = Subject(entry.get("report", ""), codes.REPORT_NUMBER) if report else Subject(entry["key"], codes.URI)
+    imported = (
+        ParticipantObject(entry.get("report", ""), codes.REPORT_NUMBER)
+        if report
+        else ParticipantObject(entry["key"], codes.URI)
+    )
     return Message(
         codes.IMPORT,
         "C",
@@ -175,7 +179,7 @@ def _imported(entry: Entry) -> Message:
             source,
             Participant("webhook" if report else "presigned URL", False, codes.SOURCE_MEDIA, media=codes.MEDIA_URI),
         ],
-        [subject, *(of_study(entry["study"]) if entry.get("study") else [NO_PATIENT])],
+        [imported, *(of_study(entry["study"]) if entry.get("study") else [NO_PATIENT])],
         text=_text(entry, "outcome") if _failed(entry) else "",
     )
 
@@ -191,18 +195,18 @@ def _job(entry: Entry) -> Message | None:
     if not stored:
         participants.append(Participant(place, False, codes.DESTINATION_MEDIA, media=codes.MEDIA_URI))
     instance = entry.get("sop_instance")
-    subjects = of_study(
+    objects = of_study(
         str(entry.get("study", "")), count=1 if stored else 0, instances=[instance] if instance and stored else []
     )
     if entry.get("report"):
-        subjects.insert(0, Subject(entry["report"], codes.REPORT_NUMBER))
+        objects.insert(0, ParticipantObject(entry["report"], codes.REPORT_NUMBER))
     return Message(
         codes.INSTANCES_TRANSFERRED if stored else codes.EXPORT,
         "C" if stored else "R",
         entry["at"],
         SUCCESS if done else SERIOUS_FAILURE,
         participants,
-        subjects,
+        objects,
         text="" if done else _text(entry, "outcome", "why"),
     )
 
@@ -214,11 +218,11 @@ def _alert(event_type: Code, severity: int = MINOR_FAILURE) -> Callable[[Entry],
         who = [Participant(GATEWAY, False)]
         if entry.get("remote"):
             who.append(Participant(str(entry.get("calling") or "unknown"), True, at=entry["remote"]))
-        subjects = of_study(entry["study"]) if entry.get("study") else []
+        objects = of_study(entry["study"]) if entry.get("study") else []
         times = f"{entry['times_more']} times more" if entry.get("times_more") else ""
         text = "; ".join(filter(None, (_text(entry, "why", "rule", "text", "times"), times)))
         return Message(
-            codes.SECURITY_ALERT, "E", entry["at"], severity, who, subjects, [event_type], text or event_type.meaning
+            codes.SECURITY_ALERT, "E", entry["at"], severity, who, objects, [event_type], text or event_type.meaning
         )
 
     return make
@@ -243,21 +247,21 @@ def _operator(entry: Entry) -> Message:
     studies: Sequence[str] = [entry["study"]] if entry.get("study") else entry.get("studies") or []
     participants, types = [who, _gateway()], list[Code]()
     if event is codes.QUERY:
-        asked = Subject("search", codes.SEARCH_CRITERIA, role="24", query=entry.get("searched") or did)
-        subjects = [asked, *(subject for study in studies for subject in of_study(study)[:1])]
+        asked = ParticipantObject("search", codes.SEARCH_CRITERIA, role="24", query=entry.get("searched") or did)
+        objects = [asked, *(of_study(study)[0] for study in studies)]
     elif event in (codes.EXPORT, codes.IMPORT):
         out = event is codes.EXPORT
         participants = [Participant(who.user, True, codes.SOURCE if out else codes.DESTINATION)]
         participants.append(_gateway(codes.SOURCE if not out else codes.DESTINATION))
         medium = codes.DESTINATION_MEDIA if out else codes.SOURCE_MEDIA
         participants.append(Participant(f"file://{entry['folder']}", False, medium, media=codes.MEDIA_URI))
-        subjects = [Subject(f"file://{entry['folder']}", codes.URI, details=details), NO_PATIENT]
+        objects = [ParticipantObject(f"file://{entry['folder']}", codes.URI, details=details), NO_PATIENT]
     elif event is codes.SECURITY_ALERT:
-        subjects, types = [], [codes.SOFTWARE_CONFIGURATION]
+        objects, types = [], [codes.SOFTWARE_CONFIGURATION]
     else:
-        subjects = of_study(studies[0] if studies else "", details=details)
+        objects = of_study(studies[0] if studies else "", details=details)
     text = f"schema {entry['schema']}" if entry.get("schema") else ""
-    return Message(event, action, entry["at"], SUCCESS, participants, subjects, types, text)
+    return Message(event, action, entry["at"], SUCCESS, participants, objects, types, text)
 
 
 def _changed(action: str, event: Code = codes.INSTANCES_ACCESSED) -> Callable[[Entry], Message]:

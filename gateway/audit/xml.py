@@ -51,8 +51,8 @@ class Participant:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A Participant Object."""
+class ParticipantObject:
+    """What an event is about: a study, a document, a search."""
 
     id: str
     id_type: Code
@@ -89,7 +89,7 @@ class Subject:
         return _element("ParticipantObjectIdentification", attributes, inside)
 
 
-NO_PATIENT = Subject(UNKNOWN, PATIENT_NUMBER, kind="1", role="1")
+NO_PATIENT = ParticipantObject(UNKNOWN, PATIENT_NUMBER, kind="1", role="1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Message:
     """xsd:dateTime."""
     outcome: int
     participants: Sequence[Participant]
-    subjects: Sequence[Subject] = ()
+    objects: Sequence[ParticipantObject] = ()
     types: Sequence[Code] = ()
     text: str = ""
     """Why it failed, where it did."""
@@ -121,14 +121,16 @@ class Message:
             event,
             *(participant.xml() for participant in self.participants),
             _element("AuditSourceIdentification", named, of_source),
-            *(subject.xml() for subject in self.subjects),
+            *(one.xml() for one in self.objects),
         ]
         return f'<?xml version="1.0" encoding="UTF-8"?><AuditMessage>{"".join(parts)}</AuditMessage>'.encode()
 
 
-def of_study(uid: str, *, count: int = 0, **how: Sequence[str] | Sequence[tuple[str, str]] | str) -> list[Subject]:
+def of_study(
+    uid: str, *, count: int = 0, **how: Sequence[str] | Sequence[tuple[str, str]] | str
+) -> list[ParticipantObject]:
     """A study, and its patient, who is not named."""
-    return [Subject(uid, STUDY_INSTANCE_UID, count=count, **how), NO_PATIENT]  # type: ignore[arg-type]
+    return [ParticipantObject(uid, STUDY_INSTANCE_UID, count=count, **how), NO_PATIENT]  # type: ignore[arg-type]
 
 
 def _coded(name: str, code: Code) -> str:

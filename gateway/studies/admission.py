@@ -15,7 +15,7 @@ from gateway.pacs.scp import log_refused
 from gateway.runtime import in_thread
 from gateway.studies.attribution import Attribution, as_listed
 from gateway.studies.cache import CacheFull, StudyCache
-from gateway.studies.correct import corrected, differing, told
+from gateway.studies.correct import corrected, differing, note_of
 from gateway.studies.flight import Flight
 from gateway.studies.header import read_header, read_header_tolerantly
 from gateway.studies.index import Instance
@@ -187,7 +187,7 @@ class Admission:
         log.info("instance %s has the UIDs that the PACS lists put in", instance.sop_instance_uid)
         return incoming, instance._replace(
             series_instance_uid=series or instance.series_instance_uid,
-            note=told(uids),
+            note=note_of(uids),
             described=True,
             own_uid="",
         )

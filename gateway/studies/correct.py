@@ -43,8 +43,8 @@ def corrected(incoming: IncomingInstance, uids: Mapping[int, tuple[str, str]]) -
     return dataclasses.replace(incoming, body=_Spliced(body, parts))
 
 
-def told(uids: Mapping[int, tuple[str, str]]) -> str:
-    """What the index notes of it."""
+def note_of(uids: Mapping[int, tuple[str, str]]) -> str:
+    """What the index notes of an instance that had these put in."""
     former = ", ".join(f"{NAMES[tag]} {old or 'absent'}" for tag, (old, _) in uids.items())
     return f"{PUT_IN}; the file had {former}"
 

@@ -167,12 +167,12 @@ class Puts:
             log.warning("instance %s is not made viewable: %d bytes", uid, incoming.body.size)
             return None
 
-        def made() -> bytes:
+        def convert() -> bytes:
             return made_viewable(incoming.body.read(0, incoming.body.size), incoming.transfer_syntax_uid)
 
         try:
             async with self._closer_look:
-                data = await in_thread(made)
+                data = await in_thread(convert)
             flight = admitted.flight
             await self._cache.reserve(flight.study_instance_uid, len(data), for_nobody=flight.for_nobody)
         except (MalformedDataSet, CacheFull) as e:
