@@ -82,6 +82,8 @@ class Behaviour:
     """Says that it sent, to a port that nobody listens on (7)."""
     counters: str = "right"
     """``right``, ``zero``, ``absent`` or ``high``: the sub-operation counters of a C-MOVE or C-GET (1)."""
+    hang_ups: dict[str, int] = field(default_factory=dict)
+    """By level: so many queries end with an abort after their first answer."""
     abort_after: int | None = None
     """Aborts the association of a C-MOVE or C-GET after so many instances."""
     no_move: bool = False
@@ -283,6 +285,10 @@ class PacsSimulator:
         most = b.series_limit if level == "SERIES" and b.series_limit is not None else b.list_limit
         for answer in self._answers(query, level)[:most]:
             yield PENDING, answer
+            if b.hang_ups.get(level, 0) > 0:
+                b.hang_ups[level] -= 1
+                event.assoc.abort()
+                return
 
     def _answers(self, query: Dataset, level: str) -> list[Dataset]:
         matching = self._matching(query, finding=True)

@@ -68,7 +68,11 @@ async def test_what_is_never_sent_makes_the_study_partial_and_is_named(pacs, sta
     assert answer["error"] == f"3 of {len(UIDS)} instances could not be retrieved from the PACS; ask again later"
 
 
-@pytest.mark.worst_but_for("what never comes is waited for longer, the later the others came", answers_first=None)
+@pytest.mark.worst_but_for(
+    "what never comes is waited for longer, the later the others came; one that gives up is in test_sloppy.py",
+    answers_first=None,
+    gives_up_at_a_refusal=False,
+)
 async def test_failed_sub_operations_make_the_study_partial(pacs, start):  # 1
     pacs.behaviour.fail = {UIDS[0]}
     gateway = await start(pacs)
@@ -91,9 +95,10 @@ async def test_without_image_level_queries_the_pacss_count_is_the_proof(pacs, st
 
 @pytest.mark.worst_but_for(
     "nameless answers are looked into at the level that fails; without a list nothing tells whose a file with "
-    "other UIDs is",
+    "other UIDs is, nor when all has come",
     study_answer="",
     coerced_uids=False,
+    answers_first=None,
 )
 async def test_without_list_and_count_a_study_is_not_called_complete(pacs, start):  # 3
     pacs.behaviour.no_series_level = pacs.behaviour.no_counts = True
@@ -211,6 +216,17 @@ async def test_an_abort_in_the_middle_is_made_good(pacs, start):
         await asyncio.sleep(0.01)
     pacs.behaviour.abort_after = None
     assert isinstance(await fetching, Complete)
+
+
+@pytest.mark.own_habits("it counts queries, and a nameless answer costs some more")
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+async def test_a_query_that_ends_among_its_answers_is_asked_once_more(pacs, start, level):
+    pacs.behaviour.hang_ups = {level: 1}
+    gateway = await start(pacs)
+    assert isinstance(await outcome(gateway), Complete)
+    assert gateway.parts.pacs[0].habits.told == ""
+    assert pacs.requests.count("FIND STUDY") == 1 + (level == "STUDY")
+    assert pacs.requests.count("FIND SERIES") == 1 + (level != "STUDY")
 
 
 async def test_an_instance_sent_twice_is_one_instance(pacs, start):  # 12

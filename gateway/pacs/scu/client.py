@@ -29,7 +29,7 @@ from gateway.pacs import (
     interactive,
 )
 from gateway.pacs.scu.exchange import raise_for_status, request, response
-from gateway.pacs.scu.find import AnotherAnswer, Enough, find
+from gateway.pacs.scu.find import AnotherAnswer, Enough, find, once_more
 from gateway.pacs.scu.instances import InstanceListing, series_of
 from gateway.pacs.scu.kept import KeptAssociations, LostWhileKept
 from gateway.pacs.scu.results import NOTHING_ELSE, InstanceList, OnFound, StudiesFound, StudyRecord, record_of, the_one
@@ -163,8 +163,12 @@ class PacsClient:
         """The study, by a C-FIND at STUDY level; None where the PACS has none. Raises PacsError."""
         if urgency is background:
             return await self._ask(lambda a, certain: self._find_one(a, study_instance_uid, certain=certain))
-        async with self._query(study_instance_uid, urgency) as association:
-            return await self._find_one(association, study_instance_uid)
+
+        async def ask() -> StudyRecord | None:
+            async with self._query(study_instance_uid, urgency) as association:
+                return await self._find_one(association, study_instance_uid)
+
+        return await once_more(ask)
 
     async def _find_one(
         self, association: Association, study_instance_uid: str, *, certain: bool = False
@@ -269,12 +273,16 @@ class PacsClient:
         answer nothing else (field note 3). One that answers neither is no error: the list is then not
         complete. Raises PacsError where the PACS cannot be reached.
         """
-        async with self._query(study_instance_uid, urgency) as association:
-            listing = InstanceListing(
-                association, study_instance_uid, on_found=on_found, counted=counted,
-                sop_classes=self._lists_sop_classes, geometry=self._lists_geometry, cuts_at=self.cuts_at,
-            )  # fmt: skip
-            return await listing.run()
+
+        async def ask() -> InstanceList:
+            async with self._query(study_instance_uid, urgency) as association:
+                listing = InstanceListing(
+                    association, study_instance_uid, on_found=on_found, counted=counted,
+                    sop_classes=self._lists_sop_classes, geometry=self._lists_geometry, cuts_at=self.cuts_at,
+                )  # fmt: skip
+                return await listing.run()
+
+        return await once_more(ask)
 
     async def holds(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         """Whether the PACS lists an instance; False, too, where it answers no query at IMAGE level. Raises PacsError

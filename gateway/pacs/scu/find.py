@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from gateway.dicom import STUDY_ROOT_FIND, MalformedDataSet, read_elements, read_tolerantly
-from gateway.pacs import Body, PacsError, PacsUnreachable
+from gateway.pacs import Body, HungUp, PacsError, PacsUnreachable
 from gateway.pacs.scu.exchange import raise_for_status, request, response
 from gateway.pacs.scu.identifier import encode_identifier
 from gateway.pacs.upper import Association, dimse
 from gateway.runtime import in_thread
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class AnotherAnswer(PacsUnreachable):
@@ -69,3 +72,12 @@ async def _read(body: Body, syntax: str, wanted: frozenset[int] | set[int]) -> d
     except MalformedDataSet:
         found = await in_thread(read_tolerantly, body, syntax, wanted)
         return {tag: raw for tag, (_, raw) in found.items()} or None
+
+
+async def once_more(ask: Callable[[], Awaitable[T]]) -> T:
+    """What *ask* brings, asked a second time where the PACS ended the association meanwhile. Raises PacsError."""
+    try:
+        return await ask()
+    except HungUp as e:
+        log.info("%s; it is asked once more", e)
+        return await ask()
