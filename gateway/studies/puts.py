@@ -41,7 +41,7 @@ PUT_WITHIN = 10.0
 DICOM = "application/dicom"
 
 
-def _held_by(body: Body) -> int:
+def _buffered(body: Body) -> int:
     """Bytes of the buffer that it takes: a spooled one has a file, a descriptor and a chunk at a time in memory."""
     return CHUNK if body.spooled else body.size
 
@@ -67,7 +67,7 @@ class Puts:
         """Waits until the buffer has room for an instance."""
         flight, began = admitted.flight, time.monotonic()
         try:
-            await self._room.take(_held_by(admitted.incoming.body), flight.study_instance_uid)
+            await self._room.take(_buffered(admitted.incoming.body), flight.study_instance_uid)
         except BaseException:  # its association ended while it waited: it was not acknowledged, and may come again
             flight.taken.discard(admitted.instance.sop_instance_uid)
             raise
@@ -75,7 +75,7 @@ class Puts:
 
     def leave_room(self, admitted: Admitted) -> None:
         """Lets go of an instance that had room."""
-        size = _held_by(admitted.incoming.body)
+        size = _buffered(admitted.incoming.body)
         admitted.incoming.body.close()
         self._room.give_back(size, admitted.flight.study_instance_uid)
 

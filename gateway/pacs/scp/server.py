@@ -60,7 +60,7 @@ OURS = 4
 """Associations under our own title: our echo of ourselves has a place of its own, however full it is."""
 
 IN_MEMORY = 48 * 1024 * 1024
-"""Bytes that all associations together hold in memory before their handler has taken them: one data set that waits
+"""Bytes that all associations together keep in memory before their handler has taken them: one data set that waits
 and one that is coming in, each. With more than a dozen of them, each has less than :data:`SPOOL_ABOVE`."""
 
 REMEMBERED = 200
@@ -196,7 +196,7 @@ class StorageScp:
         standing = self._standing()
         share = min(self._spool_above, IN_MEMORY // max(2 * len(standing), 1))
         for caller in standing:
-            caller.link.hold_in_memory(share)
+            caller.link.keep_in_memory(share)
 
     async def _serve(self, caller: Caller) -> None:
         link = caller.link

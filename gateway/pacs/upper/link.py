@@ -59,7 +59,7 @@ class Link(asyncio.BufferedProtocol):
         self._controls: deque[tuple[int, bytes]] = deque()
         self._arrived = asyncio.Event()
         self._awaited = False  # whether somebody waits in message()
-        self._held = False  # whether the connection is not being read
+        self._paused = False  # whether the connection is not being read
         self._writable = asyncio.Event()
         self._writable.set()
         self._transport: asyncio.Transport | None = None
@@ -121,8 +121,8 @@ class Link(asyncio.BufferedProtocol):
         """Whether an association stands, or stood."""
         return self._reader.contexts is not None
 
-    def hold_in_memory(self, size: int) -> None:
-        """From the next data set on, so many bytes of it are held in memory before it is spooled."""
+    def keep_in_memory(self, size: int) -> None:
+        """From the next data set on, so many bytes of it are kept in memory before it is spooled."""
         self._reader.spool_above = size
 
     @property
@@ -226,14 +226,14 @@ class Link(asyncio.BufferedProtocol):
         """Reads the connection exactly while somebody has room for what comes."""
         # Who waits for a message takes it before more is read: it is no reason to stop, two system calls saved.
         queued = len(self._messages) - self._awaited
-        hold = self._reader.writing is not None or self._resting is not None or queued >= self.messages_ahead
-        if hold is self._held:
+        pause = self._reader.writing is not None or self._resting is not None or queued >= self.messages_ahead
+        if pause is self._paused:
             return
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        self._held = hold
-        if hold:
+        self._paused = pause
+        if pause:
             transport.pause_reading()
         else:
             transport.resume_reading()
