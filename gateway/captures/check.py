@@ -10,10 +10,9 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass
 from functools import partial
 
-from gateway.captures import amend, identity
-from gateway.captures.accept import OTHER_PATIENT
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
+from gateway.captures.fitting import Fitting
 from gateway.captures.jobs import CheckUpload, quarantine_key
 from gateway.captures.removal import UploadRemover
 from gateway.dicom import encode_data_set, file_header
@@ -42,8 +41,7 @@ from gateway.objects import (
     read_file,
 )
 from gateway.outbox import OtherObject, Outbox, OutboxObject, holds_another
-from gateway.pacs import PacsError
-from gateway.pacs.scu import Finder, Questions, Records, StudyRecord, Target
+from gateway.pacs.scu import Finder, Questions, Records, Target
 from gateway.runtime import Spools, bind, in_thread
 
 log = logging.getLogger(__name__)
@@ -56,9 +54,6 @@ LARGE, LARGE_AT_ONCE = 8 * 1024 * 1024, 2
 
 HEARD_WITHIN = 2.0
 """Seconds in which a target may say whether it holds another object of the same UID."""
-
-STATED_FOR = 2.0
-"""Seconds for which the PACS's word on a study is not asked for again, while captures of the study come in a row."""
 
 CONTENT_TYPE = "application/dicom"
 
@@ -74,15 +69,6 @@ class Policy:
     allowed_sop_classes: Sequence[str]
     coerce_patient: bool
     """Whether a capture of another patient takes the PACS's patient attributes; else it is held."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """What the PACS said of a study."""
-
-    record: StudyRecord
-    at: float
-    """Monotonic seconds, from before it was asked."""
 
 
 class UploadChecker:
@@ -103,10 +89,9 @@ class UploadChecker:
         self._store = store
         self._journal = journal
         self._remover = UploadRemover(store, journal)
-        self._records = Records(pacs)
+        self._fitting = Fitting(Records(pacs), journal.clock, coerce_patient=policy.coerce_patient)
         self._targets = targets
         self._held = Questions[bool]()
-        self._statements: dict[str, _Statement] = {}
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
         self._outbox = outbox
         self._policy = policy
@@ -170,7 +155,7 @@ class UploadChecker:
                 raise Unacceptable("another object was uploaded to the same URL before, and is the one that is stored")
             # Before it is put beside the other one; it is looked at again where it is added.
             holders, unheard = await self._holders(upload)
-            changed = await self._made_fit(upload, slot.study_instance_uid, accepted=bool(payload.accepted_by))
+            changed = await self._fitting.make_fit(upload, slot.study_instance_uid, accepted=bool(payload.accepted_by))
             size = await self._put(job, upload, fetched.sha256, holders, changed=bool(changed))
             text = f"checked; {', '.join(changed)}" if changed else "checked"
             added = OutboxObject(
@@ -200,51 +185,6 @@ class UploadChecker:
         for target in self._policy.targets:
             if not self._outbox.check(c, target, sop_instance_uid, sha256) and target in holders:
                 raise Unacceptable(holds_another(f"PACS {target}"))
-
-    async def _made_fit(self, upload: Upload, study_instance_uid: str, *, accepted: bool) -> list[str]:
-        """As :meth:`_amend`, by what the PACS says of the study. Raises TryLater, Unacceptable.
-
-        What it said for another capture of the study less than :data:`STATED_FOR` ago counts for this one where that is
-        of the same patient. None is held by it, nor given another patient: before that the PACS is asked anew."""
-        now = self._journal.clock.monotonic()
-        known = self._statements.get(study_instance_uid)
-        if known is not None and now - known.at < STATED_FOR and not accepted and _of_one_patient(upload, known.record):
-            return self._amend(upload, known.record, accepted=False)
-        asked = await self._record(study_instance_uid)
-        self._statements = {uid: r for uid, r in self._statements.items() if now - r.at < STATED_FOR}
-        self._statements[study_instance_uid] = _Statement(asked, now)
-        return self._amend(upload, asked, accepted=accepted)
-
-    async def _record(self, study_instance_uid: str) -> StudyRecord:
-        """What the PACS says of the study. Raises TryLater, Unacceptable."""
-        try:
-            record = await self._records.find(study_instance_uid)
-        except PacsError as e:
-            raise TryLater(f"whose study it is cannot be asked: {e}") from e
-        if record is None:
-            raise Unacceptable("its study is in no PACS any more")
-        return record
-
-    def _amend(self, upload: Upload, record: StudyRecord, *, accepted: bool) -> list[str]:
-        """Makes the object one of its study; what was changed, by keyword. *accepted*: an operator has decided that it
-        is the study's patient's. Raises Unacceptable."""
-        attributes = upload.attributes
-        try:
-            different = identity.differences(amend.patient_of(attributes), amend.patient_in(record))
-            coerced = []
-            if different:
-                if not (self._policy.coerce_patient or accepted):
-                    raise Unacceptable(f"{OTHER_PATIENT}: {', '.join(different)} differ")
-                coerced = amend.coerce_patient(attributes, record)
-            filled = amend.fill(attributes, record)
-            changed = [*upload.mended, *(f"set {k} from the PACS" for k in (*coerced, *filled))]
-            if changed:
-                amend.sign(attributes, "; ".join(changed))
-        except Unacceptable:
-            raise
-        except Exception as e:  # pydicom meets a stranger's values
-            raise Unacceptable(f"its attributes cannot be read ({type(e).__name__})") from e
-        return changed
 
     async def _put(self, job: Job, upload: Upload, sha256: str, holders: Collection[str], *, changed: bool) -> int:
         """Writes the object for each target; its size in bytes. Raises StoreError, Unacceptable, OtherObject."""
@@ -331,10 +271,3 @@ class UploadChecker:
                 await self._store.delete([key])
         except StoreError as e:  # the next look at the inbox removes it
             log.info("what was uploaded as %s is not removed yet: %s", key, e)
-
-
-def _of_one_patient(upload: Upload, record: StudyRecord) -> bool:
-    try:
-        return not identity.differences(amend.patient_of(upload.attributes), amend.patient_in(record))
-    except Exception:  # pydicom meets a stranger's values; what is wrong is told when they are amended
-        return False

@@ -7,7 +7,7 @@ from gateway.runtime import on_demand
 if TYPE_CHECKING:
     from gateway.reports.delivery import ReportDelivery
     from gateway.reports.dicom.deliver import PacsDelivery
-    from gateway.reports.fetch import AskAgain, ReportFetcher, assign
+    from gateway.reports.fetch import AskAgain, ReportFetcher
     from gateway.reports.folder.deliver import Folder
     from gateway.reports.hl7 import mllp
     from gateway.reports.hl7.deliver import Hl7Receiver
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.reports.pdf.fresh_url import ask_avara
     from gateway.reports.place import PlaceDelivery
     from gateway.reports.receive import ReportHandler
+    from gateway.reports.release import assign
 else:
     __getattr__ = on_demand(__name__)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -24,28 +23,25 @@ from gateway.journal import (
     JobStep,
     Journal,
     Recorded,
-    ReportVersion,
     StudyReport,
     Transaction,
     TryLater,
-    Unfit,
     jobs,
     objects,
     study_of,
     study_reports,
 )
-from gateway.journal import reports as table
 from gateway.objects import AtHand, ObjectNotFound, StoreError
 from gateway.pacs import PacsError
 from gateway.pacs.scu import Finder, Records
 from gateway.reports import alerts
-from gateway.reports import jobs as names
 from gateway.reports.errors import ReportError
 from gateway.reports.identity import differences
 from gateway.reports.inquiry import Inquiry, lacking, snapshot_of
-from gateway.reports.jobs import DeliverReport, FetchReport
+from gateway.reports.jobs import FetchReport
 from gateway.reports.pdf.check import check_pdf
 from gateway.reports.pdf.download import UrlExpired
+from gateway.reports.release import deliver
 from gateway.reports.report import worded
 from gateway.runtime import span, step
 
@@ -233,6 +229,7 @@ class ReportFetcher:
 
         await self._journal.run(note)  # before it is there: whenever we are killed, it goes again some day
         await self._objects.put(key, content, content_type="text/plain; charset=utf-8")
+        self._objects.drop(key)  # it is for an addendum, some day
 
     async def _without_pdf(self, job: Job, payload: FetchReport, reason: str) -> FetchReport:
         """Lets the text go out by itself, once, where its study is known and its patient is the study's; the payload
@@ -259,7 +256,7 @@ class ReportFetcher:
         await self._keep_text(payload)
 
         def send(c: Transaction) -> None:
-            self._deliver(c, payload, study, pdf=False)
+            deliver(c, self._destinations, payload, study, pdf=False)
             jobs.note(c, job.id, "its text goes out without it")
 
         await self._journal.run(send)
@@ -272,68 +269,12 @@ class ReportFetcher:
         """Lets a report go out, and ends its job."""
         unknown = alerts.unknown_study(payload, job.id)
         end_alert(c, self._channels, dataclasses.replace(unknown, at=c.now))
-        text = self._deliver(c, payload, study, pdf=True)
+        text = deliver(c, self._destinations, payload, study, pdf=True)
         jobs.end(c, job, JobState.DONE, text, payload.record(study))
         # What a delivery needs goes once the last of them has ended.
         jobs.clean_unneeded(c, payload.keys, after=self._keep_for)
-
-    def _deliver(self, c: Transaction, payload: FetchReport, study: str, *, pdf: bool) -> str:
-        """Adds the deliveries of a report, unless they were added for the same content before; what was done."""
-        told = payload.told or {}
-        known = table.versions(c, payload.report)
-        content = _content_of(payload, pdf=pdf)
-        for version in known:
-            if version.content == content:
-                return f"the same as version {version.version}, which is delivered once"
-        place = study_reports.settle(
-            c,
-            StudyReport(payload.report, payload.study_id, study, payload.received),
-            addendum=told.get("addendum"),
-            original=told.get("adds_to"),
-        )
-        version = ReportVersion(
-            payload.report,
-            len(known) + 1,
-            content,
-            study,
-            pdf,
-            worded(payload.text) is not None,
-            payload.received,
-        )
-        table.add(c, version)
-        places = []
-        for kind, destinations in self._destinations.items():
-            for destination in destinations:
-                subject = names.subject(version.report_id, str(version.version), destination)
-                added = DeliverReport(
-                    destination, version.report_id, payload.study_id, study, version.version, payload.critical,
-                    version.received, worded(payload.text), payload.key if pdf else None, place.ordinal, place.original,
-                    told.get("signing"),
-                )  # fmt: skip
-                jobs.add(c, kind, subject, added, text=f"version {version.version}")
-                places.append(f"{kind.partition('.')[2]} {destination}")
-        named = "the report" if place.ordinal == 1 else f"the report, which adds to {place.original or 'another one'},"
-        return f"version {version.version} of {named} goes to {', '.join(places) or 'nowhere: none is configured'}"
-
-
-def assign(c: Transaction, job_id: int, study_instance_uid: str, *, by: str = "") -> Job:
-    """An operator says which study a report is of, and it goes on at once; *by* names them. Raises Unfit."""
-    job = jobs.get(c, job_id)
-    if job is None or job.kind != names.FETCH:
-        raise Unfit(f"job {job_id} is no report that waits for its study")
-    if job.state not in (JobState.WAITING, JobState.QUARANTINED):
-        raise Unfit(f"job {job_id} is {job.state.value}: its study cannot be changed now")
-    payload = dataclasses.replace(job.read(FetchReport), study=study_instance_uid, assigned=True)
-    who = f"an operator ({by})" if by else "an operator"
-    jobs.reschedule(c, job, f"{who} says that it is of study {study_instance_uid}", payload=payload)
-    return job
 
 
 def _key(report_id: str, sha256: str, ending: str) -> str:
     """Where something of a report lies in the store."""
     return f"reports/{hashlib.sha256(report_id.encode()).hexdigest()[:32]}/{sha256}.{ending}"
-
-
-def _content_of(payload: FetchReport, *, pdf: bool) -> str:
-    parts = [payload.sha256 if pdf else None, payload.text or "", payload.critical]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

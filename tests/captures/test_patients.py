@@ -56,14 +56,14 @@ async def test_an_operators_retry_after_a_change_of_configuration_stores_it(pacs
     await viewer.upload(capture.content)
     (job,) = await viewer.ended("capture.check", "quarantined")
     checker = viewer.gateway.parts.worker._kinds["capture.check"].handler
-    object.__setattr__(checker._policy, "coerce_patient", True)  # as after a restart with another configuration
+    checker._fitting._coerce_patient = True  # as after a restart with another configuration
     await viewer.jobs.retry(job.id)
     await viewer.stored()
     assert [o async for o in viewer.gateway.parts.store.list("quarantine/")] == []
 
 
 async def test_a_patient_that_the_pacs_corrects_between_two_captures_is_noticed(pacs, viewer, monkeypatch):
-    monkeypatch.setattr("gateway.captures.check.STATED_FOR", 1000.0)
+    monkeypatch.setattr("gateway.captures.fitting.STATED_FOR", 1000.0)
     await viewer.upload(sample_capture(STUDY).content)
     await viewer.stored()
     corrected = [with_patient_id(content, "CORRECTED") for content in pacs.instances(STUDY).values()]
@@ -73,7 +73,7 @@ async def test_a_patient_that_the_pacs_corrects_between_two_captures_is_noticed(
     await viewer.upload(capture.content)
     await viewer.ended("capture.store", "done", count=2)
     assert capture.sop_instance_uid in pacs.instances(STUDY)
-    monkeypatch.setattr("gateway.captures.check.STATED_FOR", 0.0)
+    monkeypatch.setattr("gateway.captures.fitting.STATED_FOR", 0.0)
     await viewer.upload(sample_capture(STUDY).content)
     assert "Patient ID differ" in await viewer.held()
 

@@ -21,8 +21,8 @@ from gateway.demo.sample import sample_study, small_pdf
 from gateway.journal import Journal, study_reports
 from gateway.journal.job import Unfit
 from gateway.journal.study_reports import FIRST, StudyReport
-from gateway.reports.fetch import assign
 from gateway.reports.hl7.message import ADDENDUM, OBSERVATION, Profile, build_oru
+from gateway.reports.release import assign
 from gateway.reports.report import Signer, Signing
 from tests.rig.journal import with_journal
 

@@ -14,8 +14,8 @@ from gateway.avara.api import ApiRefused, ApiUnavailable, AvaraApi
 from gateway.demo.sample import sample_study
 from gateway.reports import fetch
 from gateway.reports.dicom.basic_text_sr import basic_text_sr
-from gateway.reports.fetch import assign
 from gateway.reports.identity import Snapshot, differences
+from gateway.reports.release import assign
 from gateway.reports.report import Signer, Signing
 
 from .conftest import SAMPLE, STUDY, a_report, a_study

@@ -22,7 +22,7 @@ STEPS = {
     "kept, not acknowledged": "gateway.avara.answers:ReportAcknowledged.to_json",
     "acknowledged, not fetched": "gateway.reports.fetch:ReportFetcher._bring",
     "fetched, not checked": "gateway.reports.fetch:ReportFetcher._check",
-    "checked, no version yet": "gateway.reports.fetch:ReportFetcher._deliver",
+    "checked, no version yet": "gateway.reports.fetch:ReportFetcher._release",
     "a version, not made": "gateway.reports.dicom.deliver:PacsDelivery._make",
     "made, not handed over": "gateway.outbox.outbox:Outbox.add",
     "stored, not recorded": "gateway.outbox.outbox:Outbox._done",

@@ -199,7 +199,7 @@ async def test_a_report_of_an_unknown_study_waits_with_its_pdf_until_somebody_sa
             job = (await hospital.jobs.list(kinds=["report.fetch"]))[0]
     assert f"avara-gateway jobs assign {job.id} STUDY_INSTANCE_UID" in job.last_error
     hospital.avara.status["/report.pdf"] = 403  # its URL dies meanwhile
-    from gateway.reports.fetch import assign
+    from gateway.reports.release import assign
 
     await hospital.journal.run(lambda c: assign(c, job.id, STUDY))
     await hospital.ended("report.store", "done")
