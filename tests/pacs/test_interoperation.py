@@ -84,13 +84,13 @@ async def gdcmscu(*options):
 
 
 async def test_gdcm_echoes(receiver, monkeypatch):
-    answered, answer = [], receiver._answer
+    answered, answer = [], receiver._services._answer
 
     async def noted(caller, proposal, accepted, message):
         answered.append(message.command[dimse.COMMAND_FIELD])
         return await answer(caller, proposal, accepted, message)
 
-    monkeypatch.setattr(receiver, "_answer", noted)
+    monkeypatch.setattr(receiver._services, "_answer", noted)
     await gdcmscu("--echo", "--call", "US", "127.0.0.1", receiver.port)
     assert answered == [dimse.C_ECHO_RQ]
 
