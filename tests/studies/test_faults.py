@@ -182,14 +182,14 @@ async def test_after_a_kill_in_mid_fetch_nothing_looks_whole_and_the_study_opens
             "access_key": weed.credentials.access_key,
             "secret_key": weed.credentials.secret_key,
             "secure": False,
-            "bucket": "killed",
+            "bucket": f"killed-{port}",
         },
         "state_dir": str(tmp_path / "state"),
     }
     path.write_text(json.dumps(document))
     pacs.destinations[AE_TITLE] = ("127.0.0.1", dicom_port)
     pacs.behaviour.delay_per_instance = 0.1
-    async with weed.store("killed") as store, aiohttp.ClientSession() as http:
+    async with weed.store(f"killed-{port}") as store, aiohttp.ClientSession() as http:
         serving = await serve(path, http, port)
         asking = asyncio.create_task(ask(http, port))
         stored = 0
