@@ -118,6 +118,8 @@ class UploadChecker:
             # Too large to be moved about: it stays where it is.
             raise CannotBeDone(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)") from None
         except ObjectNotFound as e:
+            if slot.taken is not None:  # the same URL, and so the same key
+                raise CannotBeDone("another object was uploaded to the same URL after it, and is stored") from e
             raise CannotBeDone("the upload is gone from the store: have it uploaded again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
@@ -231,6 +233,9 @@ class UploadChecker:
         text: str,
     ) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done. Raises TryLater."""
+        now = slots.get(c, slot.id)
+        if now is not None and now.taken not in (None, added.sha256):  # by an upload that was checked meanwhile
+            raise TryLater("another object was uploaded to the same URL a moment ago, and is the one that is stored")
         try:
             for target in self._policy.targets:
                 self._outbox.add(c, target, added, text=text, source={"slot": slot.id}, unheard=target in unheard)

@@ -15,6 +15,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from gateway.captures.check import UploadChecker
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.journal import JobState, slots
 from gateway.objects import UPLOADS, ObjectStore
@@ -216,6 +217,30 @@ async def test_the_first_valid_upload_of_a_slot_wins(pacs, viewer):
     held = await viewer.ended("capture.check", "quarantined", count=2)
     assert "another object was uploaded to the same URL before" in held[0].last_error
     assert [uid for uid, _ in pacs.storage.received] == [capture.sop_instance_uid]
+
+
+async def test_of_two_uploads_of_a_slot_that_are_checked_at_once_one_is_stored(pacs, viewer, monkeypatch):
+    begun, both = [], asyncio.Event()
+    holders = UploadChecker._holders
+
+    async def together(self, upload):
+        begun.append(upload.sop_instance_uid)
+        if len(begun) == 2:
+            both.set()
+        await both.wait()
+        return await holders(self, upload)
+
+    monkeypatch.setattr(UploadChecker, "_holders", together)
+    url = (await viewer.ask())["uploadUrls"][0]
+    first, other = sample_capture(STUDY), sample_capture(STUDY)
+    assert await viewer.put(url, first.content) == 200
+    async with asyncio.timeout(20):
+        while not begun:
+            await asyncio.sleep(0.02)
+    assert await viewer.put(url, other.content) == 200
+    await viewer.stored()
+    assert "another object was uploaded to the same URL" in await viewer.held()
+    assert [uid for uid, _ in pacs.storage.received] in ([first.sop_instance_uid], [other.sop_instance_uid])
 
 
 @pytest.mark.parametrize("removals", [1, 2], ids=["after it was checked", "after it was sent again"])
