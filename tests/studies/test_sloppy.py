@@ -117,6 +117,22 @@ async def test_what_does_not_say_whose_it_is_counts_for_nothing_where_a_pacs_ans
     assert not {i.sop_instance_uid for i in sample} & set(ended.index.instances)
 
 
+@pytest.mark.own_habits("which UIDs its answers have is the premise")
+async def test_of_a_pacs_that_ignores_all_keys_and_sends_everything_no_other_patients_instance_is_given(
+    pacs, start, monkeypatch
+):
+    _, sample = sample_study()
+    pacs.add(*(i.content for i in sample))
+    pacs.behaviour.nameless_parts = pacs.behaviour.ignores_keys = True
+    matching = pacs._matching
+    monkeypatch.setattr(pacs, "_matching", lambda query, finding=False: matching(query, finding=True))
+    gateway = await start(pacs)
+    answer = await gateway.ask(STUDY)
+    given = {url.split("?")[0].rsplit("/", 1)[1].removesuffix(".dcm") for url in answer["urls"]}
+    assert not {i.sop_instance_uid for i in sample} & given
+    assert given == set(UIDS)
+
+
 @pytest.mark.own_habits("how it counts and cuts its lists is the premise")
 async def test_what_was_learnt_is_kept_over_a_restart(pacs, start):
     """In the journal; another PACS under the same name is learnt anew."""
