@@ -160,7 +160,7 @@ async def test_deferred_urls_work_across_a_restart(simulator, tmp_path, weed):
                     "access_key": weed.credentials.access_key,
                     "secret_key": weed.credentials.secret_key,
                     "secure": False,
-                    "bucket": "restart",
+                    "bucket": f"restart-{port}",
                 },
                 "state_dir": str(tmp_path / "state"),
             }
