@@ -1,6 +1,6 @@
 """Runs every measure, prints a table, writes bench/out/results.json and bench/out/results.svg.
 
-``python -m bench [--quick] [PART …]``: all parts take some eleven minutes on two cores; ``--quick`` is for work on
+``python -m bench [--quick] [PART …]``: all parts take some fifteen minutes on two cores; ``--quick`` is for work on
 the code, with one run and less of everything. A new measure is one more function in :data:`PARTS`.
 """
 
@@ -465,7 +465,7 @@ PARTS: dict[str, Part] = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures the gateway on this machine; the results go into bench/out. All parts take some eleven "
+        description="Measures the gateway on this machine; the results go into bench/out. All parts take some fifteen "
         "minutes on two cores.",
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure, of {', '.join(PARTS)}; else all")
