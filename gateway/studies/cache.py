@@ -197,7 +197,10 @@ class StudyCache:
 
     async def reserve(self, study_instance_uid: str, size: int, *, for_nobody: bool = False) -> None:
         """Makes room for *size* bytes of a study and counts them. *for_nobody* is what is fetched before anybody asks:
-        nothing that was opened lately goes for it. Raises CacheFull."""
+        nothing that was opened lately goes for it. Waits for a removal of the study that has begun, which would take
+        what is put now for a part of what it removes. Raises CacheFull."""
+        while (dropping := self._dropping.get(study_instance_uid)) is not None:
+            await dropping.wait()
         try:
             if self._lacks(size):
                 async with self._evicting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -124,3 +125,18 @@ async def test_a_sweep_leaves_a_fetch_alone_that_is_under_way(make, store):
         await store.put(keys.instance("1.1", "1"), b"coming", content_type="application/dicom")
         await cache.sweep()
         assert len(await objects(store, "1.1")) == 1
+
+
+async def test_what_comes_while_its_study_is_being_removed_waits_until_that_has_ended():
+    """Else what was put and acknowledged meanwhile would be removed with the rest."""
+    cache = StudyCache(None, None, Budget(10**9))
+    async with cache._alone_with("1.2"):
+        other = asyncio.create_task(cache.reserve("1.3", 100))
+        coming = asyncio.create_task(cache.reserve("1.2", 100))
+        async with asyncio.timeout(20):
+            await other
+        await asyncio.sleep(0.05)
+        assert not coming.done()
+    async with asyncio.timeout(20):
+        await coming
+    assert cache.size == 200
