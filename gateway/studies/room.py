@@ -74,9 +74,6 @@ class Room:
                 waiting.popleft()
             if not waiting:
                 del self._waiting[owner]
-        if len(self._waiting) == 1:  # as nearly always
-            [(owner, waiting)] = self._waiting.items()
-            return owner if self._holds_within(waiting[0][0], owner) else None
         # Who has its whole share waits for itself, and is in nobody's way.
         ready = [owner for owner, waiting in self._waiting.items() if self._holds_within(waiting[0][0], owner)]
         return min(ready, key=lambda owner: self._taken[owner], default=None)
