@@ -20,6 +20,7 @@ from rich.console import Console
 
 from gateway.avara import sign
 from gateway.demo.sample import sample_capture, small_pdf
+from gateway.dicom import header_length
 from gateway.pacs import Peer
 from gateway.pacs.scu import PacsClient
 
@@ -241,4 +242,4 @@ async def _timed(work: Awaitable[T]) -> tuple[T, float]:
 
 def _data_set(part10: bytes) -> bytes:
     """What follows the file meta of a Part 10 file (PS3.10 §7.1), whose length its first element says."""
-    return part10[144 + int.from_bytes(part10[140:144], "little") :]
+    return part10[header_length(part10) :]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         IMPLEMENTATION_VERSION_NAME,
         FileMeta,
         file_header,
+        header_length,
         read_file_meta,
     )
     from gateway.dicom.reidentify import WINDOW, with_uids
@@ -106,6 +107,7 @@ __all__ = [
     "file_header",
     "find_element",
     "has_images",
+    "header_length",
     "inflated",
     "integer",
     "is_storage_class",

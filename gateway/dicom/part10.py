@@ -50,6 +50,12 @@ def file_header(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: 
     return b"\0" * 128 + b"DICM" + group_length + meta
 
 
+def header_length(start: bytes | memoryview) -> int:
+    """Bytes of a header of :func:`file_header`'s, by the file's first 144: its meta information begins with its group
+    length (PS3.10 §7.1)."""
+    return 144 + int.from_bytes(start[140:144], "little")
+
+
 @dataclass(frozen=True, slots=True)
 class FileMeta:
     """What the file meta information of a Part 10 file says."""

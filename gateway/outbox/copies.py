@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from gateway.dicom import header_length
 from gateway.objects import AtHand, ObjectStore, fetch_to_file, write_whole
 from gateway.pacs import Body
 from gateway.pacs.scu import data_set_of
@@ -28,8 +29,7 @@ class Copy:
         """Its data set, which the caller closes."""
         if self._file is not None:
             return data_set_of(self._file, self._size)
-        # Our own file meta information begins with its group length (PS3.10 §7.1).
-        return MemoryBody(memoryview(self._content)[144 + int.from_bytes(self._content[140:144], "little") :])
+        return MemoryBody(memoryview(self._content)[header_length(self._content) :])
 
     async def file(self) -> SpoolFile:
         """All of it, as a file. Raises OSError."""

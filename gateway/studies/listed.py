@@ -78,17 +78,4 @@ def awaited(sop_instance_uid: str, listed: InstanceRef | None) -> Instance:
         rows=size,
         columns=size,
     )
-    if ref.geometry is None:
-        return instance
-    geometry = ref.geometry
-    return instance._replace(
-        rows=geometry.rows,
-        columns=geometry.columns,
-        bits_allocated=geometry.bits_allocated,
-        bits_stored=geometry.bits_stored,
-        high_bit=geometry.high_bit,
-        pixel_representation=geometry.pixel_representation,
-        samples_per_pixel=geometry.samples_per_pixel,
-        photometric_interpretation=geometry.photometric_interpretation,
-        number_of_frames=geometry.number_of_frames,
-    )
+    return instance if ref.geometry is None else instance._replace(**ref.geometry._asdict())

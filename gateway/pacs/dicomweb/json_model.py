@@ -16,7 +16,7 @@ from gateway.pacs.scu import (
     ListedGeometry,
     StudyRecord,
     fingerprint,
-    listed_geometry,
+    whole_geometry,
 )
 
 JsonObject = Mapping[str, Any]
@@ -84,9 +84,9 @@ def instance_ref(found: JsonObject, study_instance_uid: str) -> InstanceRef | No
 
 
 def _geometry(found: JsonObject) -> ListedGeometry | None:
-    *numbers, photometric = GEOMETRY
+    photometric, *numbers = GEOMETRY
     values = [_integer(first_value(found, tag)) for tag in numbers]
-    return listed_geometry(*values, first_value(found, photometric))
+    return whole_geometry(ListedGeometry(first_value(found, photometric), *values))
 
 
 def detail(found: JsonObject) -> str:

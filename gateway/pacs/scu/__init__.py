@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         StudiesFound,
         StudyRecord,
         fingerprint,
-        listed_geometry,
         the_one,
+        whole_geometry,
     )
     from gateway.pacs.scu.retrieve import Finder, Retriever, Selection
     from gateway.pacs.scu.search import (
@@ -84,11 +84,11 @@ __all__ = [
     "data_set_of",
     "failure_to_store",
     "fingerprint",
-    "listed_geometry",
     "modalities_of",
     "read_report",
     "request_commitment",
     "the_one",
     "transcoded",
     "warning_of",
+    "whole_geometry",
 ]

@@ -24,7 +24,7 @@ from gateway.pacs.scu.results import (
     OnFound,
     count,
     fingerprint,
-    listed_geometry,
+    whole_geometry,
 )
 from gateway.pacs.upper import Association
 
@@ -290,6 +290,6 @@ class InstanceListing:
 
 def _geometry(raw: Mapping[int, bytes]) -> ListedGeometry | None:
     """The geometry in an answer; None where it is not whole."""
-    *shorts, frames, photometric = GEOMETRY
-    numbers = [unsigned_short(raw.get(tag)) for tag in shorts]
-    return listed_geometry(*numbers, integer(raw.get(frames)), string(raw.get(photometric)))
+    photometric, *shorts, frames = GEOMETRY
+    numbers = [*(unsigned_short(raw.get(tag)) for tag in shorts), integer(raw.get(frames))]
+    return whole_geometry(ListedGeometry(string(raw.get(photometric)), *numbers))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 
 from gateway.dicom import integer, string, tags, text
 
@@ -44,10 +45,10 @@ class StudyRecord:
     """Of the attribute that says whether it is released, where that is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedGeometry:
+class ListedGeometry(NamedTuple):
     """What a PACS says of an image's pixels in its list (PS3.3 C.7.6.3); None or empty where it does not."""
 
+    photometric_interpretation: str
     rows: int | None
     columns: int | None
     bits_allocated: int | None
@@ -56,7 +57,6 @@ class ListedGeometry:
     pixel_representation: int | None
     samples_per_pixel: int | None
     number_of_frames: int | None
-    photometric_interpretation: str
 
     @property
     def is_whole(self) -> bool:
@@ -66,23 +66,15 @@ class ListedGeometry:
 
 
 GEOMETRY = (
-    tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED, tags.BITS_STORED, tags.HIGH_BIT, tags.PIXEL_REPRESENTATION,
-    tags.SAMPLES_PER_PIXEL, tags.NUMBER_OF_FRAMES, tags.PHOTOMETRIC_INTERPRETATION,
+    tags.PHOTOMETRIC_INTERPRETATION, tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED, tags.BITS_STORED, tags.HIGH_BIT,
+    tags.PIXEL_REPRESENTATION, tags.SAMPLES_PER_PIXEL, tags.NUMBER_OF_FRAMES,
 )  # fmt: skip
-"""Tags of :class:`ListedGeometry`, in its order: numbers, and a code string."""
+"""Tags of :class:`ListedGeometry`, in its order: a code string, and numbers."""
 
 
 @lru_cache(maxsize=256)
-def listed_geometry(
-    rows: int | None, columns: int | None, bits_allocated: int | None, bits_stored: int | None, high_bit: int | None,
-    pixel_representation: int | None, samples_per_pixel: int | None, number_of_frames: int | None,
-    photometric_interpretation: str,
-) -> ListedGeometry | None:  # fmt: skip
-    """These values of :data:`GEOMETRY`, in its order; None where they are not whole. Slices of a series share one."""
-    found = ListedGeometry(
-        rows, columns, bits_allocated, bits_stored, high_bit, pixel_representation, samples_per_pixel,
-        number_of_frames, photometric_interpretation,
-    )  # fmt: skip
+def whole_geometry(found: ListedGeometry) -> ListedGeometry | None:
+    """The same, or None where it is not whole. Slices of a series share one."""
     return found if found.is_whole else None
 
 

@@ -8,6 +8,7 @@ import signal
 from io import FileIO
 from pathlib import Path
 
+from gateway.dicom import header_length
 from gateway.pacs.scu.store import CannotTranscode
 from gateway.pacs.upper import FileBody
 from gateway.runtime import Ended, Limits, NoRoom, SpoolFile, Spools, run_confined
@@ -33,8 +34,7 @@ _ENABLE = ": enable its transfer syntax in the PACS"
 def data_set_of(file: SpoolFile, size: int) -> FileBody:
     """The data set in a Part 10 file of ours of *size* bytes, as a body of its own: it closes *file* no more."""
     body = FileBody(file, size)
-    # Our own file meta information begins with its group length (PS3.10 §7.1).
-    start = 144 + int.from_bytes(body.read(140, 4), "little")
+    start = header_length(body.read(0, 144))
     return FileBody(file.share(), size - start, start=start)
 
 
