@@ -29,6 +29,7 @@ from gateway.cli.password import password
 from gateway.cli.prefetch import prefetch
 from gateway.cli.study import study
 from gateway.cli.trace import trace
+from gateway.runtime import leave_out
 from gateway.runtime import printable as runtime_printable
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def serve(path: Path) -> None:
     \b
     Example: avara-gateway serve -c /etc/avara-gateway/gateway.yaml
     """
+    # What decodes a stranger's pixels runs in processes that live for one file (runtime/confined.py). pydicom would
+    # load it here as well: 22 MB of this one's memory.
+    leave_out("gdcm", "PIL", "pylibjpeg", "openjpeg")
     from gateway import app
     from gateway.admin import set_up_logging
 

@@ -6,6 +6,7 @@ from gateway.runtime.exports import on_demand
 
 if TYPE_CHECKING:
     from gateway.runtime import log_ids, printable
+    from gateway.runtime.absent import leave_out
     from gateway.runtime.accept import AcceptLoop
     from gateway.runtime.clock import SYSTEM_CLOCK, Clock, wait_for
     from gateway.runtime.confined import Ended, Limits, run_confined
@@ -49,6 +50,7 @@ __all__ = [
     "bound",
     "current",
     "in_thread",
+    "leave_out",
     "log_ids",
     "loop",
     "next_association",

@@ -131,6 +131,14 @@ async def test_a_store_that_takes_everything_and_answers_nothing_does_not_hold_u
     assert "stopped" in gateway.said
 
 
+async def test_what_decodes_pixels_is_not_loaded_into_the_process_that_serves(weed, serve):
+    gateway = await serve(weed.endpoint, weed.credentials)
+    await gateway.says("serving: ")
+    mapped = Path(f"/proc/{gateway.process.pid}/maps").read_text()
+    assert "pydantic_core" in mapped
+    assert not re.findall("gdcm|/PIL/|openjpeg|imagecodecs|pdfium|qpdf", mapped)
+
+
 async def test_a_signal_while_it_starts_ends_the_start(weed, serve):
     async with Relay(weed.endpoint) as relay:
         relay.silent = True
