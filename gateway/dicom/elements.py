@@ -27,6 +27,10 @@ UNDEFINED = 0xFFFFFFFF
 PIXEL_DATA_GROUP = 0x7FE00000
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_LITTLE, _BIG = (
+    tuple(struct.Struct(order + form).unpack_from for form in ("HH2sH", "HHI", "I")) for order in ("<", ">")
+)
+"""Readers of a tag with VR and length, of a tag with a length, and of a length, by byte order."""
 _CHINESE = "\x1b$)A"
 """The escape sequence to ISO-IR 58, which pydicom leaves in the text."""
 SHORT_VRS = frozenset((
@@ -74,12 +78,9 @@ class ElementReader:
     """Walks the elements of one encoding."""
 
     def __init__(self, data: memoryview, *, explicit: bool, big: bool) -> None:
-        order = ">" if big else "<"
         self._data, self._end = data, len(data)
         self._explicit, self._big = explicit, big
-        self._tag_vr = struct.Struct(order + "HH2sH").unpack_from
-        self._tag_length = struct.Struct(order + "HHI").unpack_from
-        self._length = struct.Struct(order + "I").unpack_from
+        self._tag_vr, self._tag_length, self._length = _BIG if big else _LITTLE
 
     def read(self, wanted: Collection[int], size: float = math.inf) -> dict[int, bytes]:
         """The raw values of the top-level elements in *wanted*, of a data set of *size* bytes. Raises

@@ -93,9 +93,9 @@ class ObjectStore(Bucket):
     ) -> None:
         if size <= IN_ONE_PIECE and not self._proxied:
             assert self._puts is not None, "use the store as an async context manager"
-            path = self._path(key)
-            lines = [f"PUT {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {size}\r\n"]
-            lines += (f"{k}: {v}\r\n" for k, v in self._signer.headers("PUT", self._host, path, headers).items())
+            path, host = self._path(key), self._host
+            lines = [f"PUT {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n"]
+            lines += [f"{k}: {v}\r\n" for k, v in self._signer.headers("PUT", host, path, headers).items()]
             silence = silence_for(size)
             answer = await self._puts.put(self.endpoint, "".join(lines), body, within=silence)
             if answer is not None and not 300 <= answer.status < 400:

@@ -117,7 +117,7 @@ class Signer:
         signed = {"x-amz-content-sha256": UNSIGNED_PAYLOAD, "x-amz-date": moment, **headers}
         canonical = {"host": host, **{name.lower(): value for name, value in signed.items()}}
         names = sorted(canonical)
-        lines = "".join(f"{name}:{canonical[name]}\n" for name in names)
+        lines = "".join([f"{name}:{canonical[name]}\n" for name in names])
         listed = ";".join(names)
         request = f"{method}\n{path}\n{query}\n{lines}\n{listed}\n{signed['x-amz-content-sha256']}"
         signed["Authorization"] = (

@@ -56,7 +56,7 @@ class Room:
         self._total += size
 
     def _give(self) -> None:
-        while (owner := self._next()) is not None:
+        while self._total < self._size and (owner := self._next()) is not None:
             size, turn = self._waiting[owner][0]
             if not self._fits(size, owner):
                 return  # nobody overtakes it, or a large instance would never come in

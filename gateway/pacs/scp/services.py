@@ -42,6 +42,7 @@ class Services:
     async def serve(self, caller: Caller, proposal: Proposal, accepted: Accepted) -> None:
         """Answers until the association is released. Raises ConnectionClosed, ProtocolViolation."""
         link = caller.link
+        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, caller.host)
         while True:
             got = await link.message()
             if isinstance(got, tuple):
@@ -51,7 +52,7 @@ class Services:
                 await link.send(RELEASE_RP_PDU)
                 return
             stored_before, caller.handling = caller.stored_at, True
-            reply = await self._answer(caller, proposal, accepted, got)
+            reply = await self._answer(caller, sender, accepted, got)
             caller.handling = False
             if caller.stored_at == stored_before:
                 link.spend(FRUITLESS)
@@ -62,11 +63,10 @@ class Services:
                 await link.send(pdus)
 
     async def _answer(
-        self, caller: Caller, proposal: Proposal, accepted: Accepted, message: Message
+        self, caller: Caller, sender: Sender, accepted: Accepted, message: Message
     ) -> dimse.Command | None:
         """What to reply to *message*; None where nothing is due."""
         context = accepted.contexts[message.context_id]
-        sender = Sender(proposal.calling_ae_title, proposal.called_ae_title, caller.host)
         field = message.command[dimse.COMMAND_FIELD]
         if field == dimse.C_STORE_RQ and context.abstract_syntax not in (VERIFICATION, STORAGE_COMMITMENT):
             status = await take_in(

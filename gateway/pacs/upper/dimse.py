@@ -58,6 +58,7 @@ _UID_PADDED = frozenset((
 ))  # fmt: skip
 
 _HEADER = struct.Struct("<HHI")
+_header_at = _HEADER.unpack_from
 _GROUP_LENGTH = _HEADER.pack(0, 0, 4)
 _SHORT_ELEMENT = struct.Struct("<HHIH")
 
@@ -98,17 +99,17 @@ def decode(raw: bytes | bytearray) -> dict[int, int | str]:
     while at < end:
         if end - at < 8:
             raise MalformedCommand("command set ends within an element")
-        group, element, length = _HEADER.unpack_from(raw, at)
-        at += 8
+        group, element, length = _header_at(raw, at)
+        value = at + 8
+        at = value + length
         if group != 0:
             break
-        if length > end - at:
+        if at > end:
             raise MalformedCommand("command set has an element longer than itself")
         if element in _TEXT:
-            command[element] = raw[at : at + length].decode("ascii", "replace").strip(" \0")
+            command[element] = raw[value:at].decode("ascii", "replace").strip(" \0")
         elif length == 2:
-            command[element] = int.from_bytes(raw[at : at + 2], "little")
-        at += length
+            command[element] = raw[value] | raw[value + 1] << 8
     if not isinstance(command.get(COMMAND_FIELD), int):
         raise MalformedCommand("command set has no Command Field")
     return command
@@ -129,8 +130,11 @@ def string(command: Command, element: int) -> str:
 def has_no_data_set(command: Command) -> bool:
     """Whether it says that it goes without (PS3.7 E.1); the last response to a request does, too, where it says
     nothing."""
-    announced, status = number(command, DATA_SET_TYPE), number(command, STATUS)
-    return announced == NO_DATA_SET or (announced is None and status is not None and status not in PENDING)
+    announced = number(command, DATA_SET_TYPE)
+    if announced is not None:
+        return announced == NO_DATA_SET
+    status = number(command, STATUS)
+    return status is not None and status not in PENDING
 
 
 def response(request: Command, status: int) -> dict[int, int | str]:

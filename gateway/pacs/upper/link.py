@@ -173,14 +173,15 @@ class Link(asyncio.BufferedProtocol):
         self._acknowledge_at_once()  # the kernel clears it at every read
         self.last_received = asyncio.get_running_loop().time()
         # This thread's CPU, dear as the call is: the clock on the wall has others' turns in it.
-        began = time.thread_time()
+        began = time.thread_time() if self._account is not None else 0.0
         data, reader = self._buffer[:nbytes], self._reader
         try:
             while data and self.closed is None:
                 data = reader.read(data)
         except Violation as e:
             self.abort(str(e), reason=e.reason)
-        self.spend(time.thread_time() - began, nbytes)
+        if self._account is not None:
+            self.spend(time.thread_time() - began, nbytes)
         self._throttle()
 
     def spend(self, seconds: float, received: int = 0) -> None:
@@ -252,6 +253,11 @@ class Link(asyncio.BufferedProtocol):
         """Whether the connection stands, and nothing has come that nobody has taken."""
         return self.closed is None and not self._messages and not self._controls
 
+    @property
+    def has_message(self) -> bool:
+        """Whether :meth:`message` need not wait."""
+        return bool(self._messages) and self._resting is None
+
     async def control(self) -> tuple[int, bytes]:
         """The next PDU that is not P-DATA-TF: its type and content. Raises ConnectionClosed."""
         while not self._controls:
@@ -260,7 +266,7 @@ class Link(asyncio.BufferedProtocol):
 
     async def message(self) -> Message | tuple[int, bytes]:
         """The next message, or control PDU once no message waits before it. Raises ConnectionClosed."""
-        while not self._messages or self._resting is not None:
+        while not self.has_message:
             if self._controls and self._reader.writing is None and not self._messages:
                 return self._controls.popleft()
             self._awaited = True
