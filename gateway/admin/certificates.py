@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
-
 from gateway.runtime import in_thread
 
 log = logging.getLogger(__name__)
@@ -43,6 +41,8 @@ async def ends(files: Mapping[str, Path], servers: Mapping[str, str], before: fl
 
 
 def _in_file(setting: str, path: Path) -> float | None:
+    from cryptography import x509  # here, since most gateways have no certificate to look at: 8 MB of memory
+
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as e:
@@ -52,6 +52,8 @@ def _in_file(setting: str, path: Path) -> float | None:
 
 
 async def _of_server(what: str, url: str) -> float | None:
+    from cryptography import x509
+
     parts = urlsplit(url)
     assert parts.hostname is not None, "the configuration's URLs have a host"
     # It is looked at and not trusted: one that has ended already must be seen, too.

@@ -24,11 +24,11 @@ from typing import Any
 import aiohttp
 
 from gateway.objects.errors import StoreError, StoreUnavailable
-from gateway.objects.grpc_tls import write_security
 from gateway.objects.lock import StoreLock
 from gateway.objects.ports import free_ports
 from gateway.objects.sigv4 import Credentials
 from gateway.objects.sockets import Sockets
+from gateway.runtime import Limits, run_confined
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ acknowledged survives that as well (tried in ten rounds, docs/object-store.md)."
 
 LOG_LIMIT = 10 * 1024 * 1024
 """Bytes of its log that are kept from one start to the next."""
+
+_GRPC_TLS = Path(__file__).with_name("grpc_tls.py")
+_GRPC_TLS_LIMITS = Limits(memory=512 * 1024 * 1024, cpu=30, file_size=64 * 1024, within=60.0)
 
 _JWT_KEYS = (
     "WEED_JWT_SIGNING_KEY", "WEED_JWT_SIGNING_READ_KEY", "WEED_JWT_FILER_SIGNING_KEY",
@@ -93,7 +96,7 @@ class EmbeddedStore:
         self.prepare()
         try:
             await self._lock.take()
-            write_security(self._directory)
+            await self._write_security()
             try:
                 await self._launch()
             except StoreUnavailable:
@@ -106,6 +109,16 @@ class EmbeddedStore:
         except BaseException:
             self._lock.release()
             raise
+
+    async def _write_security(self) -> None:
+        try:
+            ended = await run_confined(_GRPC_TLS, str(self._directory), limits=_GRPC_TLS_LIMITS)
+        except TimeoutError as e:
+            raise StoreUnavailable("the certificates of the embedded store could not be made in time") from e
+        if ended.returncode > 0:
+            raise OSError(ended.returncode, os.strerror(ended.returncode))
+        if ended.returncode:
+            raise StoreUnavailable("the certificates of the embedded store could not be made: their process was killed")
 
     def _unusable(self, e: OSError) -> StoreError:
         return StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours")

@@ -1,13 +1,17 @@
-"""Certificates for what the embedded store's servers say to each other.
+"""Certificates for what the embedded store's servers say to each other. Run as a program of its own by
+:mod:`gateway.objects.embedded`: ``grpc_tls DIRECTORY``; it ends with the number of the error that kept it from writing.
 
 Its parts talk by gRPC on loopback ports, and there is no key to that: whoever has an account on the machine could
-read images and delete them. With mutual TLS only who has the certificate is served. It is made anew at each start,
-lies in the store's folder for its owner only, and the authority's key is forgotten once it has signed.
+read images and delete them. With mutual TLS only who has the certificate is served. It is made anew at each start and
+lies in the store's folder for its owner only; the authority's key goes with the process that signed by it.
+
+It imports nothing of the gateway.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -70,3 +74,10 @@ def _write(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)  # so that the mode is ours, whoever made it before
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
+
+
+if __name__ == "__main__":
+    try:
+        write_security(Path(sys.argv[1]))
+    except OSError as e:
+        sys.exit(e.errno or 1)

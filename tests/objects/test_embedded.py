@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.objects import ObjectStore, Presigner, StoreUnavailable
+from gateway.objects import ObjectStore, Presigner, StoreError, StoreUnavailable
 from gateway.objects.embedded import EmbeddedStore
 from gateway.objects.front import StoreFront
 from gateway.objects.ports import free_port as gateways_free_port
@@ -229,6 +229,16 @@ asyncio.run(main())
     await store.start()
     await store.stop()
     assert not (FOLDER / left).exists()
+
+
+async def test_a_folder_that_its_certificates_cannot_be_written_into_is_named_with_the_reason(tmp_path):
+    (tmp_path / "tls").touch()
+    store = EmbeddedStore(tmp_path, bucket="dicom")
+    with pytest.raises(StoreError, match=f"cannot use {tmp_path}: File exists"):
+        await store.start()
+    (tmp_path / "tls").unlink()
+    await store.start()  # it holds no lock, nor anything else
+    await store.stop()
 
 
 def test_a_port_that_was_given_out_a_moment_ago_is_not_given_out_again():
