@@ -60,7 +60,6 @@ def breaches(module: str, source: str) -> Iterator[str]:
                 yield f"{module}:{node.lineno} imports what {room} does not export: {alias.name}"
 
 
-@pytest.mark.slow
 def test_what_crosses_rooms_is_exported_by_the_room_that_it_comes_from():
     found = []
     for file in [*(ROOT / "gateway").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]:
@@ -99,7 +98,6 @@ def test_everything_that_a_room_exports_can_be_had_of_it(room):
         _ = loaded.no_such_name
 
 
-@pytest.mark.slow
 def test_a_room_costs_nothing_before_a_name_of_it_is_asked_for():
     program = (
         "import sys\n"
