@@ -58,7 +58,7 @@ def serve(path: Path) -> None:
     Example: avara-gateway serve -c /etc/avara-gateway/gateway.yaml
     """
     # What decodes a stranger's pixels runs in processes that live for one file (runtime/confined.py). pydicom would
-    # load it here as well: 36 MB of this one's memory.
+    # load it here as well: 34 MB of this one's memory.
     leave_out("gdcm", "numpy", "openjpeg", "PIL", "pylibjpeg")
     from gateway import app
     from gateway.admin import set_up_logging

@@ -115,10 +115,12 @@ class EmbeddedStore:
             ended = await run_confined(_GRPC_TLS, str(self._directory), limits=_GRPC_TLS_LIMITS)
         except TimeoutError as e:
             raise StoreUnavailable("the certificates of the embedded store could not be made in time") from e
-        if ended.returncode > 0:
-            raise OSError(ended.returncode, os.strerror(ended.returncode))
+        if ended.printed:
+            raise OSError(ended.returncode, ended.printed.decode())
         if ended.returncode:
-            raise StoreUnavailable("the certificates of the embedded store could not be made: their process was killed")
+            raise StoreUnavailable(
+                f"the certificates of the embedded store could not be made: their process ended with {ended.returncode}"
+            )
 
     def _unusable(self, e: OSError) -> StoreError:
         return StoreError(f"the embedded store cannot use {self._directory}: {e.strerror}: make it ours")

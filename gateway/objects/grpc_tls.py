@@ -1,5 +1,5 @@
 """Certificates for what the embedded store's servers say to each other. Run as a program of its own by
-:mod:`gateway.objects.embedded`: ``grpc_tls DIRECTORY``; it ends with the number of the error that kept it from writing.
+:mod:`gateway.objects.embedded`: ``grpc_tls DIRECTORY``; it prints what kept it from writing.
 
 Its parts talk by gRPC on loopback ports, and there is no key to that: whoever has an account on the machine could
 read images and delete them. With mutual TLS only who has the certificate is served. It is made anew at each start and
@@ -80,4 +80,5 @@ if __name__ == "__main__":
     try:
         write_security(Path(sys.argv[1]))
     except OSError as e:
-        sys.exit(e.errno or 1)
+        sys.stdout.write(e.strerror or type(e).__name__)
+        sys.exit(1)

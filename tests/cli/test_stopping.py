@@ -136,6 +136,7 @@ async def test_what_decodes_pixels_is_not_loaded_into_the_process_that_serves(we
     await gateway.says("serving: ")
     mapped = Path(f"/proc/{gateway.process.pid}/maps").read_text()
     assert "pydantic_core" in mapped
+    # Nor what makes the embedded store's certificates.
     assert not re.findall("cryptography|gdcm|numpy|openjpeg|/PIL/|imagecodecs|pdfium|qpdf", mapped)
 
 
