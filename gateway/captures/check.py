@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from weakref import WeakValueDictionary
 
 from gateway.captures.envelope import Unacceptable
 from gateway.captures.examine import Upload, check, examine
@@ -93,6 +94,7 @@ class UploadChecker:
         self._targets = targets
         self._held = Questions[bool]()
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._outbox = outbox
         self._policy = policy
         self._spools = spools
@@ -103,14 +105,18 @@ class UploadChecker:
         key = payload.key
         if key is None:
             raise CannotBeDone("the record of where the upload lies is lost: have it uploaded again")
-        slot = await self._journal.run(lambda c: slots.get(c, payload.slot))
+        async with self._large if payload.size > LARGE else contextlib.nullcontext():
+            return await self._check(job, payload, key)
+
+    async def _slot(self, slot_id: str) -> Slot:
+        """Raises CannotBeDone."""
+        slot = await self._journal.run(lambda c: slots.get(c, slot_id))
         if slot is None:
             raise CannotBeDone("the journal knows no slot for this upload: discard it, or have it uploaded again")
         bind(study=slot.study_instance_uid)
-        async with self._large if payload.size > LARGE else contextlib.nullcontext():
-            return await self._check(job, payload, slot, key)
+        return slot
 
-    async def _check(self, job: Job, payload: CheckUpload, slot: Slot, key: str) -> Ended:
+    async def _check(self, job: Job, payload: CheckUpload, key: str) -> Ended:
         """Raises TryLater, CannotBeDone."""
         try:
             upload = await fetch_to_file(self._store, key, self._spools, self._policy.max_size)
@@ -118,23 +124,33 @@ class UploadChecker:
             # Too large to be moved about: it stays where it is.
             raise CannotBeDone(f"it is larger than captures.max_size allows ({self._policy.max_size} bytes)") from None
         except ObjectNotFound as e:
-            if slot.taken is not None:  # the same URL, and so the same key
+            if (await self._slot(payload.slot)).taken is not None:  # the same URL, and so the same key
                 raise CannotBeDone("another object was uploaded to the same URL after it, and is stored") from e
             raise CannotBeDone("the upload is gone from the store: have it uploaded again") from e
         except StoreError as e:
             raise TryLater(str(e)) from e
         except OSError as e:
             raise TryLater(f"the upload cannot be written to state_dir/spool: {e.strerror or e}") from e
+        # It is here before it waits, since another upload to its URL replaces it in the store. One upload of a slot is
+        # checked after the other, so that the later one finds the slot taken and is held with its bytes: the journal
+        # does what it is asked in turn, and the worker asks it to record how the former ended before this one goes on.
+        turn = self._turns.setdefault(payload.slot, asyncio.Lock())
         with upload.file:
-            try:
-                record = await self._take(job, payload, slot, upload)
-            except (Unacceptable, OtherObject) as e:
-                record, moved = await self._quarantine(job, payload, slot, upload, str(e))
-                return Recorded(record, partial(self._forget, key, job) if moved else None)
-            except StoreError as e:
-                raise TryLater(str(e)) from e
-            except OSError as e:
-                raise TryLater(f"the upload cannot be worked on in state_dir/spool: {e.strerror or e}") from e
+            async with turn:
+                return await self._checked(job, payload, key, upload)
+
+    async def _checked(self, job: Job, payload: CheckUpload, key: str, upload: Fetched) -> Ended:
+        """Raises TryLater, CannotBeDone."""
+        slot = await self._slot(payload.slot)
+        try:
+            record = await self._take(job, payload, slot, upload)
+        except (Unacceptable, OtherObject) as e:
+            record, moved = await self._quarantine(job, payload, slot, upload, str(e))
+            return Recorded(record, partial(self._forget, key, job) if moved else None)
+        except StoreError as e:
+            raise TryLater(str(e)) from e
+        except OSError as e:
+            raise TryLater(f"the upload cannot be worked on in state_dir/spool: {e.strerror or e}") from e
         return Recorded(record, partial(self._forget, key, job))
 
     async def _take(
@@ -234,7 +250,7 @@ class UploadChecker:
     ) -> None:
         """In one transaction: the slot is taken, storing is due, the check is done. Raises TryLater."""
         now = slots.get(c, slot.id)
-        if now is not None and now.taken not in (None, added.sha256):  # by an upload that was checked meanwhile
+        if now is not None and now.taken not in (None, added.sha256):  # the journal failed, and did that one later
             raise TryLater("another object was uploaded to the same URL a moment ago, and is the one that is stored")
         try:
             for target in self._policy.targets:

@@ -15,7 +15,9 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from gateway.captures import check
 from gateway.captures.check import UploadChecker
+from gateway.captures.jobs import CheckUpload
 from gateway.demo.sample import sample_capture, sample_study
 from gateway.journal import JobState, slots
 from gateway.objects import UPLOADS, ObjectStore
@@ -219,28 +221,41 @@ async def test_the_first_valid_upload_of_a_slot_wins(pacs, viewer):
     assert [uid for uid, _ in pacs.storage.received] == [capture.sop_instance_uid]
 
 
-async def test_of_two_uploads_of_a_slot_that_are_checked_at_once_one_is_stored(pacs, viewer, monkeypatch):
-    begun, both = [], asyncio.Event()
-    holders = UploadChecker._holders
+async def test_of_two_uploads_of_a_slot_that_are_checked_at_once_one_is_stored_and_the_other_held_with_its_bytes(
+    pacs, viewer, monkeypatch
+):
+    begun, go_on = [], asyncio.Event()
+    holders, fetch = UploadChecker._holders, check.fetch_to_file
 
-    async def together(self, upload):
-        begun.append(upload.sop_instance_uid)
-        if len(begun) == 2:
-            both.set()
-        await both.wait()
+    async def slowly(self, upload):
+        await go_on.wait()
         return await holders(self, upload)
 
-    monkeypatch.setattr(UploadChecker, "_holders", together)
+    async def fetched(*args):
+        begun.append(await fetch(*args))
+        return begun[-1]
+
+    async def fetches(count):
+        async with asyncio.timeout(20):
+            while len(begun) < count:
+                await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(UploadChecker, "_holders", slowly)
+    monkeypatch.setattr(check, "fetch_to_file", fetched)
     url = (await viewer.ask())["uploadUrls"][0]
     first, other = sample_capture(STUDY), sample_capture(STUDY)
     assert await viewer.put(url, first.content) == 200
-    async with asyncio.timeout(20):
-        while not begun:
-            await asyncio.sleep(0.02)
+    await fetches(1)
     assert await viewer.put(url, other.content) == 200
+    await fetches(2)
+    await asyncio.sleep(0.2)  # so that the later one could have come as far as the first
+    go_on.set()
     await viewer.stored()
-    assert "another object was uploaded to the same URL" in await viewer.held()
-    assert [uid for uid, _ in pacs.storage.received] in ([first.sop_instance_uid], [other.sop_instance_uid])
+    [held] = await viewer.ended("capture.check", "quarantined")
+    assert "another object was uploaded to the same URL" in held.last_error
+    kept = await viewer.gateway.parts.store.get(held.read(CheckUpload).key)
+    assert [uid for uid, _ in pacs.storage.received] == [first.sop_instance_uid]
+    assert kept == other.content
 
 
 @pytest.mark.parametrize("removals", [1, 2], ids=["after it was checked", "after it was sent again"])
