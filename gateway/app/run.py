@@ -4,6 +4,7 @@ stops, in the reverse one."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -231,6 +232,7 @@ async def serve(config: Config, *, log_loop: Loop | None = None) -> None:
                 gateway.loops.add("service manager", partial(manager.watch, gateway.alive, gateway.status), vital=True)
                 if log_loop is not None:
                     gateway.loops.add("log", log_loop)
+                _set_apart()
                 manager.ready()
                 try:
                     await _until_stopped(gateway, stop)
@@ -247,6 +249,13 @@ async def serve(config: Config, *, log_loop: Loop | None = None) -> None:
             raise
         if stop.asked:
             stop.end_within(HANGING_THREADS, code=0)
+
+
+def _set_apart() -> None:
+    """What stands by now stays until the end, and the garbage collector need not look through it: each time that it
+    did, in the midst of a fetch, everybody waited for some 90 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _until_stopped(gateway: Gateway, stop: StopSignals) -> None:

@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.runtime import Patience
+
 MAX_ANSWER = 16 * 1024
 """Bytes of an answer to a PUT, headers included; S3's has no body but for a short error."""
 
@@ -51,8 +53,7 @@ class PutConnections:
         async with self._turns:
             connection = await self._connection(server)
             try:
-                async with asyncio.timeout(within):
-                    return await connection.request(head, body)
+                return await connection.request(head, body, within)
             finally:
                 if connection.reusable and server == self._server:
                     self._idle.append(connection)
@@ -86,6 +87,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[PutAnswer | None] | None = None
+        self._patience = Patience(self._too_late)
         self._received = b""
         self.reusable = False
         self.used = 0.0
@@ -97,6 +99,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport, self.reusable = None, False
+        self._patience.close()
         self._end(None)
 
     def data_received(self, data: bytes) -> None:
@@ -119,15 +122,21 @@ class _Connection(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
-    async def request(self, head: str, body: Sequence[bytes | memoryview]) -> PutAnswer | None:
+    def _too_late(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TimeoutError())
+
+    async def request(self, head: str, body: Sequence[bytes | memoryview], within: float) -> PutAnswer | None:
         self.reusable = False
         if self._transport is None:
             return None
         self._answer = self._loop.create_future()
+        self._patience.begin(within)
         try:
             self._transport.write(b"".join((head.encode("ascii"), b"\r\n", *body)))
             return await self._answer
         finally:
+            self._patience.end()
             self._answer = None
 
     def abort(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.runtime.lifecycle import Part, loop, opened, running
     from gateway.runtime.log_ids import PARENT, begun_by, bind, bound, current, next_association, step
     from gateway.runtime.network import reason
+    from gateway.runtime.patience import Patience
     from gateway.runtime.seldom import Seldom
     from gateway.runtime.signals import StopSignals
     from gateway.runtime.spans import span, trace_by
@@ -39,6 +40,7 @@ __all__ = [
     "LoopState",
     "NoRoom",
     "Part",
+    "Patience",
     "Seldom",
     "ServiceManager",
     "SpoolFile",

@@ -177,7 +177,7 @@ class StudyAccessHandler:
                 took, came = loop.time() - listed, len(flight.stored) - stored_before
                 if is_hopeless(len(flight.expected or ()) - len(flight.stored), came, took, self._patience - took):
                     break
-            count = max(len(flight.stored) + len(flight.missing), flight.expected_count or 0)
+            count = max(len(flight.stored), len(flight.expected or ()), flight.expected_count or 0)
             whole = deadline - began
             to_build = min(TO_BUILD * whole + TO_BUILD_EACH * count, whole / 2)
             left = min(deadline - to_build, until) - loop.time()

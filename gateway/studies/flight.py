@@ -351,7 +351,7 @@ class Flight:
             series = self.expected[uid] if self.expected[uid] != instance.series_instance_uid else ""
         if (fingerprint, since, series) == (instance.fingerprint, instance.unlisted_since, instance.listed_series):
             return instance
-        return instance._replace(fingerprint=fingerprint, unlisted_since=since, listed_series=series)
+        return instance.with_listing(fingerprint, since, series)
 
     @property
     def missing(self) -> tuple[str, ...]:

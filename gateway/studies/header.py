@@ -6,8 +6,10 @@ tell either, the association does (:mod:`gateway.studies.attribution`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from gateway.dicom import (
     MalformedDataSet,
@@ -30,16 +32,17 @@ HEADER_LIMIT = 512 * 1024
 comes before anything large."""
 
 
-WANTED = frozenset(
-    (
-        tags.SPECIFIC_CHARACTER_SET, tags.SOP_INSTANCE_UID, tags.MODALITY, tags.SERIES_DESCRIPTION,
-        tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.SERIES_NUMBER, tags.INSTANCE_NUMBER,
-        tags.IMAGE_POSITION_PATIENT, tags.IMAGE_ORIENTATION_PATIENT, tags.SAMPLES_PER_PIXEL,
-        tags.PHOTOMETRIC_INTERPRETATION, tags.NUMBER_OF_FRAMES, tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED,
-        tags.BITS_STORED, tags.HIGH_BIT, tags.PIXEL_REPRESENTATION, tags.RESCALE_INTERCEPT, tags.RESCALE_SLOPE,
-    )
+_SHARED = (
+    tags.SPECIFIC_CHARACTER_SET, tags.STUDY_INSTANCE_UID, tags.SERIES_INSTANCE_UID, tags.MODALITY, tags.SERIES_NUMBER,
+    tags.SERIES_DESCRIPTION, tags.ROWS, tags.COLUMNS, tags.BITS_ALLOCATED, tags.BITS_STORED, tags.HIGH_BIT,
+    tags.PIXEL_REPRESENTATION, tags.SAMPLES_PER_PIXEL, tags.PHOTOMETRIC_INTERPRETATION, tags.NUMBER_OF_FRAMES,
+    tags.RESCALE_SLOPE, tags.RESCALE_INTERCEPT,
 )  # fmt: skip
+"""What the instances of a series mostly have in common."""
 
+WANTED = frozenset(_SHARED) | {
+    tags.SOP_INSTANCE_UID, tags.INSTANCE_NUMBER, tags.IMAGE_POSITION_PATIENT, tags.IMAGE_ORIENTATION_PATIENT,
+}  # fmt: skip
 
 _SHORTS = (
     tags.ROWS,
@@ -106,29 +109,44 @@ def _number(vr: bytes, raw: bytes) -> int | None:
 def _read(incoming: IncomingInstance, raw: Mapping[int, bytes]) -> tuple[str, Instance]:
     """Whatever but the UIDs is absent or cannot be read is left out: it costs an entry in the manifest, never the
     instance."""
-    charset = raw.get(tags.SPECIFIC_CHARACTER_SET, b"")
-    return _uid(raw, tags.STUDY_INSTANCE_UID), Instance(
-        sop_instance_uid=_uid(raw, tags.SOP_INSTANCE_UID),
-        series_instance_uid=_uid(raw, tags.SERIES_INSTANCE_UID),
-        sop_class_uid=incoming.sop_class_uid,
-        transfer_syntax_uid=incoming.transfer_syntax_uid,
-        size=incoming.body.size,
-        modality=string(raw.get(tags.MODALITY)),
-        series_number=integer(raw.get(tags.SERIES_NUMBER)),
-        series_description=_line(text(raw.get(tags.SERIES_DESCRIPTION, b""), charset)),
-        instance_number=integer(raw.get(tags.INSTANCE_NUMBER)),
-        position=_position(raw.get(tags.IMAGE_POSITION_PATIENT), raw.get(tags.IMAGE_ORIENTATION_PATIENT)),
-        rows=unsigned_short(raw.get(tags.ROWS)),
-        columns=unsigned_short(raw.get(tags.COLUMNS)),
-        bits_allocated=unsigned_short(raw.get(tags.BITS_ALLOCATED)),
-        bits_stored=unsigned_short(raw.get(tags.BITS_STORED)),
-        high_bit=unsigned_short(raw.get(tags.HIGH_BIT)),
-        pixel_representation=unsigned_short(raw.get(tags.PIXEL_REPRESENTATION)),
-        samples_per_pixel=unsigned_short(raw.get(tags.SAMPLES_PER_PIXEL)),
-        photometric_interpretation=string(raw.get(tags.PHOTOMETRIC_INTERPRETATION)),
-        number_of_frames=integer(raw.get(tags.NUMBER_OF_FRAMES)),
-        rescale_slope=decimal(raw.get(tags.RESCALE_SLOPE)),
-        rescale_intercept=decimal(raw.get(tags.RESCALE_INTERCEPT)),
+    study, series, modality, number, description, *pixels = _shared(tuple(map(raw.get, _SHARED)))
+    return study, Instance(
+        _uid(raw.get(tags.SOP_INSTANCE_UID)),
+        series,
+        incoming.sop_class_uid,
+        incoming.transfer_syntax_uid,
+        incoming.body.size,
+        modality,
+        number,
+        description,
+        integer(raw.get(tags.INSTANCE_NUMBER)),
+        _position(raw.get(tags.IMAGE_POSITION_PATIENT), raw.get(tags.IMAGE_ORIENTATION_PATIENT)),
+        *pixels,
+    )
+
+
+@lru_cache(maxsize=64)
+def _shared(values: tuple[bytes | None, ...]) -> tuple[Any, ...]:
+    """What the raw *values* of :data:`_SHARED` say. The instances of a series have them in common, and so each
+    series's are read once."""
+    raw = dict(zip(_SHARED, values, strict=True))
+    return (
+        _uid(raw[tags.STUDY_INSTANCE_UID]),
+        _uid(raw[tags.SERIES_INSTANCE_UID]),
+        string(raw[tags.MODALITY]),
+        integer(raw[tags.SERIES_NUMBER]),
+        _line(text(raw[tags.SERIES_DESCRIPTION] or b"", raw[tags.SPECIFIC_CHARACTER_SET] or b"")),
+        unsigned_short(raw[tags.ROWS]),
+        unsigned_short(raw[tags.COLUMNS]),
+        unsigned_short(raw[tags.BITS_ALLOCATED]),
+        unsigned_short(raw[tags.BITS_STORED]),
+        unsigned_short(raw[tags.HIGH_BIT]),
+        unsigned_short(raw[tags.PIXEL_REPRESENTATION]),
+        unsigned_short(raw[tags.SAMPLES_PER_PIXEL]),
+        string(raw[tags.PHOTOMETRIC_INTERPRETATION]),
+        integer(raw[tags.NUMBER_OF_FRAMES]),
+        decimal(raw[tags.RESCALE_SLOPE]),
+        decimal(raw[tags.RESCALE_INTERCEPT]),
     )
 
 
@@ -139,8 +157,8 @@ def _line(value: str) -> str:
     return value.strip()
 
 
-def _uid(raw: Mapping[int, bytes], tag: int) -> str:
-    value = string(raw.get(tag))
+def _uid(raw: bytes | None) -> str:
+    value = string(raw)
     return value if is_uid(value) or is_usable(value) else ""
 
 
@@ -162,5 +180,8 @@ def _normal(image_orientation: bytes) -> tuple[float, float, float] | None:
 
 
 def _decimals(raw: bytes, count: int) -> list[float] | None:
-    values = [value for part in raw.split(b"\\") if (value := decimal(part)) is not None]
-    return values if len(values) == count == raw.count(b"\\") + 1 else None
+    try:
+        values = [float(part.strip(b" \0")) for part in raw.split(b"\\")]
+    except ValueError:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None

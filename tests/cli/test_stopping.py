@@ -140,6 +140,18 @@ async def test_what_decodes_pixels_is_not_loaded_into_the_process_that_serves(we
     assert not re.findall("cryptography|gdcm|numpy|openjpeg|/PIL/|imagecodecs|pdfium|qpdf", mapped)
 
 
+async def test_what_stands_once_it_serves_is_no_work_for_the_garbage_collector(weed, serve, monkeypatch, tmp_path):
+    (tmp_path / "told").mkdir()
+    (tmp_path / "told" / "sitecustomize.py").write_text("import gc\ngc.set_debug(gc.DEBUG_STATS)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "told"))
+    gateway = await serve(weed.endpoint, weed.credentials)
+    await gateway.says("serving: ")
+    async with asyncio.timeout(30), aiohttp.ClientSession() as http:
+        while not re.search(r"permanent generation: \d{5,}", gateway.said):
+            async with http.get(f"http://127.0.0.1:{gateway.port}/health"):
+                await asyncio.sleep(0.05)
+
+
 async def test_a_signal_while_it_starts_ends_the_start(weed, serve):
     async with Relay(weed.endpoint) as relay:
         relay.silent = True

@@ -200,11 +200,7 @@ class Association:
     async def receive(self, timeout: float) -> Message:
         """The next message, within *timeout* seconds. Raises TimeoutError, PacsUnreachable."""
         try:
-            if self._link.has_message:  # nearly always, in a long list: a time-out would cost more than the message
-                got = await self._link.message()
-            else:
-                async with asyncio.timeout(timeout):
-                    got = await self._link.message()
+            got = await self._link.message(timeout)
         except ConnectionClosed as e:
             kind = HungUp if e.how.by_them else PacsUnreachable
             raise kind(f"the association with {self.peer} was lost: {e}") from e

@@ -20,7 +20,7 @@ from gateway.pacs import PacsUnreachable
 from gateway.pacs.upper.cpu import Account
 from gateway.pacs.upper.reader import Message, PduReader, Violation
 from gateway.pacs.upper.wire import ABORT, ServiceProvider
-from gateway.runtime import Spools
+from gateway.runtime import Patience, Spools
 
 MESSAGES_AHEAD = 64
 """Messages that may wait for their reader before the connection is no longer read."""
@@ -59,6 +59,7 @@ class Link(asyncio.BufferedProtocol):
         self._controls: deque[tuple[int, bytes]] = deque()
         self._arrived = asyncio.Event()
         self._awaited = False  # whether somebody waits in message()
+        self._patience = Patience(self._arrived.set)
         self._paused = False  # whether the connection is not being read
         self._writable = asyncio.Event()
         self._writable.set()
@@ -92,6 +93,7 @@ class Link(asyncio.BufferedProtocol):
             self._resting = None
         if self._account is not None:
             self._account.close()
+        self._patience.close()
         self._writable.set()
         self._reader.close()
 
@@ -264,16 +266,24 @@ class Link(asyncio.BufferedProtocol):
             await self._arrival()
         return self._controls.popleft()
 
-    async def message(self) -> Message | tuple[int, bytes]:
-        """The next message, or control PDU once no message waits before it. Raises ConnectionClosed."""
-        while not self.has_message:
-            if self._controls and self._reader.writing is None and not self._messages:
-                return self._controls.popleft()
-            self._awaited = True
-            try:
-                await self._arrival()
-            finally:
-                self._awaited = False
+    async def message(self, within: float | None = None) -> Message | tuple[int, bytes]:
+        """The next message, or control PDU once no message waits before it. Raises ConnectionClosed, and TimeoutError
+        after *within* seconds."""
+        if not self.has_message and within is not None:
+            self._patience.begin(within)
+        try:
+            while not self.has_message:
+                if self._controls and self._reader.writing is None and not self._messages:
+                    return self._controls.popleft()
+                self._awaited = True
+                try:
+                    await self._arrival()
+                finally:
+                    self._awaited = False
+                if self._patience.is_over and not self.has_message:
+                    raise TimeoutError
+        finally:
+            self._patience.end()
         message = self._messages.popleft()
         self._throttle()
         return message
