@@ -229,7 +229,7 @@ async def test_what_comes_in_the_order_in_which_it_is_looked_at_is_asked_for_onc
 
 async def test_the_first_slices_come_first_out_of_a_pacs_that_begins_with_the_last(orthanc, start):
     """Orthanc sends the last instance of a study first."""
-    slices = list(synthetic_ct(generate_uid(None), 150, 256, 256))
+    slices = list(synthetic_ct(generate_uid(None), 450, 128, 128))
     study = dcmread(io.BytesIO(slices[0].content), stop_before_pixels=True).StudyInstanceUID
     await orthanc.add(*(i.content for i in slices))
     order = []
