@@ -21,8 +21,8 @@ from gateway.runtime import SYSTEM_CLOCK, Clock
 GOOD_FOR = 300.0
 """Seconds by which a signature's timestamp may be off, either way."""
 
-MOST_BYTES = 32 * 1024 * 1024
-"""Of answers; one with 3,000 URLs has about a million."""
+MOST_BYTES = 16 * 1024 * 1024
+"""Of answers: ten with 3,000 URLs each."""
 
 MOST_UNKEPT = 20_000
 """Deliveries that wait to be kept over a restart; past them the oldest is not."""
