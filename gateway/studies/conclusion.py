@@ -6,6 +6,7 @@ What arrived and was stored is the truth, not what the PACS says of it (field no
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from gateway.pacs import PacsError, PacsUnreachable
 from gateway.pacs.scu import InstanceList, InstanceRef
@@ -29,6 +30,9 @@ from gateway.studies.outcome import (
 from gateway.studies.pacs import Pacs
 
 log = logging.getLogger(__name__)
+
+STRANGERS = 50
+"""Instances that a PACS says that it does not have after which it is asked for no others that it did not list."""
 
 
 class Conclusion:
@@ -103,33 +107,49 @@ class Conclusion:
         flight.old_copy.clear()
         return index
 
-    async def look_into_unlisted(self, flight: Flight, pacs: Pacs, *, keep: bool) -> None:
-        """Removes what came and is not in the PACS's list: it may be anybody's. A study may grow meanwhile, though, so
-        the list is asked for once more. *keep* leaves it all, where a PACS may send what it does not list yet."""
+    async def look_into_unlisted(
+        self, flight: Flight, pacs: Pacs, listing: InstanceList, *, keep: bool
+    ) -> InstanceList:
+        """Removes what came and is not in the PACS's *listing*: it may be anybody's. A study may grow meanwhile, and a
+        list that is cut without a count looks whole, so the PACS is asked once more: where it cannot be, the list that
+        is returned is not complete. *keep* leaves it all, where a PACS may send what it does not list yet."""
         uid = flight.study_instance_uid
+        alarming = True
         try:
             again = await pacs.finder.list_instances(uid, urgency=flight.urgency, counted=flight.expected_count)
             flight.expect(again.instances)
-            for instance_uid in flight.unlisted:
-                # A list that is cut without a count looks whole.
-                series = flight.stored[instance_uid].series_instance_uid
-                if not await pacs.finder.holds(uid, series, instance_uid):
-                    break
-                flight.expect([InstanceRef(series, instance_uid, "")])
+            await self._ask_one_by_one(flight, pacs)
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)
-        if keep:
-            return
+            alarming = False
+        if keep or not flight.unlisted:
+            return listing
         for instance_uid in flight.unlisted:
             instance = flight.stored.pop(instance_uid)
             flight.came.discard(instance_uid)
-            self.unlisted += 1
-            log.error(
-                "ALARM: instance %s came from PACS %s as part of study %s, and the PACS does not list it there: it is "
-                "removed. Where that PACS sends what it does not list, look into it; else somebody sent it in its name",
-                instance_uid, pacs.name, uid,
-            )  # fmt: skip
+            if alarming:
+                self.unlisted += 1
+                log.error(
+                    "ALARM: instance %s came from PACS %s as part of study %s, and the PACS does not list it there: it "
+                    "is removed. Where that PACS sends what it does not list, look into it; else somebody sent it in "
+                    "its name",
+                    instance_uid, pacs.name, uid,
+                )  # fmt: skip
             await self._cache.remove(instance.object_keys(uid))
+        if alarming:
+            return listing
+        reason = f"PACS {pacs.name} cannot be asked whether it has what it sent and did not list"
+        return replace(listing, complete=False, reason=reason)
+
+    async def _ask_one_by_one(self, flight: Flight, pacs: Pacs) -> None:
+        """Raises PacsError."""
+        strangers = 0
+        for instance_uid in flight.unlisted:
+            series = flight.stored[instance_uid].series_instance_uid
+            if await pacs.finder.holds(flight.study_instance_uid, series, instance_uid):
+                flight.expect([InstanceRef(series, instance_uid, "")])
+            elif (strangers := strangers + 1) >= STRANGERS:
+                break
 
 
 def _sent_ahead(flight: Flight) -> int:

@@ -284,7 +284,7 @@ class Fetcher:
         flight.sources = flight.sources or frozenset((pacs.name,))
         listing, failure = await StudyRetrieval(flight, pacs, self._intake, decides=decides, clock=self._clock).run()
         if flight.unlisted:
-            await self._conclusion.look_into_unlisted(flight, pacs, keep=self._accept_pushes)
+            listing = await self._conclusion.look_into_unlisted(flight, pacs, listing, keep=self._accept_pushes)
         return await self._conclusion.conclude(flight, pacs, listing, failure)
 
     def differs(self, held: StudyIndex, record: StudyRecord | None) -> bool:

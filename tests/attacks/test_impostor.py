@@ -18,7 +18,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from gateway.demo.sample import sample_study, synthetic_ct
 from gateway.demo.stand_in import without_reactor
-from gateway.studies.outcome import Complete
+from gateway.studies.outcome import Complete, Partial
 from tests.conftest import data_set
 
 STUDY = generate_uid(None)
@@ -126,6 +126,40 @@ async def test_what_the_pacs_sends_and_does_not_list_leaves_with_an_alarm(pacs, 
     assert f"ALARM: instance {unlisted}" in caplog.text
     assert gateway.parts.fetcher.unlisted == 1
     assert not [o.key async for o in gateway.parts.store.list("studies/") if unlisted in o.key]
+
+
+async def test_beside_what_a_cut_list_leaves_out_only_what_the_pacs_does_not_have_leaves(pacs, start, caplog):
+    pacs.behaviour.delay_per_instance = 0.03
+    pacs.behaviour.no_counts, pacs.behaviour.list_limit = True, 37
+    gateway = await start(pacs)
+    flight = gateway.parts.fetcher.fetch(STUDY)
+    await some_are_there(flight)
+    strangers = [generate_uid(None) for _ in range(9)]
+    assert await send(gateway, pacs.ae_title, PACS, *forged(*strangers)) == [0] * 9
+    outcome = await flight.ended(60)
+    assert set(outcome.index.instances) == set(UIDS)
+    assert caplog.text.count("ALARM: instance") == gateway.parts.fetcher.unlisted == 9
+
+
+async def test_what_the_pacs_cannot_be_asked_about_is_not_given_and_alarms_nobody(pacs, start, caplog):
+    pacs.behaviour.delay_per_instance = 0.03
+    pacs.behaviour.no_counts = True
+    gateway = await start(pacs)
+    flight = gateway.parts.fetcher.fetch(STUDY)
+    await some_are_there(flight)
+    async with asyncio.timeout(20):
+        while not flight.listed.is_set():
+            await asyncio.sleep(0.01)
+    assert await send(gateway, pacs.ae_title, PACS, *forged(generate_uid(None))) == [0]
+    pacs.behaviour.refuse_calling_ae = True
+    outcome = await flight.ended(60)
+    assert isinstance(outcome, Partial)
+    assert "cannot be asked whether it has what it sent and did not list" in outcome.reason
+    assert list(outcome.index.instances) == UIDS
+    assert "ALARM" not in caplog.text
+    pacs.behaviour.refuse_calling_ae = False
+    assert isinstance(await gateway.parts.fetcher.fetch(STUDY).ended(60), Complete)
+    assert await stored(gateway) == HELD
 
 
 async def test_what_was_added_to_the_study_while_it_was_fetched_stays(pacs, start):
