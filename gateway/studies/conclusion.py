@@ -114,20 +114,21 @@ class Conclusion:
         list that is cut without a count looks whole, so the PACS is asked once more: where it cannot be, the list that
         is returned is not complete. *keep* leaves it all, where a PACS may send what it does not list yet."""
         uid = flight.study_instance_uid
-        alarming = True
+        doubt = ""
         try:
             again = await pacs.finder.list_instances(uid, urgency=flight.urgency, counted=flight.expected_count)
             flight.expect(again.instances)
             await self._ask_one_by_one(flight, pacs)
         except PacsError as e:
             log.warning("study %s cannot be listed once more: %s", uid, e)
-            alarming = False
-        if keep or not flight.unlisted:
+            doubt = f"PACS {pacs.name} cannot be asked whether it has what it sent and did not list"
+        unlisted = flight.unlisted
+        if keep or not unlisted:
             return listing
-        for instance_uid in flight.unlisted:
+        for instance_uid in unlisted:
             instance = flight.stored.pop(instance_uid)
             flight.came.discard(instance_uid)
-            if alarming:
+            if not doubt:
                 self.unlisted += 1
                 log.error(
                     "ALARM: instance %s came from PACS %s as part of study %s, and the PACS does not list it there: it "
@@ -136,10 +137,7 @@ class Conclusion:
                     instance_uid, pacs.name, uid,
                 )  # fmt: skip
             await self._cache.remove(instance.object_keys(uid))
-        if alarming:
-            return listing
-        reason = f"PACS {pacs.name} cannot be asked whether it has what it sent and did not list"
-        return replace(listing, complete=False, reason=reason)
+        return replace(listing, complete=False, reason=doubt) if doubt else listing
 
     async def _ask_one_by_one(self, flight: Flight, pacs: Pacs) -> None:
         """Raises PacsError."""

@@ -125,10 +125,10 @@ def _read(incoming: IncomingInstance, raw: Mapping[int, bytes]) -> tuple[str, In
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _shared(values: tuple[bytes | None, ...]) -> tuple[Any, ...]:
     """What the raw *values* of :data:`_SHARED` say. The instances of a series have them in common, and so each
-    series's are read once."""
+    series's are read once; of few, since a hostile header is as large as may be."""
     raw = dict(zip(_SHARED, values, strict=True))
     return (
         _uid(raw[tags.STUDY_INSTANCE_UID]),

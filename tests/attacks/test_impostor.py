@@ -77,6 +77,12 @@ async def some_are_there(flight):
             await asyncio.sleep(0.01)
 
 
+async def all_is_listed(flight):
+    async with asyncio.timeout(20):
+        while not flight.listed.is_set():
+            await asyncio.sleep(0.01)
+
+
 async def test_during_a_cold_fetch_nothing_is_altered_and_nothing_is_added(pacs, start):
     pacs.behaviour.delay_per_instance = 0.03
     gateway = await start(pacs)
@@ -147,11 +153,9 @@ async def test_what_the_pacs_cannot_be_asked_about_is_not_given_and_alarms_nobod
     gateway = await start(pacs)
     flight = gateway.parts.fetcher.fetch(STUDY)
     await some_are_there(flight)
-    async with asyncio.timeout(20):
-        while not flight.listed.is_set():
-            await asyncio.sleep(0.01)
-    assert await send(gateway, pacs.ae_title, PACS, *forged(generate_uid(None))) == [0]
+    await all_is_listed(flight)
     pacs.behaviour.refuse_calling_ae = True
+    assert await send(gateway, pacs.ae_title, PACS, *forged(generate_uid(None))) == [0]
     outcome = await flight.ended(60)
     assert isinstance(outcome, Partial)
     assert "cannot be asked whether it has what it sent and did not list" in outcome.reason
@@ -167,9 +171,7 @@ async def test_what_was_added_to_the_study_while_it_was_fetched_stays(pacs, star
     gateway = await start(pacs)
     flight = gateway.parts.fetcher.fetch(STUDY)
     await some_are_there(flight)
-    async with asyncio.timeout(20):
-        while not flight.listed.is_set():
-            await asyncio.sleep(0.01)
+    await all_is_listed(flight)
     [new] = forged(generate_uid(None))
     out = io.BytesIO()
     new.save_as(out, enforce_file_format=True)
